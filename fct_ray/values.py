@@ -1,0 +1,244 @@
+"""The frozen nouns that every room speaks: usage, store documents, gate results, compatibility rows.
+
+Owns: names, types and the arithmetic that makes them add up. Knows no file system, no library but the
+standard one, no clock. Units are suffixes: `_s` seconds, `_bytes` bytes, `_usd` US dollars; `flops` counts
+floating-point operations, two per multiply-add. Paths inside a store are relative to its root with forward
+slashes; only adopted objects have absolute URIs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+FORMAT_VERSION = 1
+
+
+class Metric(StrEnum):
+    """How two embeddings are compared."""
+
+    IP = "ip"
+    """Inner product; larger is nearer."""
+    L2 = "l2"
+    """Squared Euclidean distance; smaller is nearer."""
+
+
+class Provenance(StrEnum):
+    """How the embeddings of a shard came to be."""
+
+    EMBEDDED = "embedded"
+    TRANSFORMED = "transformed"
+    MIXED = "mixed"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Usage:
+    """Work done, counted where it happens; adds with `+` in any order.
+
+    `busy_cpu_s` is CPU time of the worker process (all threads), `node_s` node-seconds held, `flops` two per
+    multiply-add. `wall_s` adds too: summed over a resumed run it is the time of all attempts.
+    """
+
+    wall_s: float = 0.0
+    busy_cpu_s: float = 0.0
+    busy_gpu_s: float = 0.0
+    node_s: float = 0.0
+    flops: float = 0.0
+    bytes_read: int = 0
+    bytes_written: int = 0
+    rows: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        """Field-wise sum."""
+        return Usage(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in dataclasses.fields(Usage)})
+
+    def replace(self, **changes: Any) -> Usage:
+        """A copy with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ObjectRef:
+    """One object of a store: `path` relative to the store's root, or an absolute URI if adopted."""
+
+    path: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncoderRef:
+    """A model by name and fingerprint; the fingerprint decides whose queries may search a version."""
+
+    name: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SideInfoRef:
+    """The model that made a version's side-information, and how it is stored.
+
+    `dtype` is "float32", "float16" or "int8" (int8 carries its scale in the Parquet field's metadata).
+    """
+
+    name: str
+    fingerprint: str
+    dimension: int
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TransformationRef:
+    """The transformation h that made a version, by fingerprint, and its direction (encoder fingerprints)."""
+
+    name: str
+    fingerprint: str
+    from_encoder: str
+    to_encoder: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class IndexRef:
+    """A version's index: the FAISS factory string and, where it needs training, the trained empty index."""
+
+    factory: str
+    trained: ObjectRef | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShardRecord:
+    """One shard of a version as its manifest lists it.
+
+    `counts` says how many rows have which provenance; `input_sha256` is the hash of the shard it was made from
+    (None for shards embedded from raw items or adopted).
+    """
+
+    shard: int
+    embeddings: ObjectRef
+    index: ObjectRef | None
+    rows: int
+    id_min: int
+    id_max: int
+    provenance: Provenance
+    counts: dict[str, int] = field(default_factory=dict)
+    input_sha256: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Receipt:
+    """What a worker writes after a shard's outputs are durable; the unit of resuming and of metering."""
+
+    run: str
+    record: ShardRecord
+    usage: Usage
+    peak_memory_bytes: int
+    """Largest resident set of the worker process so far."""
+    worker: str
+    """Which worker process wrote it: "<node ip>:<pid>"."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RetrievalQuality:
+    """Retrieval measures of one query set on one gallery, as shares of 1."""
+
+    top1: float
+    top5: float
+    map: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CompatibilityRow:
+    """One line of the compatibility table: which queries search which gallery, and how well.
+
+    `method` is the key under which `recovered_share` reports it: "old_old", "direct", "fct_side", "fct_noside",
+    "linear_side", "linear_noside", "fused", "new_new".
+    """
+
+    method: str
+    query: str
+    gallery: str
+    side_information: bool
+    top1: float
+    top5: float
+    map: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RecoveredShare:
+    """(method - old/old) / (new/new - old/old), for top-1 and mAP."""
+
+    top1: float
+    map: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GateCheck:
+    """One bar that a transformation must clear on held-out pairs.
+
+    `margin` is the mean of the per-query differences candidate - bar, `margin_low` its one-sided 95 % lower bound.
+    """
+
+    measure: str
+    candidate: float
+    bar: float
+    margin: float
+    margin_low: float
+    passed: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GateResult:
+    """What the gate measured and decided; stored in the manifest and in the report."""
+
+    passed: bool
+    num_pairs: int
+    k: int
+    chosen: str
+    """Which candidate was judged, e.g. "fct_side" or "linear_side"."""
+    cosine: float
+    """Mean cosine between h's outputs and the true new embeddings of the held-out pairs."""
+    agreement: dict[str, float]
+    """Neighbour agreement at k with the new model's own top-k, by method."""
+    checks: tuple[GateCheck, ...]
+    worst_group: dict[str, float] | None = None
+    """{"group": label, "candidate": agreement, "bar": agreement} of the group that h serves worst."""
+    negative_flips: float | None = None
+    """Share of held-out queries that were right at rank 1 with old/old and are wrong with new/h (labels only)."""
+    reason: str = ""
+    advice: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Manifest:
+    """The complete, immutable description of one version of a store."""
+
+    format_version: int = FORMAT_VERSION
+    version: int
+    parent: int | None
+    created_at: str
+    num_rows: int
+    dimension: int
+    metric: Metric
+    normalized: bool
+    encoder: EncoderRef
+    side_info: SideInfoRef | None
+    transformation: TransformationRef | None
+    index: IndexRef | None
+    shards: tuple[ShardRecord, ...]
+    gate: GateResult | None
+    run: str
+
+    def shard_paths(self) -> tuple[str, ...]:
+        """Paths of all shards' Parquet objects, in shard order."""
+        return tuple(record.embeddings.path for record in self.shards)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Current:
+    """The pointer to the published version: CURRENT.json."""
+
+    version: int
+    manifest: str
+    sha256: str
