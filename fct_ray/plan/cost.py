@@ -1,0 +1,179 @@
+"""Money and savings: pure arithmetic on usage and a dated price book.
+
+Owns: the shape of a price book, dollars from node-seconds, saving factors, the break-even gallery size. Knows no
+file: `cluster/prices.yaml` is loaded elsewhere and validated against these dataclasses. An unknown price is an
+error, never zero.
+
+Units: `usd` US dollars, `_s` seconds, `gib` 2^30 bytes, `gb` 10^9 bytes; factors are full backfill over upgrade,
+so above 1 the upgrade is cheaper.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from fct_ray.errors import SettingsError
+from fct_ray.values import Usage
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NodePrice:
+    """What one node costs while it is held."""
+
+    usd_per_hour: float
+    """On demand, operating system included."""
+    vcpus: int
+    memory_gib: float
+    gpus: int = 0
+    spot_usd_per_hour: float | None = None
+    """Interruptible; None where the book has no figure."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoragePrice:
+    """What object storage costs: capacity and requests."""
+
+    usd_per_gb_month: float
+    usd_per_1000_puts: float
+    usd_per_1000_gets: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PriceBook:
+    """Prices of one region on one day, with where they were read."""
+
+    date: str
+    currency: str
+    region: str
+    source: str
+    node_types: Mapping[str, NodePrice]
+    storage: Mapping[str, StoragePrice] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse a book whose figures this module would misread."""
+        if self.currency != "USD":
+            raise SettingsError(f"price book is in {self.currency}, wanted USD: convert it, every figure here is _usd")
+        for name, node in self.node_types.items():
+            spot = node.spot_usd_per_hour
+            if not node.usd_per_hour > 0 or (spot is not None and not spot > 0):
+                raise SettingsError(f"price of node type {name!r} is {node}, wanted more than zero: correct the book")
+
+
+def usd_per_node_hour(node_type: str, book: PriceBook, *, spot: bool = False) -> float:
+    """US dollars for holding one node of this type for one hour.
+
+    Raises:
+        SettingsError: the book has no such node type, or no spot price for it.
+    """
+    node = book.node_types.get(node_type)
+    if node is None:
+        known = ", ".join(sorted(book.node_types)) or "none"
+        raise SettingsError(
+            f"no price for node type {node_type!r} in the price book of {book.date} ({book.region}), which knows: "
+            f"{known}. Add it to the book, or name one of these"
+        )
+    if not spot:
+        return node.usd_per_hour
+    if node.spot_usd_per_hour is None:
+        raise SettingsError(
+            f"no spot price for node type {node_type!r} in the price book of {book.date}: add spot_usd_per_hour, or "
+            f"reckon with the on-demand price"
+        )
+    return node.spot_usd_per_hour
+
+
+def cost_usd(usage: Usage, node_type: str, book: PriceBook, *, spot: bool = False) -> float:
+    """US dollars for the node-seconds of `usage`, idle and repeated work included.
+
+    Raises:
+        SettingsError: unknown price, or work without node-seconds (its cost would come out as zero).
+    """
+    price = usd_per_node_hour(node_type, book, spot=spot)
+    if usage.node_s <= 0 and usage.busy_cpu_s + usage.busy_gpu_s > 0:
+        raise SettingsError(
+            f"usage has {usage.busy_cpu_s + usage.busy_gpu_s:.1f} busy seconds but {usage.node_s} node-seconds: "
+            f"count how long nodes were held before asking for money"
+        )
+    return usage.node_s / 3600.0 * price
+
+
+def storage_usd_per_month(num_bytes: int, storage_class: str, book: PriceBook) -> float:
+    """US dollars per month for keeping `num_bytes`, for example a gallery's side-information.
+
+    Raises:
+        SettingsError: the book has no such storage class.
+    """
+    price = book.storage.get(storage_class)
+    if price is None:
+        known = ", ".join(sorted(book.storage)) or "none"
+        raise SettingsError(f"no price for storage {storage_class!r} in the price book of {book.date}, only: {known}")
+    return num_bytes / 1e9 * price.usd_per_gb_month
+
+
+def busy_compute_s(usage: Usage) -> float:
+    """Busy seconds of CPU and GPU added one for one; compare only runs on the same kind of node."""
+    return usage.busy_cpu_s + usage.busy_gpu_s
+
+
+def saved(
+    full: Usage,
+    upgrade: Usage,
+    *,
+    full_usd: float | None = None,
+    upgrade_usd: float | None = None,
+) -> dict[str, float]:
+    """Full backfill over upgrade: {"busy_compute", "flops", "usd", "node_s"}; 3.0 means a third of the work.
+
+    A key is left out where either side has no figure (not measured, price unknown), because a factor of such a
+    pair would be zero or infinite and would mean nothing.
+    """
+    pairs: dict[str, tuple[float | None, float | None]] = {
+        "busy_compute": (busy_compute_s(full), busy_compute_s(upgrade)),
+        "flops": (full.flops, upgrade.flops),
+        "usd": (full_usd, upgrade_usd),
+        "node_s": (full.node_s, upgrade.node_s),
+    }
+    return {name: above / below for name, (above, below) in pairs.items() if above and below}
+
+
+def saved_with_and_without(
+    full: Usage,
+    *,
+    stream: Usage,
+    fixed: Usage,
+    full_usd_per_node_hour: float | None = None,
+    upgrade_usd_per_node_hour: float | None = None,
+) -> dict[str, dict[str, float]]:
+    """`saved` twice: {"with_fixed": all work of the upgrade, "without_fixed": only what grows with the gallery}.
+
+    `stream` is the work per gallery row (transform, index, verify); `fixed` is what FCT costs besides: side model
+    and side-information, embedding the pairs, fitting h, the gate.
+    """
+
+    def factors(upgrade: Usage) -> dict[str, float]:
+        full_usd = None if full_usd_per_node_hour is None else full.node_s / 3600.0 * full_usd_per_node_hour
+        upgrade_usd = None if upgrade_usd_per_node_hour is None else upgrade.node_s / 3600.0 * upgrade_usd_per_node_hour
+        return saved(full, upgrade, full_usd=full_usd, upgrade_usd=upgrade_usd)
+
+    return {"with_fixed": factors(stream + fixed), "without_fixed": factors(stream)}
+
+
+def break_even_rows(fixed_upgrade_cost: float, per_row_upgrade: float, per_row_full: float) -> int | None:
+    """Smallest gallery for which the upgrade costs no more than the full backfill, in rows; None if none does.
+
+    fixed + n * per_row_upgrade <= n * per_row_full, so n = ceil(fixed / (per_row_full - per_row_upgrade)). Any
+    one unit of cost (dollars, FLOPs, busy seconds). Exact rational arithmetic on the given floats.
+
+    Raises:
+        SettingsError: a cost is negative or not finite.
+    """
+    costs = (fixed_upgrade_cost, per_row_upgrade, per_row_full)
+    if not all(math.isfinite(cost) and cost >= 0 for cost in costs):
+        raise SettingsError(f"costs are {costs}, wanted finite numbers of zero or more: check the measurements")
+    gain = Fraction(per_row_full) - Fraction(per_row_upgrade)
+    if gain <= 0:
+        return None
+    return math.ceil(Fraction(fixed_upgrade_cost) / gain)
