@@ -1,0 +1,50 @@
+"""The report on the console: rich tables and the sentences that explain them.
+
+Owns: colours and layout in a terminal. What is said is decided in `tables` and `story`.
+"""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from fct_ray.report.content import Report
+from fct_ray.report.story import saving_sentence, why_it_works
+from fct_ray.report.tables import Table, tables_of
+
+_NARROW_COLUMNS = 110
+"""Below this width the compatibility table drops the two columns that its method names already say."""
+_DROPPED_WHEN_NARROW = frozenset({"query", "gallery", "side", "recovered top-1", "busy GPU", "read", "written"})
+
+
+def print_report(report: Report, console: Console | None = None) -> None:
+    """Print every table that applies, each with its sentence, then why it works and what it saved."""
+    out = console or Console()
+    for table in tables_of(report):
+        out.print()
+        out.print(_rich_table(table, narrow=out.width < _NARROW_COLUMNS))
+        out.print(Text(table.sentence, style="dim"))
+    sentences = why_it_works(report)
+    if sentences:
+        out.print()
+        out.print(Text("What this shows", style="bold"))
+        for sentence in sentences:
+            out.print(Text(f"- {sentence}"))
+    saving = saving_sentence(report)
+    if saving is not None:
+        out.print(Text(f"- {saving}"))
+    for note in report.notes:
+        out.print(Text(f"Note: {note}", style="yellow"))
+
+
+def _rich_table(table: Table, *, narrow: bool) -> RichTable:
+    shown = [place for place, name in enumerate(table.header) if not (narrow and name in _DROPPED_WHEN_NARROW)]
+    rich_table = RichTable(title=escape(table.title), title_justify="left", title_style="bold")
+    for place in shown:
+        rich_table.add_column(escape(table.header[place]), justify="left" if place == 0 else "right")
+    for row_place, row in enumerate(table.rows):
+        cells = (Text(row[place]) for place in shown)
+        rich_table.add_row(*cells, style="bold" if row_place in table.emphasized else None)
+    return rich_table

@@ -1,0 +1,106 @@
+"""The sentences that make a newcomer understand the numbers: what doing nothing gives, what h recovers, and why.
+
+Owns: wording that follows from values. Every sentence is conditional on what was measured: where
+side-information did not help, or h did harm, the text says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from fct_ray.report.content import Report
+from fct_ray.report.quantities import count, factor, percent
+from fct_ray.values import CompatibilityRow, RecoveredShare
+
+METHOD_TITLES = {
+    "old_old": "old queries on old gallery: doing nothing",
+    "direct": "new queries on old gallery as it is: no h",
+    "fused": "old queries on old + side: nothing fitted",
+    "bct": "backward-compatible new model (BCT): no gallery work",
+    "linear_noside": "linear map, without side-information",
+    "linear_side": "linear map, with side-information",
+    "fct_noside": "FCT, without side-information",
+    "fct_side": "FCT, with side-information",
+    "new_new": "new queries on new gallery: full backfill",
+}
+"""What each method of the compatibility table is, in the order from doing nothing to the full backfill."""
+
+
+def ordered_rows(rows: Iterable[CompatibilityRow]) -> tuple[CompatibilityRow, ...]:
+    """Rows in the order of `METHOD_TITLES`; methods it does not know come last but one, in the order given."""
+    names = list(METHOD_TITLES)
+    before_last = len(names) - 1.5
+    return tuple(sorted(rows, key=lambda row: names.index(row.method) if row.method in names else before_last))
+
+
+def method_title(row: CompatibilityRow) -> str:
+    """What a row's method is, in words."""
+    return METHOD_TITLES.get(row.method, row.method)
+
+
+def why_it_works(report: Report) -> tuple[str, ...]:
+    """What the compatibility table shows, one sentence each; empty without the two reference rows."""
+    rows = {row.method: row for row in report.compatibility}
+    if "old_old" not in rows or "new_new" not in rows:
+        return ()
+    gain = rows["new_new"].map - rows["old_old"].map
+    old_map, new_map = percent(rows["old_old"].map), percent(rows["new_new"].map)
+    sentences = [
+        f"Doing nothing (old model on both sides) gives {old_map} mAP; re-embedding the whole gallery gives {new_map}."
+    ]
+    if gain <= 0:
+        sentences.append("The new model is not better than the old one on this gallery: there is nothing to recover.")
+        return tuple(sentences)
+    if "direct" in rows and rows["direct"].map < rows["old_old"].map:
+        sentences.append(
+            f"New queries cannot search the old embeddings directly ({percent(rows['direct'].map)} mAP): the two "
+            f"models' spaces have nothing in common, so a map h between them is needed."
+        )
+    sentences += _recovery(report.recovered_share)
+    return tuple(sentences)
+
+
+def _recovery(shares: Mapping[str, RecoveredShare]) -> list[str]:
+    """What h recovers without and with side-information, and whether the side-information earned its bytes."""
+    with_side, without = shares.get("fct_side"), shares.get("fct_noside")
+    if with_side is None and without is None:
+        return []
+    if with_side is None or without is None:
+        share, kind = (with_side, "with") if with_side is not None else (without, "without")
+        assert share is not None  # noqa: S101  (one of the two is there; said for the type checker)
+        return [_one(share.map, kind)]
+    text = (
+        f"h recovers {percent(without.map)} of that gain from the old embeddings alone, and {percent(with_side.map)} "
+        f"when it also reads the side-information"
+    )
+    if max(with_side.map, without.map) <= 0:
+        return [f"{text}: h did harm here, keep the old index or re-embed."]
+    if with_side.map <= without.map:
+        return [f"{text}: in this run the side-information did not help."]
+    verdict = "both better than doing nothing" if without.map > 0 else "without it, h does harm here"
+    return [
+        f"{text}: {verdict}. The old model threw away what its own task did not need; the side-information, learned "
+        f"without that task, kept part of it, so h can put it back."
+    ]
+
+
+def _one(share: float, kind: str) -> str:
+    text = f"h, {kind} side-information, recovers {percent(share)} of that gain without re-embedding the gallery"
+    return f"{text}." if share > 0 else f"{text}: h did harm here, keep the old index or re-embed."
+
+
+def saving_sentence(report: Report) -> str | None:
+    """What the upgrade saved, in one sentence; None where nothing was compared."""
+    if report.saved is None:
+        return None
+    named = (("busy_compute", "the busy compute"), ("flops", "the FLOPs"), ("usd", "the money"))
+    factors = report.saved.factors
+    parts = [f"{factor(factors[key])} {what}" for key, what in named if key in factors]
+    lead = f"Counting all of the upgrade's work, a full backfill takes {', '.join(parts)}. " if parts else ""
+    return lead + _break_even(report.saved.break_even_rows)
+
+
+def _break_even(rows: int | None) -> str:
+    if rows is None:
+        return "No gallery size was found from which the upgrade is the cheaper one."
+    return f"The upgrade is the cheaper one from {count(rows)} gallery items on."

@@ -1,0 +1,195 @@
+"""The report's tables as text cells, each with one sentence for newcomers; shared by console, Markdown and HTML.
+
+Owns: which tables there are, their columns and their order. Knows no output format; escaping is the renderer's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fct_ray.report.content import SAVED_KEYS, Report
+from fct_ray.report.quantities import (
+    UNKNOWN,
+    bytes_text,
+    count,
+    duration,
+    factor,
+    flops_text,
+    money,
+    percent,
+)
+from fct_ray.report.story import method_title, ordered_rows
+
+VARIANT_TITLES = {
+    "with_fixed": "all work of the upgrade (h's fit, pairs, side-information counted)",
+    "without_fixed": "only what grows with the gallery (transform, index, verify)",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Table:
+    """One table: `sentence` says what it shows; rows have as many cells as the header; column 0 is text."""
+
+    name: str
+    title: str
+    sentence: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    emphasized: frozenset[int] = frozenset()
+    """Rows to be set off: the references, not the candidates."""
+
+
+def tables_of(report: Report) -> tuple[Table, ...]:
+    """All tables that apply, in the order in which a newcomer should read them."""
+    candidates = (
+        compatibility_table(report),
+        savings_table(report),
+        stage_table(report),
+        spend_table(report),
+        gate_table(report),
+    )
+    return tuple(table for table in candidates if table is not None)
+
+
+def compatibility_table(report: Report) -> Table | None:
+    """Retrieval of every pairing of queries and gallery, with the share of the gain that it recovers."""
+    if not report.compatibility:
+        return None
+    rows = ordered_rows(report.compatibility)
+    cells = []
+    for row in rows:
+        share = report.recovered_share.get(row.method)
+        cells.append(
+            (
+                method_title(row),
+                row.query,
+                row.gallery,
+                "yes" if row.side_information else "no",
+                percent(row.top1),
+                percent(row.top5),
+                percent(row.map),
+                "" if share is None else percent(share.top1),
+                "" if share is None else percent(share.map),
+            )
+        )
+    header = ("method", "query", "gallery", "side", "top-1", "top-5", "mAP", "recovered top-1", "recovered mAP")
+    return Table(
+        name="compatibility",
+        title="Compatibility: who can search what, and how well",
+        sentence="Each line is one pairing of query model and gallery; recovered is the share of the full backfill's "
+        "gain over doing nothing, (method - old/old) / (new/new - old/old).",
+        header=header,
+        rows=tuple(cells),
+        emphasized=frozenset(place for place, row in enumerate(rows) if row.method in {"old_old", "new_new"}),
+    )
+
+
+def savings_table(report: Report) -> Table | None:
+    """Saving factors, the headline and its variants."""
+    if report.saved is None:
+        return None
+    variants = dict(report.saved.variants)
+    if report.saved.factors not in variants.values():
+        variants = {"headline": report.saved.factors, **variants}
+    rows = tuple(
+        (VARIANT_TITLES.get(name, name.replace("_", " ")), *(factor(factors.get(key)) for key in SAVED_KEYS))
+        for name, factors in variants.items()
+    )
+    break_even = report.saved.break_even_rows
+    return Table(
+        name="saved",
+        title="Saved against a full backfill",
+        sentence="A factor is the full backfill's figure over the upgrade's: above 1x the upgrade is cheaper. "
+        + (f"Break-even gallery size: {count(break_even)} items." if break_even is not None else "No break-even."),
+        header=("counted as the upgrade's work", "busy compute", "FLOPs", "money", "node-seconds"),
+        rows=rows,
+    )
+
+
+def stage_table(report: Report) -> Table | None:
+    """What every stage used."""
+    if not report.stages:
+        return None
+    rows = [
+        (
+            name,
+            duration(usage.wall_s),
+            duration(usage.busy_cpu_s),
+            duration(usage.busy_gpu_s),
+            flops_text(usage.flops),
+            bytes_text(usage.bytes_read),
+            bytes_text(usage.bytes_written),
+            count(usage.rows),
+            money(report.stage_usd(name), usage.node_s),
+        )
+        for name, usage in report.ordered_stages()
+    ]
+    return Table(
+        name="stages",
+        title="Work per stage",
+        sentence="Work is counted where it happens and summed over all attempts; busy CPU is the time of all "
+        "threads, a FLOP is half a multiply-add, and money is node-hours held times the price of a node-hour.",
+        header=("stage", "wall", "busy CPU", "busy GPU", "FLOPs", "read", "written", "rows", "cost"),
+        rows=tuple(rows),
+    )
+
+
+def spend_table(report: Report) -> Table | None:
+    """Forecast against actual."""
+    spends = [(name, spend) for name, spend in (("forecast", report.forecast), ("actual", report.actual)) if spend]
+    if not spends:
+        return None
+    return Table(
+        name="spend",
+        title="Forecast against actual",
+        sentence="What the plan expected before any work started, and what the run took; node time is the time "
+        "during which machines were held, busy or not." + _price_note(report),
+        header=("", "wall", "cost", "node time"),
+        rows=tuple(
+            (name, duration(spend.wall_s), money(spend.usd, spend.node_s), duration(spend.node_s))
+            for name, spend in spends
+        ),
+    )
+
+
+def _price_note(report: Report) -> str:
+    price = report.pricing
+    if price is None:
+        return " No price was given, so cost is in node-hours."
+    market = "spot" if price.spot else "on demand"
+    return (
+        f" Money: {price.node_type} {market} at {money(price.usd_per_node_hour, None)} an hour, {price.region}, "
+        f"prices of {price.book_date}."
+    )
+
+
+def gate_table(report: Report) -> Table | None:
+    """The bars that h had to clear on held-out pairs."""
+    gate = report.gate
+    if gate is None:
+        return None
+    verdict = "passed" if gate.passed else "REFUSED: nothing was published"
+    return Table(
+        name="gate",
+        title=f"Gate: {verdict}",
+        sentence=f"On {count(gate.num_pairs)} pairs that h was not fitted on, {gate.chosen} had to beat doing nothing "
+        f"with 95 % confidence (lower bound of the mean difference above the bar)."
+        + "".join(f" {text}" for text in (gate.reason, gate.advice) if text),
+        header=("measure", "candidate", "bar", "difference", "95 % lower bound", "passed"),
+        rows=tuple(
+            (
+                check.measure,
+                percent(check.candidate),
+                percent(check.bar),
+                _signed(check.margin),
+                _signed(check.margin_low),
+                "yes" if check.passed else "no",
+            )
+            for check in gate.checks
+        ),
+    )
+
+
+def _signed(share: float) -> str:
+    text = percent(share)
+    return text if text == UNKNOWN or share < 0 else f"+{text}"
