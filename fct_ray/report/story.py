@@ -78,10 +78,11 @@ def _recovery(shares: Mapping[str, RecoveredShare]) -> list[str]:
     if with_side.map <= without.map:
         return [f"{text}: in this run the side-information did not help."]
     verdict = "both better than doing nothing" if without.map > 0 else "without it, h does harm here"
-    return [
-        f"{text}: {verdict}. The old model threw away what its own task did not need; the side-information, learned "
-        f"without that task, kept part of it, so h can put it back."
-    ]
+    reason = (
+        "The old model threw away what its own task did not need; the side-information, learned without that task, "
+        "kept part of it, so h can put it back."
+    )
+    return [f"{text}: {verdict}. {reason}"]
 
 
 def _one(share: float, kind: str) -> str:
