@@ -128,7 +128,7 @@ def stage_table(report: Report) -> Table | None:
         name="stages",
         title="Work per stage",
         sentence="Work is counted where it happens and summed over all attempts; busy CPU is the time of all "
-        "threads, a FLOP is half a multiply-add, and money is node-hours held times the price of a node-hour.",
+        "threads, FLOPs count two per multiply-add, and money is node-hours held times the price of a node-hour.",
         header=("stage", "wall", "busy CPU", "busy GPU", "FLOPs", "read", "written", "rows", "cost"),
         rows=tuple(rows),
     )

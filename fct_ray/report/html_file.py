@@ -1,0 +1,34 @@
+"""report.html: one self-contained page with tables and plots, to be opened, mailed or attached to a ticket.
+
+Owns: putting tables, sentences and plots into the page. Everything but our own SVG is escaped, because names of
+stores, models and settings come from outside.
+"""
+
+from __future__ import annotations
+
+import jinja2
+
+from fct_ray.report.content import Report
+from fct_ray.report.figures import plots_of
+from fct_ray.report.html_template import TEMPLATE
+from fct_ray.report.quantities import count
+from fct_ray.report.story import saving_sentence, why_it_works
+from fct_ray.report.tables import tables_of
+
+_PLOT_OF_TABLE = {"compatibility": "compatibility", "stages": "stages", "spend": "forecast"}
+"""Under which table each plot is shown."""
+
+
+def render_html(report: Report) -> str:
+    """The report as one HTML page without scripts and without references to anything outside."""
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.from_string(TEMPLATE).render(
+        report=report,
+        rows=count(report.rows),
+        sentences=[*why_it_works(report), *filter(None, [saving_sentence(report)])],
+        tables=tables_of(report),
+        plots=plots_of(report),
+        plot_of=_PLOT_OF_TABLE,
+    )
