@@ -54,6 +54,12 @@ class Usage:
         """Field-wise sum."""
         return Usage(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in dataclasses.fields(Usage)})
 
+    def __mul__(self, share: float) -> Usage:
+        """That share of the work, e.g. one candidate's part of a fit; counts are rounded."""
+        scaled = {f.name: getattr(self, f.name) * share for f in dataclasses.fields(Usage)}
+        whole = {name: round(scaled[name]) for name in ("bytes_read", "bytes_written", "rows")}
+        return Usage(**{**scaled, **whole})
+
     def replace(self, **changes: Any) -> Usage:
         """A copy with some fields changed."""
         return dataclasses.replace(self, **changes)

@@ -1,0 +1,1 @@
+"""Where, when and how many times: Ray clusters, train loops, shard streams, meters, resume. Nothing else imports ray."""

@@ -1,0 +1,193 @@
+"""Adopting: a store made out of Parquet embeddings that already lie somewhere, in place.
+
+Owns: reading every object once (hash, columns, values, ids) in Ray tasks and the check that ids are unique over all of
+them. Nothing is copied: the manifest holds absolute URIs. An adopted version has no index and is searched exactly.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fct_ray.engine.cluster import ClusterSize
+from fct_ray.engine.meters import ProcessMeter
+from fct_ray.engine.model_store import resolve_encoder
+from fct_ray.engine.run_log import RunLog
+from fct_ray.engine.tasks import map_tasks
+from fct_ray.errors import DataError, FormatError
+from fct_ray.plan.identity import run_id
+from fct_ray.plan.versions import adopted_manifest
+from fct_ray.storage import documents, objects, shards
+from fct_ray.storage.store import Store
+from fct_ray.values import Manifest, Metric, ObjectRef, Provenance, ShardRecord, SideInfoRef, Usage
+
+NORM_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdoptSettings:
+    """Make a store out of existing Parquet embeddings, where they lie: nothing is copied."""
+
+    store: str
+    """The store to make: a directory or s3:// prefix."""
+    embeddings: str
+    """Directory or glob of Parquet objects with `id`, `embedding` and optionally `side_info` columns."""
+    encoder: str
+    """The encoder that made them: a model directory, `package.module:factory`, or a name."""
+    metric: Metric = Metric.IP
+    """How the embeddings are compared: "ip" (inner product, also cosine of unit vectors) or "l2"."""
+    side: str | None = None
+    """The model that made `side_info`: as `encoder`. None: named after the encoder."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Inspected:
+    """What one object holds."""
+
+    record: ShardRecord
+    dimension: int
+    side_dimension: int | None
+    side_dtype: str | None
+    normalized: bool
+    usage: Usage
+
+
+def run_adopt(settings: AdoptSettings, size: ClusterSize) -> tuple[Manifest, dict[str, Usage]]:
+    """Read every object once, check it, and publish a version that points at them; returns it and the work per stage.
+
+    Raises:
+        NotFoundError: there is no Parquet object at that place.
+        FormatError: columns are missing or dimensions differ between objects.
+        DataError: NaN or infinite values, or duplicate ids, named by object and row.
+    """
+    store = Store(settings.store)
+    current, choice = store.current(), resolve_encoder(settings.encoder, store)
+    uris = objects.expand_glob(settings.embeddings)
+    run = run_id("adopt", *uris, choice.ref.fingerprint, settings.metric.value, "" if current is None else current.sha256)
+    log = RunLog(store, run, size.num_nodes)
+    with log.stage("stream") as meter:
+        found: dict[int, Inspected] = {}
+        for position, inspected in map_tasks(inspect_shard, list(enumerate(uris)), describe="read and check"):
+            found[position] = inspected
+            meter.add(inspected.usage)
+        inspected_all = [found[position] for position in range(len(uris))]
+        check_same(inspected_all)
+        check_unique_ids(inspected_all)
+    first = inspected_all[0]
+    with log.stage("publish"):
+        manifest = adopted_manifest(
+            version=store.claim_version(run),
+            created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            encoder=choice.ref,
+            dimension=first.dimension,
+            metric=settings.metric,
+            normalized=all(inspected.normalized for inspected in inspected_all),
+            side_info=_side_info(settings, first, store),
+            records=[inspected.record for inspected in inspected_all],
+            run=run,
+            parent=None if current is None else current.version,
+        )
+        store.publish(manifest, expected=current)
+    return manifest, log.used()
+
+
+def inspect_shard(item: tuple[int, str]) -> Inspected:
+    """Hash, dimensions, id range and values of one object. Runs in a Ray task."""
+    meter, (shard, uri) = ProcessMeter(), item
+    data = objects.read_bytes(uri)
+    columns = shards.parse_shard(data, uri, dimension=None, side_dimension=None)
+    rows = len(columns.ids_N)
+    if rows == 0:
+        raise FormatError(f"{uri}: has no rows; want at least one: take the object out of the glob")
+    norms = np.linalg.norm(columns.embeddings_ND, axis=1)
+    record = ShardRecord(
+        shard=shard,
+        embeddings=ObjectRef(path=uri, bytes=len(data), sha256=documents.sha256_hex(data)),
+        index=None,
+        rows=rows,
+        id_min=int(columns.ids_N.min()),
+        id_max=int(columns.ids_N.max()),
+        provenance=Provenance.EMBEDDED,
+        counts={Provenance.EMBEDDED.value: rows},
+    )
+    return Inspected(
+        record=record,
+        dimension=columns.embeddings_ND.shape[1],
+        side_dimension=None if columns.side_info_NS is None else columns.side_info_NS.shape[1],
+        side_dtype=shards.side_dtype(columns.table),
+        normalized=bool(np.all(np.abs(norms - 1) < NORM_TOLERANCE)),
+        usage=meter.read() + Usage(bytes_read=len(data), rows=rows),
+    )
+
+
+def check_same(inspected_all: Sequence[Inspected]) -> None:
+    """Refuse objects whose dimensions or side-information differ from the first one's."""
+    first = inspected_all[0]
+    for other in inspected_all:
+        seen = (other.dimension, other.side_dimension, other.side_dtype)
+        wanted = (first.dimension, first.side_dimension, first.side_dtype)
+        if seen != wanted:
+            raise FormatError(
+                f"{other.record.embeddings.path}: (dimension, side dimension, side dtype) is {seen}; want {wanted} as in "
+                f"{first.record.embeddings.path}: one store holds one kind of embedding"
+            )
+
+
+def check_unique_ids(inspected_all: Sequence[Inspected]) -> None:
+    """Refuse an id that two objects have. Only objects whose id ranges overlap are compared, by their ids."""
+    ordered = sorted(inspected_all, key=lambda inspected: inspected.record.id_min)
+    group, group_max = [ordered[0]], ordered[0].record.id_max
+    for inspected in [*ordered[1:], None]:
+        if inspected is not None and inspected.record.id_min <= group_max:
+            group.append(inspected)
+            group_max = max(group_max, inspected.record.id_max)
+            continue
+        _check_group([member.record.embeddings.path for member in group])
+        if inspected is not None:
+            group, group_max = [inspected], inspected.record.id_max
+
+
+def _check_group(uris: Sequence[str]) -> None:
+    if len(uris) < 2:
+        return
+    parts = dict(map_tasks(_ids, list(uris), describe="ids of overlapping objects"))
+    ids_N = np.concatenate([parts[position] for position in range(len(uris))])
+    ids_N, owners_N = ids_N[order := np.argsort(ids_N, kind="stable")], _owners(parts)[order]
+    twice = np.flatnonzero(ids_N[1:] == ids_N[:-1])
+    if len(twice):
+        at = twice[0]
+        raise DataError(
+            f"id {ids_N[at]} is in {uris[owners_N[at]]} and in {uris[owners_N[at + 1]]} ({len(twice):,} ids are there more "
+            "than once); want every id once in a store: remove the duplicates or renumber"
+        )
+
+
+def _owners(parts: dict[int, np.ndarray]) -> np.ndarray:
+    return np.repeat(np.arange(len(parts)), [len(parts[position]) for position in range(len(parts))])
+
+
+def _ids(uri: str) -> np.ndarray:
+    return shards.read_ids(objects.read_bytes(uri), uri)
+
+
+def _side_info(settings: AdoptSettings, first: Inspected, store: Store) -> SideInfoRef | None:
+    if first.side_dimension is None:
+        if settings.side is not None:
+            raise FormatError(
+                f"{first.record.embeddings.path}: has no side_info column, but --side {settings.side} was given; want "
+                "fixed_size_list<float32>[s]: leave --side out, or add the column"
+            )
+        return None
+    if settings.side is not None:
+        side = resolve_encoder(settings.side, store).ref
+        name, fingerprint = side.name, side.fingerprint
+    else:
+        name = f"{settings.encoder}-side"
+        fingerprint = hashlib.sha256(f"name:{name}".encode()).hexdigest()
+    return SideInfoRef(
+        name=name, fingerprint=fingerprint, dimension=first.side_dimension, dtype=first.side_dtype or "float32"
+    )

@@ -1,0 +1,77 @@
+"""Connecting to Ray: a running cluster where there is one, otherwise a local one of this machine's cores.
+
+Owns: `ray.init` and what must be set before it. Knows nothing of what runs there.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import ray
+
+LOCAL_OBJECT_STORE_BYTES = 1 << 30  # shards never pass through the object store, only receipts and pairs do
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterSettings:
+    """Where the work runs."""
+
+    address: str | None = None
+    """Ray address ("auto", "host:port"). None: $RAY_ADDRESS if set (as in a submitted job), else a local cluster."""
+    num_cpus: int | None = None
+    """Logical CPUs of a local cluster. None: all of this machine."""
+    verbose: bool = False
+    """Show what workers log."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClusterSize:
+    """What the cluster has now."""
+
+    num_nodes: int
+    num_cpus: int
+    num_gpus: int
+
+
+@contextmanager
+def connected(settings: ClusterSettings) -> Iterator[ClusterSize]:
+    """A Ray cluster for the time of the block; an already connected process is left connected."""
+    if ray.is_initialized():
+        yield cluster_size()
+        return
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_TRAIN_ENABLE_V2", "1")
+    level = logging.INFO if settings.verbose else logging.ERROR
+    address = settings.address or os.environ.get("RAY_ADDRESS")
+    if address:
+        ray.init(address=address, logging_level=level, log_to_driver=settings.verbose)
+    else:
+        ray.init(
+            num_cpus=settings.num_cpus,
+            include_dashboard=False,
+            object_store_memory=LOCAL_OBJECT_STORE_BYTES,
+            logging_level=level,
+            log_to_driver=settings.verbose,
+            _temp_dir=tempfile.mkdtemp(prefix="fct-ray-", dir="/tmp" if os.path.isdir("/tmp") else None),  # noqa: S108, PTH112 (socket paths must be short)
+        )
+    if not settings.verbose:
+        for name in ("ray", "ray.data", "ray.train", "ray.tune"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        yield cluster_size()
+    finally:
+        ray.shutdown()
+
+
+def cluster_size() -> ClusterSize:
+    """Nodes, CPUs and GPUs that are alive in the connected cluster."""
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    resources = ray.cluster_resources()
+    return ClusterSize(
+        num_nodes=len(nodes), num_cpus=int(resources.get("CPU", 1)), num_gpus=int(resources.get("GPU", 0))
+    )

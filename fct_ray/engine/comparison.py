@@ -1,0 +1,286 @@
+"""The comparison: an upgrade against the full backfill it replaced, by the same meters, with the quality of both.
+
+Owns: which galleries and queries are compared, and which work counts as what. The factors are plan/cost's, the measures
+evaluation's. Legend: Q queries, G gallery items.
+
+Work is counted in three parts, because they grow differently:
+    per row     stream + verify + publish of the upgrade
+    one-off     embedding pairs, fitting h, the gate
+    in advance  fitting the side-information model and embedding the gallery with it, paid when the old index was made
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from fct_ray.engine.cluster import ClusterSize
+from fct_ray.engine.encoding import EncodedItems, encode_items
+from fct_ray.engine.model_store import load_model, open_encoder
+from fct_ray.engine.run_log import RunLog
+from fct_ray.engine.shard_stream import PoolSettings
+from fct_ray.engine.transforming import TransformRunner
+from fct_ray.errors import SettingsError
+from fct_ray.evaluation import fused, retrieval
+from fct_ray.evaluation.compatibility import recovered_shares
+from fct_ray.plan.cost import break_even_rows, busy_compute_s, saved
+from fct_ray.plan.resume import usage_of
+from fct_ray.plan.splits import sample_mask, unit_hash
+from fct_ray.sources.registry import open_source
+from fct_ray.storage import objects, shards
+from fct_ray.storage.store import Store
+from fct_ray.values import CompatibilityRow, Manifest, Metric, RecoveredShare, Usage
+
+FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int64]
+PER_ROW, ONE_OFF = ("stream", "verify", "publish"), ("pairs", "fit", "gate")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GalleryVectors:
+    """Rows of a version, ascending by id."""
+
+    ids_G: IntArray
+    embeddings_GD: FloatArray
+    side_GS: FloatArray | None
+    labels_G: IntArray
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Galleries:
+    """The versions that are compared: before, after the upgrade, and after a full backfill of the same items."""
+
+    store: Store
+    old: Manifest
+    upgraded: Manifest
+    backfill_store: Store
+    backfill: Manifest
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QueryEncoders:
+    """Where the encoders of the queries are; side only for fused search."""
+
+    old_uri: str
+    new_uri: str
+    side_uri: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Quality:
+    """The compatibility table and what each method recovered."""
+
+    rows: tuple[CompatibilityRow, ...]
+    recovered: Mapping[str, RecoveredShare]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SavedWork:
+    """Factors, full backfill over upgrade: all work, and with less or more of it counted."""
+
+    all_work: Mapping[str, float]
+    variants: Mapping[str, Mapping[str, float]]
+    break_even_rows: int | None
+
+
+def gallery_vectors(store: Store, manifest: Manifest, max_rows: int, seed: int) -> GalleryVectors:
+    """About `max_rows` rows of a version (all, if it has no more): the same items for every version of one gallery.
+
+    Raises:
+        SettingsError: the shards have no `label` column, without which retrieval quality has no meaning.
+    """
+    share, side, parts = max_rows / manifest.num_rows, manifest.side_info, []
+    for record in manifest.shards:
+        uri = store.uri_of(record.embeddings.path)
+        columns = shards.parse_shard(
+            objects.read_bytes(uri),
+            uri,
+            dimension=manifest.dimension,
+            side_dimension=None if side is None else side.dimension,
+        )
+        if "label" not in columns.table.column_names:
+            raise SettingsError(f"{uri}: has no `label` column; want labels to measure retrieval: embed a labelled source")
+        mask = unit_hash(columns.ids_N, f"gallery:{seed}") < share
+        labels = columns.table["label"].to_numpy()
+        parts.append(
+            (
+                columns.ids_N[mask],
+                columns.embeddings_ND[mask],
+                None if columns.side_info_NS is None else columns.side_info_NS[mask],
+                labels[mask],
+            )
+        )
+    ids, embeddings, sides, labels = zip(*parts, strict=True)
+    order = np.argsort(np.concatenate(ids), kind="stable")
+    return GalleryVectors(
+        ids_G=np.concatenate(ids)[order],
+        embeddings_GD=np.concatenate(embeddings)[order],
+        side_GS=None if any(part is None for part in sides) else np.concatenate(sides)[order],
+        labels_G=np.concatenate(labels)[order].astype(np.int64),
+    )
+
+
+def measure_quality(
+    galleries: Galleries,
+    encoders: QueryEncoders,
+    transformations: Mapping[str, str],
+    *,
+    query_source: str,
+    max_gallery: int,
+    max_queries: int,
+    seed: int,
+    pool: PoolSettings,
+    size: ClusterSize,
+) -> Quality:
+    """CMC top-1/top-5 and mAP of every way to search: what stays, what is fitted, what a full backfill gives.
+
+    `transformations` are the fitted candidates by method, so that what was not published is in the table too; the
+    published version is searched as it is stored.
+    """
+    old = gallery_vectors(galleries.store, galleries.old, max_gallery, seed)
+    upgraded = gallery_vectors(galleries.store, galleries.upgraded, max_gallery, seed)
+    full = gallery_vectors(galleries.backfill_store, galleries.backfill, max_gallery, seed)
+    if not (np.array_equal(old.ids_G, upgraded.ids_G) and np.array_equal(old.ids_G, full.ids_G)):
+        raise SettingsError("the compared versions hold different items; want the same gallery before and after")
+    positions = np.flatnonzero(_first(open_source(query_source).num_items, max_queries))
+
+    def queries(uri: str, name: str) -> EncodedItems:
+        describe = f"queries: {name} model"
+        return encode_items(query_source, uri, positions, pool=pool, size=size, describe=describe)
+
+    old_queries, new_queries = queries(encoders.old_uri, "old"), queries(encoders.new_uri, "new")
+    if old_queries.labels_N is None:
+        raise SettingsError(f"{query_source}: has no labels; want labelled queries to measure retrieval")
+    old_metric, new_metric = galleries.old.metric, galleries.upgraded.metric
+    table = _Table(old_queries.ids_N, old_queries.labels_N, old.ids_G, old.labels_G)
+    table.add("old_old", "old", "old", old_queries.embeddings_NW, old.embeddings_GD, old_metric)
+    if old.embeddings_GD.shape[1] == new_queries.embeddings_NW.shape[1]:
+        table.add("direct", "new", "old", new_queries.embeddings_NW, old.embeddings_GD, new_metric)
+    published = _published_method(galleries.upgraded, transformations)
+    for method, uri in transformations.items():
+        runner = TransformRunner(load_model(uri), batch_rows=4096)
+        if method == published:
+            vectors_GW = upgraded.embeddings_GD
+        else:
+            vectors_GW, _ = runner.run(old.embeddings_GD, old.side_GS)
+        gallery = "h(old, side)" if runner.uses_side else "h(old)"
+        table.add(method, "new", gallery, new_queries.embeddings_NW, vectors_GW, new_metric, side=runner.uses_side)
+    if old.side_GS is not None and encoders.side_uri is not None:
+        side_queries = queries(encoders.side_uri, "side-information")
+        both_QD = fused.fuse(old_queries.embeddings_NW, side_queries.embeddings_NW)
+        both_GD = fused.fuse(old.embeddings_GD, old.side_GS)
+        table.add("fused", "old + side", "old + side", both_QD, both_GD, Metric.IP, side=True)
+    table.add("new_new", "new", "new", new_queries.embeddings_NW, full.embeddings_GD, new_metric)
+    return Quality(rows=tuple(table.rows), recovered=recovered_shares(table.rows))
+
+
+class _Table:
+    """Compatibility rows over one set of labelled queries and gallery items."""
+
+    def __init__(self, query_ids_Q: IntArray, query_labels_Q: IntArray, ids_G: IntArray, labels_G: IntArray) -> None:
+        self.query_ids_Q, self.query_labels_Q = query_ids_Q, query_labels_Q
+        self.ids_G, self.labels_G = ids_G, labels_G
+        self.rows: list[CompatibilityRow] = []
+
+    def add(
+        self,
+        method: str,
+        query: str,
+        gallery: str,
+        query_QD: FloatArray,
+        gallery_GD: FloatArray,
+        metric: Metric,
+        *,
+        side: bool = False,
+    ) -> None:
+        """Measure one line."""
+        quality = retrieval.retrieval_quality(
+            query_QD,
+            gallery_GD,
+            self.query_labels_Q,
+            self.labels_G,
+            metric=metric,
+            query_ids_Q=self.query_ids_Q,
+            gallery_ids_G=self.ids_G,
+        )
+        self.rows.append(
+            CompatibilityRow(
+                method=method,
+                query=query,
+                gallery=gallery,
+                side_information=side,
+                top1=quality.top1,
+                top5=quality.top5,
+                map=quality.map,
+            )
+        )
+
+
+def _first(num_items: int, most: int) -> npt.NDArray[np.bool_]:
+    return sample_mask(np.arange(num_items), min(num_items, most), 0)
+
+
+def _published_method(upgraded: Manifest, transformations: Mapping[str, str]) -> str | None:
+    wanted = None if upgraded.transformation is None else upgraded.transformation.fingerprint
+    for method, uri in transformations.items():
+        if load_model(uri).document.fingerprint == wanted:
+            return method
+    return None
+
+
+def side_information_work(store: Store, old: Manifest, side_uri: str | None, encoder_uri: str) -> Usage | None:
+    """What making the side-information took: its model's fit, and its share (by FLOPs) of embedding the gallery.
+
+    None where it is not known, because the version was adopted or the model does not say.
+    """
+    if old.side_info is None:
+        return Usage()
+    if side_uri is None:
+        return None
+    embedding = usage_of(store.ledger(old.version, old.run))
+    if embedding.rows == 0:
+        return None
+    side, encoder = open_encoder(side_uri), open_encoder(encoder_uri)
+    share = side.flops_per_item / (side.flops_per_item + encoder.flops_per_item)
+    wall = RunLog(store, old.run, 1).used().get("stream", Usage())
+    embedded = (embedding + Usage(node_s=wall.node_s)) * share
+    fitted = load_model(side_uri).document.provenance.get("usage")
+    return embedded + Usage(**fitted) if isinstance(fitted, dict) else embedded
+
+
+def work_saved(
+    full: Mapping[str, Usage],
+    upgrade: Mapping[str, Usage],
+    *,
+    rows: int,
+    in_advance: Usage | None,
+    usd_per_node_hour: float | None,
+) -> SavedWork:
+    """Factors and break-even of an upgrade against a full backfill of the same rows.
+
+    `all_work` counts per-row and one-off work; the variant "with_side_information" adds what was paid in advance,
+    "without_fitting_h" leaves the one-off work out. The break-even gallery is in busy compute.
+    """
+    backfill = sum((full[name] for name in full), Usage())
+    per_row = sum((upgrade[name] for name in PER_ROW if name in upgrade), Usage())
+    one_off = sum((upgrade[name] for name in ONE_OFF if name in upgrade), Usage())
+
+    def factors(work: Usage) -> Mapping[str, float]:
+        if usd_per_node_hour is None:
+            return saved(backfill, work)
+        per_s = usd_per_node_hour / 3600.0
+        return saved(backfill, work, full_usd=backfill.node_s * per_s, upgrade_usd=work.node_s * per_s)
+
+    variants = {"with_fitting_h": factors(per_row + one_off), "without_fitting_h": factors(per_row)}
+    if in_advance is not None:
+        variants["with_side_information"] = factors(per_row + one_off + in_advance)
+    return SavedWork(
+        all_work=factors(per_row + one_off),
+        variants=variants,
+        break_even_rows=break_even_rows(
+            busy_compute_s(one_off), busy_compute_s(per_row) / rows, busy_compute_s(backfill) / rows
+        ),
+    )

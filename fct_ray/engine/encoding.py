@@ -1,0 +1,125 @@
+"""Embedding chosen items of a source: for pairs, for queries, for training an index. Results come back to the driver.
+
+Owns: the actor pool around an encoder. For whole galleries use the full backfill, whose vectors never visit the driver.
+Legend: N items, W dimensions of the encoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import ray.data
+import torch
+from tqdm import tqdm
+
+from fct_ray.engine.cluster import ClusterSize
+from fct_ray.engine.meters import ProcessMeter
+from fct_ray.engine.model_store import open_encoder
+from fct_ray.engine.shard_stream import PoolSettings, pool_strategy, quiet_ray_data, worker_error
+from fct_ray.sources.registry import open_source
+from fct_ray.values import Usage
+
+CHUNK_ROWS = 512
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncodedItems:
+    """Items with their embeddings, in the order asked for."""
+
+    ids_N: npt.NDArray[np.int64]
+    embeddings_NW: npt.NDArray[np.float32]
+    labels_N: npt.NDArray[np.int64] | None
+    usage: Usage
+
+
+class EncodeWorker:
+    """Ray Data actor: positions in, (position, id, embedding, usage) out."""
+
+    def __init__(self, source_spec: str, encoder_uri: str, threads: int) -> None:
+        """Open source and encoder once per actor."""
+        torch.set_num_threads(threads)
+        self.source, self.encoder = open_source(source_spec), open_encoder(encoder_uri)
+        self.meter = ProcessMeter(include_startup=True)
+
+    def __call__(self, batch: Mapping[str, Any]) -> pa.Table:
+        """One chunk of positions (bytes of int64) in, one Arrow table out."""
+        positions_N = np.frombuffer(batch["positions"][0], dtype=np.int64)
+        items = self.source.read(positions_N)
+        vectors_NW = np.ascontiguousarray(self.encoder.encode(items.columns), dtype=np.float32)
+        busy_cpu_s = np.zeros(len(positions_N))
+        bytes_read = np.zeros(len(positions_N), dtype=np.int64)
+        busy_cpu_s[0], bytes_read[0] = self.meter.read().busy_cpu_s, items.bytes_read
+        return pa.table(
+            {
+                "position": positions_N,
+                "id": items.ids_N,
+                "embedding": pa.FixedSizeListArray.from_arrays(vectors_NW.ravel(), vectors_NW.shape[1]),
+                "busy_cpu_s": busy_cpu_s,
+                "bytes_read": bytes_read,
+            }
+        )
+
+
+def encode_items(
+    source_spec: str,
+    encoder_uri: str,
+    positions_N: npt.NDArray[np.int64],
+    *,
+    pool: PoolSettings,
+    size: ClusterSize,
+    describe: str,
+) -> EncodedItems:
+    """Embed the items at these positions of the source; `usage` is what the workers used.
+
+    Raises:
+        FctRayError: what a worker raised (an unreadable item, a damaged model).
+    """
+    quiet_ray_data()
+    chunks = [positions_N[start : start + CHUNK_ROWS] for start in range(0, len(positions_N), CHUNK_ROWS)]
+    rows = [{"positions": np.ascontiguousarray(chunk, dtype=np.int64).tobytes()} for chunk in chunks]
+    strategy, gpus = pool_strategy(pool, size, len(rows))
+    encoded = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+        EncodeWorker,
+        fn_constructor_args=(source_spec, encoder_uri, pool.threads),
+        batch_size=1,
+        num_cpus=pool.cpus_per_actor if not gpus else None,
+        num_gpus=gpus or None,
+        compute=strategy,
+    )
+    tables = []
+    try:
+        with tqdm(total=len(positions_N), desc=describe, unit="item", dynamic_ncols=True) as bar:
+            for table in encoded.iter_batches(batch_size=None, batch_format="pyarrow"):
+                tables.append(table)
+                bar.update(len(table))
+    except Exception as error:  # noqa: BLE001 (the border to Ray: whatever a worker raised arrives wrapped)
+        raise worker_error(error) from error
+    return _in_order(pa.concat_tables(tables), positions_N, source_spec, encoder_uri)
+
+
+def _in_order(
+    table: pa.Table, positions_N: npt.NDArray[np.int64], source_spec: str, encoder_uri: str
+) -> EncodedItems:
+    order = np.argsort(table["position"].to_numpy(), kind="stable")
+    back = np.empty(len(order), dtype=np.int64)
+    back[np.argsort(positions_N, kind="stable")] = order
+    dimension = table.schema.field("embedding").type.list_size
+    vectors = table["embedding"].combine_chunks().flatten().to_numpy().reshape(-1, dimension)
+    labels = open_source(source_spec).labels_N
+    usage = Usage(
+        busy_cpu_s=float(np.sum(table["busy_cpu_s"].to_numpy())),
+        bytes_read=int(np.sum(table["bytes_read"].to_numpy())),
+        flops=open_encoder(encoder_uri).flops_per_item * len(positions_N),
+        rows=len(positions_N),
+    )
+    return EncodedItems(
+        ids_N=table["id"].to_numpy()[back],
+        embeddings_NW=vectors[back],
+        labels_N=None if labels is None else labels[positions_N],
+        usage=usage,
+    )

@@ -1,0 +1,1 @@
+"""Ray Train: fitting encoders, side-information models and transformations."""

@@ -1,0 +1,135 @@
+"""Candidates for h on cached pairs: the published MLP by Ray Train, and the linear control in closed form.
+
+Owns: which candidates exist and what each is called in reports. Everything that decides between them is in plan/gate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import ray.data
+
+from fct_ray.engine.cluster import ClusterSize
+from fct_ray.engine.fitting.trainer import TrainSettings, run_fit
+from fct_ray.engine.fitting.transformation_loop import (
+    TransformationFit,
+    TransformationLoopSettings,
+    transformation_loop,
+)
+from fct_ray.engine.meters import ProcessMeter
+from fct_ray.engine.pairs import Pairs
+from fct_ray.models.files import LoadedModel, PackedModel, pack_model, unpack_model
+from fct_ray.models.transformation import Transformation, TransformationArchitecture, fit_linear
+from fct_ray.plan.identity import run_id
+from fct_ray.storage import documents
+from fct_ray.values import EncoderRef, Usage
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Direction:
+    """Between which models a transformation maps."""
+
+    old: EncoderRef
+    new: EncoderRef
+    side_fingerprint: str | None
+    normalized: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Candidate:
+    """One fitted transformation, under its key of the reports, e.g. "fct_side"."""
+
+    method: str
+    packed: PackedModel
+    model: LoadedModel
+    usage: Usage
+
+
+def fit_candidates(
+    pairs: Pairs,
+    direction: Direction,
+    *,
+    fit: TransformationFit,
+    train: TrainSettings,
+    seed: int,
+    controls: bool,
+    storage_uri: str,
+    size: ClusterSize,
+) -> tuple[Candidate, ...]:
+    """Fit h with side-information where the pairs have it, its linear control, and with `controls` both without.
+
+    Returns candidates in a fixed order; the usage of the Ray Train run is divided by the FLOPs of its candidates.
+    """
+    sides = [True] if pairs.side_PS is not None else [False]
+    if controls and pairs.side_PS is not None:
+        sides.append(False)
+    candidates = [_linear(pairs, direction, with_side) for with_side in sides]
+    architectures = tuple(_architecture(pairs, direction, with_side, fit) for with_side in sides)
+    settings = TransformationLoopSettings(architectures=architectures, fit=fit, seed=seed)
+    table = pairs.to_table()
+    columns = [name for name in ("id", "old", "side", "new") if name in table.column_names]
+    outcome = run_fit(
+        transformation_loop,
+        settings,
+        name=run_id("h", repr(settings), str(train.num_workers), documents.sha256_hex(pairs.ids_P.tobytes())),
+        storage_uri=storage_uri,
+        train=train,
+        size=size,
+        dataset=ray.data.from_arrow(table.select(columns)),
+        describe="fit h",
+    )
+    shares = _flops_shares(architectures)
+    for with_side, architecture, state in zip(sides, architectures, outcome.state["done"], strict=True):
+        module = Transformation(architecture)
+        module.load_state_dict(state)
+        usage = outcome.usage * shares[architecture]
+        candidates.append(_candidate(module, "fct", with_side, direction, usage))
+    return tuple(candidates)
+
+
+def _flops_shares(architectures: tuple[TransformationArchitecture, ...]) -> Mapping[TransformationArchitecture, float]:
+    from fct_ray.models.flops import transformation_flops
+
+    flops = {architecture: transformation_flops(architecture) for architecture in architectures}
+    return {architecture: value / sum(flops.values()) for architecture, value in flops.items()}
+
+
+def _architecture(
+    pairs: Pairs, direction: Direction, with_side: bool, fit: TransformationFit
+) -> TransformationArchitecture:
+    return TransformationArchitecture(
+        kind="mlp",
+        old_dimension=pairs.old_PD.shape[1],
+        side_dimension=pairs.side_PS.shape[1] if with_side and pairs.side_PS is not None else 0,
+        new_dimension=pairs.new_PW.shape[1],
+        inner=fit.inner,
+        normalized=direction.normalized,
+    )
+
+
+def _linear(pairs: Pairs, direction: Direction, with_side: bool) -> Candidate:
+    meter = ProcessMeter()
+    side_PS = pairs.side_PS if with_side else None
+    module = fit_linear(pairs.old_PD, side_PS, pairs.new_PW, normalized=direction.normalized)
+    features = pairs.old_PD.shape[1] + (0 if side_PS is None else side_PS.shape[1])
+    flops = 2.0 * len(pairs.ids_P) * features * (features + pairs.new_PW.shape[1])
+    usage = meter.read() + Usage(flops=flops, rows=len(pairs.ids_P))
+    return _candidate(module, "linear", with_side, direction, usage)
+
+
+def _candidate(
+    module: Transformation, family: str, with_side: bool, direction: Direction, usage: Usage
+) -> Candidate:
+    method = f"{family}_{'side' if with_side else 'noside'}"
+    packed = pack_model(
+        module,
+        kind="transformation",
+        name=f"h-{method.replace('_', '-')}",
+        provenance={"from": direction.old.name, "to": direction.new.name, "usage": documents.plain(usage)},
+        from_encoder=direction.old.fingerprint,
+        to_encoder=direction.new.fingerprint,
+        side_fingerprint=direction.side_fingerprint if with_side else None,
+    )
+    model = unpack_model(packed.model_json, packed.weights, packed.directory_name)
+    return Candidate(method=method, packed=packed, model=model, usage=usage)

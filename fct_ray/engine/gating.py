@@ -1,0 +1,129 @@
+"""Measuring the gate's numbers: held-out pairs through every candidate, one score per query.
+
+Owns: which searches are compared on held-out pairs. Each held-out item queries the gallery of all held-out items, itself
+excluded. The decision is plan/gate's; the measures are evaluation's.
+
+    doing nothing   old queries  on old embeddings        (the bar)
+    candidate       new queries  on h(old, side)
+    fused           [old; side]  on [old; side]            (nothing fitted)
+    ceiling         new queries  on true new embeddings
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from fct_ray.engine.pairs import Pairs
+from fct_ray.engine.transforming import TransformRunner
+from fct_ray.evaluation import agreement, fused, retrieval
+from fct_ray.evaluation.compatibility import cosine_mean, recovered_shares
+from fct_ray.models.files import LoadedModel
+from fct_ray.plan.gate import HeldOutScores, judge
+from fct_ray.values import CompatibilityRow, GateResult, Manifest, Metric, RecoveredShare, Usage
+
+FloatArray = npt.NDArray[np.float32]
+MAX_HELD_OUT = 4000  # scores are held_out x held_out: more would sharpen the bounds little and cost quadratically
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateSettings:
+    """How h is judged before anything is published."""
+
+    share: float = 0.2
+    """Share of the pairs that are held out from the fit, chosen by a hash of the id."""
+    k: int = 10
+    """Neighbours compared: how many of the new model's own top-k are found."""
+    tolerance: float = 0.0
+    """How much worse than doing nothing is still accepted, in shares of 1; 0 asks for proven better."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GateOutcome:
+    """The decision, and the compatibility table on held-out pairs (with labels only)."""
+
+    result: GateResult
+    compatibility: tuple[CompatibilityRow, ...]
+    recovered: Mapping[str, RecoveredShare]
+    usage: Usage
+
+
+def run_gate(
+    pairs: Pairs,
+    candidates: Mapping[str, LoadedModel],
+    *,
+    old_metric: Metric,
+    new_metric: Metric,
+    settings: GateSettings,
+    batch_rows: int,
+    uncovered_share: float,
+) -> GateOutcome:
+    """Judge the candidates on held-out pairs; see plan/gate for the decision."""
+    pairs = pairs.rows(np.arange(len(pairs.ids_P)) < MAX_HELD_OUT)
+    searches: dict[str, tuple[str, str, FloatArray, FloatArray, Metric, bool]] = {
+        "old_old": ("old", "old", pairs.old_PD, pairs.old_PD, old_metric, False),
+        "new_new": ("new", "new", pairs.new_PW, pairs.new_PW, new_metric, False),
+    }
+    if pairs.old_PD.shape[1] == pairs.new_PW.shape[1]:
+        searches["direct"] = ("new", "old", pairs.new_PW, pairs.old_PD, new_metric, False)
+    usage, cosines = Usage(), {}
+    for method, model in candidates.items():
+        runner = TransformRunner(model, batch_rows=batch_rows)
+        output_PW, used = runner.run(pairs.old_PD, pairs.side_PS)
+        usage, cosines[method] = usage + used, cosine_mean(output_PW, pairs.new_PW)
+        gallery = "h(old, side)" if runner.uses_side else "h(old)"
+        searches[method] = ("new", gallery, pairs.new_PW, output_PW, new_metric, runner.uses_side)
+    if pairs.side_PS is not None:
+        both = fused.fuse(pairs.old_PD, pairs.side_PS)
+        searches["fused"] = ("old + side", "old + side", both, both, Metric.IP, True)
+    reference_QK = agreement.top_k(pairs.new_PW, pairs.new_PW, settings.k, new_metric, pairs.ids_P, pairs.ids_P)
+    scores, rows = {}, []
+    for method, (query, gallery, query_QD, gallery_GD, metric, with_side) in searches.items():
+        found_QK = agreement.top_k(query_QD, gallery_GD, settings.k, metric, pairs.ids_P, pairs.ids_P)
+        agree_Q = agreement.neighbour_agreement(reference_QK, found_QK)
+        precision_Q = top1_Q = None
+        if pairs.labels_P is not None:
+            judged = retrieval.per_query(
+                query_QD,
+                gallery_GD,
+                pairs.labels_P,
+                pairs.labels_P,
+                metric=metric,
+                query_ids_Q=pairs.ids_P,
+                gallery_ids_G=pairs.ids_P,
+            )
+            precision_Q, top1_Q = judged.average_precision_Q, judged.top1_Q
+            quality = retrieval.summarise(judged)
+            rows.append(
+                CompatibilityRow(
+                    method=method,
+                    query=query,
+                    gallery=gallery,
+                    side_information=with_side,
+                    top1=quality.top1,
+                    top5=quality.top5,
+                    map=quality.map,
+                )
+            )
+        scores[method] = HeldOutScores(
+            agreement_Q=agree_Q,
+            average_precision_Q=precision_Q,
+            top1_right_Q=top1_Q,
+            cosine=cosines.get(method, 0.0),
+        )
+    result = judge(
+        candidates={method: scores[method] for method in candidates},
+        bar=scores["old_old"],
+        ceiling=scores["new_new"],
+        fused=scores.get("fused"),
+        k=settings.k,
+        groups_Q=pairs.labels_P,
+        tolerance=settings.tolerance,
+        has_side_information=pairs.side_PS is not None,
+        uncovered_share=uncovered_share,
+    )
+    recovered = recovered_shares(rows) if rows else {}
+    return GateOutcome(result=result, compatibility=tuple(rows), recovered=recovered, usage=usage)

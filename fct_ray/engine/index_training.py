@@ -1,0 +1,111 @@
+"""The one trained quantizer that all shards of a version share, from a sample of the vectors they will hold.
+
+Owns: which rows are sampled (a hash of the id, from shards spread over the version) and where the trained index lies.
+Memory is bounded by the sample, never by the gallery.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import ray
+
+from fct_ray.engine.meters import ProcessMeter, StageMeter
+from fct_ray.engine.model_store import load_model
+from fct_ray.engine.pairs import ShardSelection, select_rows
+from fct_ray.engine.shard_stream import worker_error
+from fct_ray.engine.transforming import TransformRunner
+from fct_ray.index import build, factory
+from fct_ray.plan.splits import pairs_per_shard
+from fct_ray.storage import documents, objects
+from fct_ray.storage.store import Store
+from fct_ray.values import IndexRef, Manifest, Metric, ObjectRef, Usage
+
+MAX_SAMPLED_SHARDS = 32
+
+
+def trained_index_ref(store: Store, version: int, index_factory: str) -> IndexRef | None:
+    """The index of a version that was trained already (a resumed run), or None."""
+    if not factory.needs_training(index_factory):
+        return IndexRef(factory=index_factory)
+    path = store.trained_path(version)
+    uri = store.uri_of(path)
+    if not objects.exists(uri):
+        return None
+    data = objects.read_bytes(uri)
+    return IndexRef(
+        factory=index_factory, trained=ObjectRef(path=path, bytes=len(data), sha256=documents.sha256_hex(data))
+    )
+
+
+def train_on_transformed(
+    store: Store,
+    manifest: Manifest,
+    version: int,
+    *,
+    index_factory: str,
+    metric: Metric,
+    transformation_uri: str,
+    seed: int,
+    batch_rows: int,
+    meter: StageMeter,
+) -> IndexRef:
+    """Train the index of `version` on transformed rows of the parent, unless it needs no training or has been."""
+    known = trained_index_ref(store, version, index_factory)
+    if known is not None:
+        return known
+    chosen = np.unique(np.linspace(0, len(manifest.shards) - 1, MAX_SAMPLED_SHARDS).astype(int))
+    records = [manifest.shards[position] for position in chosen]
+    rows = [record.rows for record in records]
+    counts = pairs_per_shard(rows, min(sum(rows), factory.training_rows_wanted(index_factory)))
+    side = manifest.side_info
+    selections = [
+        ShardSelection(
+            uri=store.uri_of(record.embeddings.path),
+            dimension=manifest.dimension,
+            side_dimension=side.dimension if side is not None else None,
+            wanted_ids=None,
+            count=count,
+            seed=seed,
+        )
+        for record, count in zip(records, counts, strict=True)
+    ]
+    uri = store.uri_of(store.trained_path(version))
+    task = ray.remote(_train).remote(selections, transformation_uri, index_factory, metric, seed, batch_rows, uri)
+    try:
+        size, sha256, usage = ray.get(task)
+    except Exception as error:
+        raise worker_error(error) from error
+    meter.add(usage)
+    return IndexRef(
+        factory=index_factory, trained=ObjectRef(path=store.trained_path(version), bytes=size, sha256=sha256)
+    )
+
+
+def _train(
+    selections: list[ShardSelection],
+    transformation_uri: str,
+    index_factory: str,
+    metric: Metric,
+    seed: int,
+    batch_rows: int,
+    uri: str,
+) -> tuple[int, str, Usage]:
+    meter, usage = ProcessMeter(), Usage()
+    runner = TransformRunner(load_model(transformation_uri), batch_rows=batch_rows)
+    parts = []
+    for selection in selections:
+        table, read = select_rows(selection)
+        old, side = (
+            table[name].combine_chunks().flatten().to_numpy().reshape(len(table), -1)
+            if name in table.column_names
+            else None
+            for name in ("old", "side")
+        )
+        assert old is not None  # noqa: S101 (select_rows always gives it)
+        vectors, used = runner.run(old, side)
+        parts.append(vectors)
+        usage = usage + used + read.replace(busy_cpu_s=0.0)
+    sample = np.concatenate(parts)
+    trained = build.train_index(index_factory, sample.shape[1], metric, sample, seed)
+    size, sha256 = objects.write_bytes(uri, trained)
+    return size, sha256, usage + meter.read() + Usage(bytes_written=size)

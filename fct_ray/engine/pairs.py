@@ -1,0 +1,233 @@
+"""Collecting pairs: items of the gallery for which old, side and new embeddings are all known.
+
+    users' file (id, embedding)  --> which stored rows have these ids? --+
+    new encoder over raw items   <-- sampled ids of every shard ---------+--> runs/<run id>/pairs.parquet
+
+Owns: that join and its cache. Pairs come from the gallery itself, for h must see what it will transform.
+Legend: P pairs, D old, S side, W new dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from fct_ray.engine.cluster import ClusterSize
+from fct_ray.engine.encoding import encode_items
+from fct_ray.engine.meters import ProcessMeter, StageMeter
+from fct_ray.engine.shard_stream import PoolSettings
+from fct_ray.engine.tasks import map_tasks
+from fct_ray.errors import DataError, SourceError
+from fct_ray.plan.splits import pairs_per_shard, sample_mask
+from fct_ray.sources.registry import open_source
+from fct_ray.storage import objects, pairs as pair_files, shards
+from fct_ray.storage.store import Store
+from fct_ray.values import Manifest, ShardRecord, Usage
+
+FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pairs:
+    """P pairs, ascending by id."""
+
+    ids_P: IntArray
+    old_PD: FloatArray
+    side_PS: FloatArray | None
+    new_PW: FloatArray
+    labels_P: IntArray | None
+
+    def rows(self, mask_P: npt.NDArray[np.bool_]) -> Pairs:
+        """The pairs where the mask is true."""
+        return Pairs(
+            ids_P=self.ids_P[mask_P],
+            old_PD=self.old_PD[mask_P],
+            side_PS=None if self.side_PS is None else self.side_PS[mask_P],
+            new_PW=self.new_PW[mask_P],
+            labels_P=None if self.labels_P is None else self.labels_P[mask_P],
+        )
+
+    def to_table(self) -> pa.Table:
+        """Columns id, old, side, new, label as Arrow; what the cache and the fit read."""
+        columns: dict[str, pa.Array] = {"id": pa.array(self.ids_P), "old": _vectors(self.old_PD)}
+        if self.side_PS is not None:
+            columns["side"] = _vectors(self.side_PS)
+        columns["new"] = _vectors(self.new_PW)
+        if self.labels_P is not None:
+            columns["label"] = pa.array(self.labels_P)
+        return pa.table(columns)
+
+    @staticmethod
+    def from_table(table: pa.Table) -> Pairs:
+        """The inverse of `to_table`."""
+
+        def matrix(name: str) -> FloatArray:
+            column = table[name].combine_chunks()
+            return np.asarray(column.flatten().to_numpy().reshape(len(table), -1))
+
+        names = table.column_names
+        return Pairs(
+            ids_P=table["id"].to_numpy(),
+            old_PD=matrix("old"),
+            side_PS=matrix("side") if "side" in names else None,
+            new_PW=matrix("new"),
+            labels_P=table["label"].to_numpy() if "label" in names else None,
+        )
+
+
+def _vectors(array_PD: FloatArray) -> pa.Array:
+    return pa.FixedSizeListArray.from_arrays(np.ascontiguousarray(array_PD, dtype=np.float32).ravel(), array_PD.shape[1])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShardSelection:
+    """Which rows of one shard a worker picks: these ids, or `count` sampled ones."""
+
+    uri: str
+    dimension: int
+    side_dimension: int | None
+    wanted_ids: IntArray | None
+    count: int
+    seed: int
+
+
+def select_rows(selection: ShardSelection) -> tuple[pa.Table, Usage]:
+    """Rows of one shard as (id, old, side, label), and what reading them took. Runs in a Ray task."""
+    meter = ProcessMeter()
+    data = objects.read_bytes(selection.uri)
+    columns = shards.parse_shard(
+        data, selection.uri, dimension=selection.dimension, side_dimension=selection.side_dimension
+    )
+    if selection.wanted_ids is not None:
+        rows = np.flatnonzero(np.isin(columns.ids_N, selection.wanted_ids))
+    else:
+        rows = np.flatnonzero(sample_mask(columns.ids_N, selection.count, selection.seed))
+    picked = {"id": pa.array(columns.ids_N[rows]), "old": _vectors(columns.embeddings_ND[rows])}
+    if columns.side_info_NS is not None:
+        picked["side"] = _vectors(columns.side_info_NS[rows])
+    if "label" in columns.table.column_names:
+        picked["label"] = columns.table["label"].combine_chunks().cast(pa.int64()).take(pa.array(rows))
+    return pa.table(picked), meter.read() + Usage(bytes_read=len(data), rows=len(rows))
+
+
+def pairs_from_file(store: Store, manifest: Manifest, pairs_uri: str, *, use_side: bool, meter: StageMeter) -> Pairs:
+    """Pairs from a Parquet file of (id, embedding) that the new model made for a sample of ids.
+
+    Raises:
+        DataError: ids of the file that the store does not have; the message shows how many and which.
+        FormatError: columns are missing or of the wrong type; NaN or infinite values name their row.
+    """
+    given = pair_files.read_pairs(pairs_uri)
+    order = np.argsort(given.ids_N, kind="stable")
+    ids_P, new_PW = given.ids_N[order], given.embeddings_NW[order]
+    check_ids_in_range(ids_P, manifest, pairs_uri)
+    selections = [
+        _selection(store, manifest, record, use_side, wanted=ids_P[(ids_P >= record.id_min) & (ids_P <= record.id_max)])
+        for record in manifest.shards
+    ]
+    stored = _collect([s for s in selections if s.wanted_ids is not None and len(s.wanted_ids)], meter, "pairs")
+    missing = np.setdiff1d(ids_P, stored["id"].to_numpy())
+    if len(missing):
+        raise DataError(_missing_text(missing, len(ids_P), pairs_uri))
+    return Pairs.from_table(stored.append_column("new", _vectors(new_PW)))
+
+
+def check_ids_in_range(ids_P: IntArray, manifest: Manifest, pairs_uri: str) -> None:
+    """Refuse, before any worker starts, ids that lie outside every shard's id range."""
+    low = np.array([record.id_min for record in manifest.shards])
+    high = np.array([record.id_max for record in manifest.shards])
+    inside = np.zeros(len(ids_P), dtype=bool)
+    for id_min, id_max in zip(low, high, strict=True):
+        inside |= (ids_P >= id_min) & (ids_P <= id_max)
+    if not inside.all():
+        raise DataError(_missing_text(ids_P[~inside], len(ids_P), pairs_uri))
+
+
+def _missing_text(missing: IntArray, total: int, pairs_uri: str) -> str:
+    shown = ", ".join(str(value) for value in missing[:5])
+    return (
+        f"{pairs_uri}: {len(missing):,} of {total:,} ids are not in the store (for example {shown}); want only ids of "
+        "the store: embed items of this gallery, or take those rows out of the file"
+    )
+
+
+def pairs_from_encoder(
+    store: Store,
+    manifest: Manifest,
+    *,
+    source_spec: str,
+    encoder_uri: str,
+    num_pairs: int,
+    seed: int,
+    use_side: bool,
+    pool: PoolSettings,
+    size: ClusterSize,
+    meter: StageMeter,
+) -> Pairs:
+    """Pairs from the new encoder over raw items of a sample that is stratified over the shards.
+
+    Raises:
+        SourceError: the source does not have an id of the gallery.
+    """
+    counts = pairs_per_shard([record.rows for record in manifest.shards], num_pairs)
+    selections = [
+        _selection(store, manifest, record, use_side, count=count, seed=seed)
+        for record, count in zip(manifest.shards, counts, strict=True)
+        if count
+    ]
+    stored = _collect(selections, meter, "pairs: sample the store")
+    positions_P = positions_of(stored["id"].to_numpy(), source_spec)
+    encoded = encode_items(
+        source_spec, encoder_uri, positions_P, pool=pool, size=size, describe="pairs: embed with the new model"
+    )
+    meter.add(encoded.usage)
+    return Pairs.from_table(stored.append_column("new", _vectors(encoded.embeddings_NW)))
+
+
+def positions_of(ids_P: IntArray, source_spec: str) -> IntArray:
+    """Where the items with these ids are in a source; SourceError if it does not have one."""
+    source_ids = open_source(source_spec).ids_N
+    order = np.argsort(source_ids, kind="stable")
+    found = np.searchsorted(source_ids, ids_P, sorter=order)
+    positions = order[np.minimum(found, len(order) - 1)]
+    wrong = source_ids[positions] != ids_P
+    if wrong.any():
+        raise SourceError(
+            f"{source_spec}: has no item with id {ids_P[wrong][0]} ({int(wrong.sum()):,} of {len(ids_P):,} ids are "
+            "missing); want the source that the store was embedded from"
+        )
+    return np.asarray(positions, dtype=np.int64)
+
+
+def _selection(
+    store: Store,
+    manifest: Manifest,
+    record: ShardRecord,
+    use_side: bool,
+    *,
+    wanted: IntArray | None = None,
+    count: int = 0,
+    seed: int = 0,
+) -> ShardSelection:
+    side = manifest.side_info
+    return ShardSelection(
+        uri=store.uri_of(record.embeddings.path),
+        dimension=manifest.dimension,
+        side_dimension=side.dimension if side is not None and use_side else None,
+        wanted_ids=wanted,
+        count=count,
+        seed=seed,
+    )
+
+
+def _collect(selections: Sequence[ShardSelection], meter: StageMeter, describe: str) -> pa.Table:
+    tables = []
+    for _, (table, usage) in map_tasks(select_rows, selections, describe=describe):
+        tables.append(table)
+        meter.add(usage)
+    return pa.concat_tables(tables).sort_by("id").combine_chunks()

@@ -1,0 +1,121 @@
+"""Searching a version: the query guard, all shards, one merged answer.
+
+Owns: who may search what. A version keeps its files for as long as it exists, so a searcher opened before a publish
+keeps its consistent view.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from fct_ray.engine.meters import measure_stage
+from fct_ray.engine.model_store import resolve_encoder
+from fct_ray.errors import EncoderMismatchError, SettingsError
+from fct_ray.index import search
+from fct_ray.storage import objects, pairs as pair_files, shards
+from fct_ray.storage.store import Store
+from fct_ray.values import EncoderRef, Manifest, Usage
+
+FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchSettings:
+    """Search CURRENT of a store with the embeddings of queries."""
+
+    store: str
+    """The store: a directory or s3:// prefix."""
+    queries: str
+    """Parquet file with columns `id` and `embedding`."""
+    encoder: str
+    """The encoder that made the queries' embeddings; must be the one that CURRENT is for."""
+    output: str
+    """Parquet file to write: columns `query`, `rank` (from 0), `id`, `score`."""
+    k: int = 10
+    """Neighbours per query."""
+    nprobe: int | None = None
+    """Inverted lists visited per query (IVF indexes). None: a default that grows with their number."""
+
+
+class Searcher:
+    """One version of a store, opened for queries of the encoder that it was made for."""
+
+    def __init__(self, manifest: Manifest, store: Store) -> None:
+        """Load the shards' indexes; a version without index (adopted) is searched exactly from its shards."""
+        self.manifest, self.store = manifest, store
+        files = [store.uri_of(record.index.path) for record in manifest.shards if record.index is not None]
+        self.index = search.ShardedIndex([objects.read_bytes(uri) for uri in files]) if files else None
+
+    def search(self, queries_QD: FloatArray, k: int, nprobe: int | None = None) -> tuple[FloatArray, IntArray]:
+        """Scores and ids [Q, K], best first; ids are -1 where the gallery has fewer than `k` items.
+
+        Raises:
+            SettingsError: queries have another dimension than the version.
+        """
+        if queries_QD.ndim != 2 or queries_QD.shape[1] != self.manifest.dimension:
+            raise SettingsError(
+                f"queries have shape {queries_QD.shape}; version {self.manifest.version} wants [*, {self.manifest.dimension}]"
+            )
+        if self.index is None:
+            return search.exact_search(self._vectors(), queries_QD, k, self.manifest.metric)
+        return self.index.search(queries_QD, k, nprobe)
+
+    def _vectors(self) -> Iterator[tuple[IntArray, FloatArray]]:
+        for record in self.manifest.shards:
+            uri = self.store.uri_of(record.embeddings.path)
+            columns = shards.parse_shard(
+                objects.read_bytes(uri), uri, dimension=self.manifest.dimension, side_dimension=None
+            )
+            yield columns.ids_N, columns.embeddings_ND
+
+
+def open_searcher(store_uri: str, encoder: str) -> Searcher:
+    """CURRENT of a store, for queries of this encoder.
+
+    Raises:
+        EncoderMismatchError: the version was made for queries of another encoder.
+    """
+    store = Store(store_uri)
+    manifest = store.manifest()
+    check_query_encoder(manifest, resolve_encoder(encoder, store).ref)
+    return Searcher(manifest, store)
+
+
+def check_query_encoder(manifest: Manifest, encoder: EncoderRef) -> None:
+    """Refuse queries of any encoder but the version's own."""
+    if encoder.fingerprint != manifest.encoder.fingerprint:
+        raise EncoderMismatchError(
+            f"queries of encoder {encoder.name!r} (fingerprint {encoder.fingerprint[:12]}) cannot search version "
+            f"{manifest.version}, which wants {manifest.encoder.name!r} ({manifest.encoder.fingerprint[:12]}): embed the "
+            "queries with that encoder, or upgrade the store to yours first"
+        )
+
+
+def search_file(settings: SearchSettings) -> tuple[Manifest, Usage]:
+    """Search with every query of a file and write what was found; returns the version searched and the work.
+
+    Raises:
+        SettingsError: `k` is not positive, or the queries' dimension is wrong.
+        EncoderMismatchError: the version is for another encoder.
+    """
+    if settings.k < 1:
+        raise SettingsError(f"--k is {settings.k}; want at least 1")
+    with measure_stage() as meter:
+        searcher = open_searcher(settings.store, settings.encoder)
+        queries = pair_files.read_queries(settings.queries)
+        scores_QK, ids_QK = searcher.search(queries.embeddings_NW, settings.k, settings.nprobe)
+        found = np.flatnonzero(ids_QK.ravel() >= 0)
+        pair_files.write_search_results(
+            settings.output,
+            query=np.repeat(queries.ids_N, settings.k)[found],
+            rank=np.tile(np.arange(settings.k), len(queries.ids_N))[found],
+            id=ids_QK.ravel()[found],
+            score=scores_QK.ravel()[found],
+        )
+        meter.add(Usage(rows=len(queries.ids_N)))
+    return searcher.manifest, meter.measured

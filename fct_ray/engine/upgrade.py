@@ -1,0 +1,320 @@
+"""The upgrade: an old version in, a new version out, or a refusal that changes nothing.
+
+    plan -> pairs -> fit -> gate -> stream -> verify -> publish
+             |        |               |
+             cached   checkpointed    ledger: a killed run resumes here without reading finished shards again
+
+Owns: the order of the stages and what flows between them. Every decision is a function of plan/, every effect one of
+the neighbours in this room.
+"""
+
+from __future__ import annotations
+
+import datetime
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from fct_ray.engine.cluster import ClusterSize
+from fct_ray.engine.fitting.transformations import Direction, fit_candidates
+from fct_ray.engine.gating import GateOutcome, run_gate
+from fct_ray.engine.index_training import train_on_transformed
+from fct_ray.engine.meters import StageMeter
+from fct_ray.engine.model_store import load_model, save_model
+from fct_ray.engine.pairs import Pairs, pairs_from_encoder, pairs_from_file
+from fct_ray.engine.run_log import RunLog
+from fct_ray.engine.shard_stream import stream_shards
+from fct_ray.engine.shard_worker import OutputJob, TransformJob, TransformWorker
+from fct_ray.engine.upgrade_plan import UpgradePlan, UpgradeSettings
+from fct_ray.engine.verification import verify_version
+from fct_ray.errors import GateRefusedError
+from fct_ray.models.files import LoadedModel
+from fct_ray.plan import checks
+from fct_ray.plan.resume import done_receipts, shards_to_do, usage_of
+from fct_ray.plan.splits import gate_mask
+from fct_ray.plan.versions import upgraded_manifest
+from fct_ray.storage import documents, objects, pairs as pair_files
+from fct_ray.values import (
+    CompatibilityRow,
+    GateResult,
+    IndexRef,
+    Manifest,
+    Receipt,
+    RecoveredShare,
+    TransformationRef,
+    Usage,
+)
+
+logger = logging.getLogger(__name__)
+PAIRS_FILE, GATE_FILE = "pairs.parquet", "gate.json"
+MAX_QUERIES = 256  # of the read-back: recall within 0.03 at 95 %, and brute force stays cheap
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JudgedTransformation:
+    """The transformation that passed the gate or did not; kept in `runs/<run id>/gate.json` for a resumed run."""
+
+    uri: str
+    result: GateResult
+    compatibility: tuple[CompatibilityRow, ...]
+    recovered: dict[str, RecoveredShare]
+    fitted: dict[str, str]
+    """Every candidate's model directory, by method."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UpgradeOutcome:
+    """What an upgrade did; `published` is None after a refusal."""
+
+    plan: UpgradePlan
+    published: Manifest | None
+    stages: Mapping[str, Usage]
+    judged: JudgedTransformation | None = None
+    recall: float | None = None
+    peak_memory_bytes: int = 0
+    notes: tuple[str, ...] = ()
+
+
+def run_upgrade(settings: UpgradeSettings, plan: UpgradePlan, size: ClusterSize) -> UpgradeOutcome:
+    """Do what was planned; run again after a kill, it resumes.
+
+    A refusal by the gate is an outcome (nothing is published), not an exception: its report is still to be written.
+
+    Raises:
+        FctRayError: a stage failed. CURRENT is unchanged and finished shards are kept.
+    """
+    log = RunLog(plan.store, plan.run, size.num_nodes)
+    if plan.finished is not None:
+        logger.info("run %s has published version %d already", plan.run, plan.finished.version)
+        judged = _read_judged(plan)
+        return UpgradeOutcome(plan=plan, published=plan.finished, stages=_stages(log, plan.finished), judged=judged)
+    pairs = _pairs(settings, plan, log, size)
+    held_out_P = gate_mask(pairs.ids_P, settings.gate.share, settings.seed)
+    checks.check_pair_counts(num_fit=int((~held_out_P).sum()), num_gate=int(held_out_P.sum()))
+    judged = _read_judged(plan) or _fit_and_judge(settings, plan, pairs, held_out_P, log, size)
+    if not judged.result.passed:
+        return UpgradeOutcome(plan=plan, published=None, stages=log.used(), judged=judged)
+    queries_QW = pairs.new_PW[held_out_P][:MAX_QUERIES]
+    return _stream_and_publish(settings, plan, judged, queries_QW, log, size)
+
+
+def _pairs(settings: UpgradeSettings, plan: UpgradePlan, log: RunLog, size: ClusterSize) -> Pairs:
+    uri = plan.store.run_uri(plan.run, PAIRS_FILE)
+    if objects.exists(uri):
+        return Pairs.from_table(pair_files.read_table(uri))
+    with log.stage("pairs") as meter:
+        if settings.pairs is not None:
+            pairs = pairs_from_file(plan.store, plan.parent, settings.pairs, use_side=plan.use_side, meter=meter)
+        else:
+            assert settings.source is not None  # noqa: S101 (planning refused anything else)
+            assert plan.choice.uri is not None  # noqa: S101
+            pairs = pairs_from_encoder(
+                plan.store,
+                plan.parent,
+                source_spec=settings.source,
+                encoder_uri=plan.choice.uri,
+                num_pairs=plan.num_pairs,
+                seed=settings.seed,
+                use_side=plan.use_side,
+                pool=settings.pool,
+                size=size,
+                meter=meter,
+            )
+        pair_files.write_table(uri, pairs.to_table())
+    return pairs
+
+
+def _fit_and_judge(
+    settings: UpgradeSettings,
+    plan: UpgradePlan,
+    pairs: Pairs,
+    held_out_P: np.ndarray,
+    log: RunLog,
+    size: ClusterSize,
+) -> JudgedTransformation:
+    fitted, models = {}, {}
+    if plan.given is not None:
+        assert settings.transformation is not None  # noqa: S101 (planning loaded it from there)
+        method = "fct_side" if plan.given.module.architecture.side_dimension else "fct_noside"
+        fitted, models = {method: settings.transformation}, {method: plan.given}
+    else:
+        with log.stage("fit") as meter:
+            fitted, models = _fit(settings, plan, pairs.rows(~held_out_P), meter, size)
+    with log.stage("gate") as meter:
+        outcome = run_gate(
+            pairs.rows(held_out_P),
+            models,
+            old_metric=plan.parent.metric,
+            new_metric=plan.space.metric,
+            settings=settings.gate,
+            batch_rows=settings.batch_rows,
+            uncovered_share=_uncovered_share(plan.parent, pairs),
+        )
+        meter.add(outcome.usage)
+        return _write_judged(plan, outcome, fitted)
+
+
+def _fit(
+    settings: UpgradeSettings, plan: UpgradePlan, pairs: Pairs, meter: StageMeter, size: ClusterSize
+) -> tuple[dict[str, str], dict[str, LoadedModel]]:
+    side = plan.parent.side_info
+    candidates = fit_candidates(
+        pairs,
+        Direction(
+            old=plan.parent.encoder,
+            new=plan.choice.ref,
+            side_fingerprint=side.fingerprint if side is not None and plan.use_side else None,
+            normalized=plan.space.normalized,
+        ),
+        fit=settings.fit,
+        train=settings.train,
+        seed=settings.seed,
+        controls=settings.controls,
+        storage_uri=plan.store.run_uri(plan.run, "fit"),
+        size=size,
+    )
+    uris = {}
+    for candidate in candidates:
+        meter.add(candidate.usage)
+        uris[candidate.method] = save_model(plan.store.run_uri(plan.run, "models"), candidate.packed)
+    return uris, {candidate.method: candidate.model for candidate in candidates}
+
+
+def _write_judged(plan: UpgradePlan, outcome: GateOutcome, fitted: dict[str, str]) -> JudgedTransformation:
+    judged = JudgedTransformation(
+        uri=fitted[outcome.result.chosen],
+        result=outcome.result,
+        compatibility=outcome.compatibility,
+        recovered=dict(outcome.recovered),
+        fitted=fitted,
+    )
+    objects.write_bytes(plan.store.run_uri(plan.run, GATE_FILE), documents.dump(judged))
+    return judged
+
+
+def _read_judged(plan: UpgradePlan) -> JudgedTransformation | None:
+    uri = plan.store.run_uri(plan.run, GATE_FILE)
+    if not objects.exists(uri):
+        return None
+    return documents.load(JudgedTransformation, objects.read_bytes(uri), uri)
+
+
+def _uncovered_share(parent: Manifest, pairs: Pairs) -> float:
+    covered = [
+        int(((pairs.ids_P >= record.id_min) & (pairs.ids_P <= record.id_max)).sum()) for record in parent.shards
+    ]
+    return checks.uncovered_share(covered, [record.rows for record in parent.shards])
+
+
+def _stream_and_publish(
+    settings: UpgradeSettings,
+    plan: UpgradePlan,
+    judged: JudgedTransformation,
+    queries_QW: np.ndarray,
+    log: RunLog,
+    size: ClusterSize,
+) -> UpgradeOutcome:
+    store, parent = plan.store, plan.parent
+    transformation = load_model(judged.uri)
+    version = store.claim_version(plan.run)
+    with log.stage("stream") as meter:
+        index = train_on_transformed(
+            store,
+            parent,
+            version,
+            index_factory=settings.index,
+            metric=plan.space.metric,
+            transformation_uri=judged.uri,
+            seed=settings.seed,
+            batch_rows=settings.batch_rows,
+            meter=meter,
+        )
+        receipts = _stream(settings, plan, judged.uri, version, index, size)
+    document = transformation.document
+    manifest = upgraded_manifest(
+        parent,
+        version=version,
+        created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        encoder=plan.choice.ref,
+        dimension=plan.space.dimension,
+        metric=plan.space.metric,
+        normalized=plan.space.normalized,
+        transformation=TransformationRef(
+            name=document.name,
+            fingerprint=document.fingerprint,
+            from_encoder=parent.encoder.fingerprint,
+            to_encoder=plan.choice.ref.fingerprint,
+        ),
+        index=index,
+        receipts=receipts,
+        gate=judged.result,
+        run=plan.run,
+    )
+    with log.stage("verify") as meter:
+        recall = verify_version(
+            store, manifest, parent, queries_QW, num_shards=settings.verify_shards, meter=meter
+        )
+    with log.stage("publish"):
+        _keep_model(plan, transformation, judged.uri)
+        store.publish(manifest, expected=plan.current)
+    return UpgradeOutcome(
+        plan=plan,
+        published=manifest,
+        stages=_stages(log, manifest),
+        judged=judged,
+        recall=recall,
+        peak_memory_bytes=max(receipt.peak_memory_bytes for receipt in receipts),
+    )
+
+
+def _stream(
+    settings: UpgradeSettings, plan: UpgradePlan, transformation_uri: str, version: int, index: IndexRef, size: ClusterSize
+) -> list[Receipt]:
+    store, parent = plan.store, plan.parent
+    side = parent.side_info
+    job = TransformJob(
+        output=OutputJob(
+            store_uri=store.uri,
+            version=version,
+            run=plan.run,
+            metric=plan.space.metric,
+            dimension=plan.space.dimension,
+            index_factory=index.factory,
+            trained_path=None if index.trained is None else index.trained.path,
+            threads=settings.pool.threads,
+        ),
+        transformation_uri=transformation_uri,
+        old_dimension=parent.dimension,
+        side_dimension=side.dimension if side is not None and plan.use_side else None,
+        batch_rows=settings.batch_rows,
+    )
+    todo = shards_to_do(parent.shards, store.ledger(version, plan.run))
+    if len(todo) < len(parent.shards):
+        logger.info("resuming: %d of %d shards are done", len(parent.shards) - len(todo), len(parent.shards))
+    stream_shards(
+        [documents.dump(record).decode() for record in todo],
+        TransformWorker,
+        job,
+        pool=settings.pool,
+        size=size,
+        describe="transform and index",
+    )
+    return done_receipts(parent.shards, store.ledger(version, plan.run))
+
+
+def _keep_model(plan: UpgradePlan, transformation: LoadedModel, uri: str) -> None:
+    """Copy h from the run to the store's models, where it stays when runs are collected."""
+    name = f"{transformation.document.name}-{transformation.document.fingerprint[:12]}"
+    target = objects.join(plan.store.models_uri(), name)
+    for file in ("weights.safetensors", "model.json"):
+        objects.write_bytes(objects.join(target, file), objects.read_bytes(objects.join(uri, file)))
+
+
+def _stages(log: RunLog, manifest: Manifest) -> dict[str, Usage]:
+    """All attempts of all stages; the stream's workers are in the ledger, its wall and node time in the run's log."""
+    stages = log.used()
+    workers = usage_of(log.store.ledger(manifest.version, log.run))
+    stages["stream"] = stages.get("stream", Usage()) + workers.replace(wall_s=0.0, node_s=0.0)
+    return stages

@@ -1,0 +1,267 @@
+"""Planning an upgrade on the driver: read what is there, refuse what cannot work, forecast; no worker is started.
+
+Owns: an upgrade's settings, what they mean for this store, and the run's id: a hash of all that decides the bytes of the
+outcome, so that the same command resumes the same run, and finds it finished when it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+
+from fct_ray.engine.cluster import ClusterSize
+from fct_ray.engine.fitting.trainer import TrainSettings
+from fct_ray.engine.fitting.transformation_loop import TransformationFit
+from fct_ray.engine.gating import GateSettings
+from fct_ray.engine.model_store import EncoderChoice, load_model, open_encoder, resolve_encoder
+from fct_ray.engine.pairs import check_ids_in_range
+from fct_ray.engine.shard_stream import PoolSettings
+from fct_ray.errors import ModelError, SettingsError
+from fct_ray.index import factory
+from fct_ray.models.files import LoadedModel
+from fct_ray.models.flops import transformation_flops
+from fct_ray.models.transformation import TransformationArchitecture
+from fct_ray.plan import checks
+from fct_ray.plan.forecast import CPU_2_CORES, Forecast, forecast
+from fct_ray.plan.identity import run_id
+from fct_ray.storage import documents, objects, pairs as pair_files
+from fct_ray.storage.store import Store
+from fct_ray.values import Current, Manifest, Metric
+
+NORM_TOLERANCE = 1e-3
+PAIRS_SHARE, PAIRS_LEAST, PAIRS_MOST = 0.1, 500, 20_000
+FIXED_S = 30.0  # starting Ray Train and Ray Data workers, gate, verification on 2 cores; grows little with the gallery
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpgradeSettings:
+    """Upgrade the vectors and the index of a store to a new encoder, without re-embedding it."""
+
+    store: str
+    """The store: a directory or s3:// prefix."""
+    encoder: str
+    """The new encoder: a model directory, `package.module:factory`, or (with --pairs) any name for it."""
+    pairs: str | None = None
+    """Parquet file of (id, embedding): the new model's embeddings of a sample of the gallery's ids."""
+    source: str | None = None
+    """Where the raw items of the gallery are (instead of --pairs), e.g. "images:s3://bucket/photos"."""
+    num_pairs: int | None = None
+    """With --source: how many items are embedded with the new model. None: 10 % of the gallery, 500 to 20,000."""
+    transformation: str | None = None
+    """A transformation fitted before (a model directory): judged on the pairs instead of fitting one."""
+    side_info: str | None = None
+    """"none" ignores the stored side-information; a name asks for that one. None: whatever the store has."""
+    index: str = "Flat"
+    """FAISS factory string of the new index, e.g. "IVF1024,PQ16"."""
+    metric: Metric | None = None
+    """How the new encoder's embeddings are compared. None: as the encoder says, else as the store does now."""
+    controls: bool = False
+    """Also fit the controls without side-information, to see what it is worth."""
+    plan: bool = False
+    """Stop after planning: print what would be done and what it would take."""
+    max_usd: float | None = None
+    """Refuse to start if the forecast is above this many US dollars."""
+    seed: int = 0
+    """Seed of the pairs, the fit and the index."""
+    batch_rows: int = 4096
+    """Rows that h transforms at a time; part of the run's identity, for it can change last bits."""
+    verify_shards: int = 4
+    """How many shards are read back before publishing."""
+    gate: GateSettings = field(default_factory=GateSettings)
+    """The check that decides whether the version may be published."""
+    fit: TransformationFit = field(default_factory=TransformationFit)
+    """How h is fitted."""
+    train: TrainSettings = field(default_factory=TrainSettings)
+    """The workers that fit it."""
+    pool: PoolSettings = field(default_factory=PoolSettings)
+    """The actors that shards stream through."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TargetSpace:
+    """The space that h leads to."""
+
+    dimension: int
+    metric: Metric
+    normalized: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UpgradePlan:
+    """What the driver decided before any worker started."""
+
+    store: Store
+    current: Current
+    parent: Manifest
+    choice: EncoderChoice
+    run: str
+    space: TargetSpace
+    use_side: bool
+    num_pairs: int
+    forecast: Forecast
+    given: LoadedModel | None
+    finished: Manifest | None = None
+    """The version that this very run has published already, if it has."""
+
+
+def plan_upgrade(settings: UpgradeSettings, usd_per_node_hour: float | None, size: ClusterSize | None) -> UpgradePlan:
+    """Decide what an upgrade of CURRENT would do and what it would take.
+
+    Raises:
+        FctRayError: store, encoder, pairs and settings cannot work together; nothing was changed.
+    """
+    store = Store(settings.store)
+    current, newest = store.current(), store.manifest()
+    assert current is not None  # noqa: S101 (manifest() raises where there is no CURRENT)
+    choice = resolve_encoder(settings.encoder, store)
+    finished = _finished(settings, store, newest, choice)
+    parent = newest if finished is None or finished.parent is None else store.manifest(finished.parent)
+    _check_pair_origin(settings, choice)
+    space = _target_space(settings, parent, choice)
+    checks.check_upgrade(parent, new_encoder=choice.ref, new_dimension=space.dimension, side_info=settings.side_info)
+    factory.check_factory(settings.index, space.dimension, space.metric)
+    num_pairs = _num_pairs(settings, parent)
+    use_side = parent.side_info is not None and settings.side_info != "none"
+    expected = _forecast(settings, parent, space, use_side, usd_per_node_hour, size)
+    checks.check_budget(expected, max_usd=settings.max_usd)
+    return UpgradePlan(
+        store=store,
+        current=current,
+        parent=parent,
+        choice=choice,
+        run=_identity(settings, store, parent, choice),
+        space=space,
+        use_side=use_side,
+        num_pairs=num_pairs,
+        forecast=expected,
+        given=_given_transformation(settings, parent, choice, space),
+        finished=finished,
+    )
+
+
+def _finished(
+    settings: UpgradeSettings, store: Store, newest: Manifest, choice: EncoderChoice
+) -> Manifest | None:
+    if newest.encoder.fingerprint != choice.ref.fingerprint or newest.parent is None:
+        return None
+    return newest if newest.run == _identity(settings, store, store.manifest(newest.parent), choice) else None
+
+
+def _identity(settings: UpgradeSettings, store: Store, parent: Manifest, choice: EncoderChoice) -> str:
+    """Everything that decides the outcome's bytes; not where it runs or where its report goes."""
+    pairs = f"{settings.source} {settings.num_pairs}"
+    if settings.pairs is not None:
+        pairs = documents.sha256_hex(objects.read_bytes(settings.pairs))
+    decisive = {
+        "parent": store.manifest_sha256(parent.version),
+        "encoder": choice.ref.fingerprint,
+        "pairs": pairs,
+        "transformation": settings.transformation,
+        "side_info": settings.side_info,
+        "index": settings.index,
+        "metric": str(settings.metric),
+        "controls": settings.controls,
+        "seed": settings.seed,
+        "batch_rows": settings.batch_rows,
+        "threads": settings.pool.threads,
+        "fit_workers": settings.train.num_workers,
+        "fit": asdict(settings.fit),
+        "gate": asdict(settings.gate),
+    }
+    return run_id("upgrade", documents.dump(decisive).decode())
+
+
+def _check_pair_origin(settings: UpgradeSettings, choice: EncoderChoice) -> None:
+    if settings.pairs is None and settings.source is None:
+        raise SettingsError("no pairs: give --pairs FILE (id, embedding of the new model) or --source with raw items")
+    if settings.pairs is not None and settings.source is not None:
+        raise SettingsError("both --pairs and --source are given; want one origin of the pairs: leave one out")
+    if settings.pairs is None and choice.uri is None:
+        raise SettingsError(
+            f"encoder {settings.encoder!r} is only a name, so it cannot embed --source: give a model directory or "
+            "package.module:factory, or bring its embeddings with --pairs"
+        )
+
+
+def _target_space(settings: UpgradeSettings, parent: Manifest, choice: EncoderChoice) -> TargetSpace:
+    dimension, metric, normalized = None, settings.metric, None
+    if choice.uri is not None:
+        encoder = open_encoder(choice.uri)
+        dimension, metric, normalized = encoder.dimension, metric or encoder.metric, encoder.normalized
+    if settings.pairs is not None:
+        given = pair_files.read_pairs(settings.pairs)
+        check_ids_in_range(given.ids_N, parent, settings.pairs)
+        seen = given.embeddings_NW.shape[1]
+        if dimension is not None and seen != dimension:
+            raise SettingsError(
+                f"{settings.pairs}: embeddings have dimension {seen}, encoder {choice.ref.name} has {dimension}: "
+                "embed the pairs with that encoder"
+            )
+        norms = np.linalg.norm(given.embeddings_NW, axis=1)
+        dimension, normalized = seen, bool(np.all(np.abs(norms - 1) < NORM_TOLERANCE))
+    assert dimension is not None  # noqa: S101 (one of the two origins is there, see _check_pair_origin)
+    return TargetSpace(dimension=dimension, metric=metric or parent.metric, normalized=bool(normalized))
+
+
+def _num_pairs(settings: UpgradeSettings, parent: Manifest) -> int:
+    if settings.num_pairs is not None:
+        return settings.num_pairs
+    return min(parent.num_rows, max(PAIRS_LEAST, min(PAIRS_MOST, round(parent.num_rows * PAIRS_SHARE))))
+
+
+def _given_transformation(
+    settings: UpgradeSettings, parent: Manifest, choice: EncoderChoice, space: TargetSpace
+) -> LoadedModel | None:
+    if settings.transformation is None:
+        return None
+    model = load_model(settings.transformation)
+    document = model.document
+    if document.kind != "transformation" or document.from_encoder is None or document.to_encoder is None:
+        raise ModelError(f"{settings.transformation} is a model of kind {document.kind!r}; want a transformation")
+    architecture = model.module.architecture
+    checks.check_transformation(
+        parent,
+        from_encoder=document.from_encoder,
+        to_encoder=document.to_encoder,
+        side_fingerprint=document.side_fingerprint,
+        old_dimension=architecture.old_dimension,
+        side_dimension=architecture.side_dimension,
+        new_dimension=architecture.new_dimension,
+        new_encoder=choice.ref,
+        wanted_dimension=space.dimension,
+    )
+    return model
+
+
+def _forecast(
+    settings: UpgradeSettings,
+    parent: Manifest,
+    space: TargetSpace,
+    use_side: bool,
+    usd_per_node_hour: float | None,
+    size: ClusterSize | None,
+) -> Forecast:
+    side = parent.side_info.dimension if parent.side_info is not None and use_side else 0
+    architecture = TransformationArchitecture(
+        kind="mlp",
+        old_dimension=parent.dimension,
+        side_dimension=side,
+        new_dimension=space.dimension,
+        inner=settings.fit.inner,
+        normalized=space.normalized,
+    )
+    flops_per_row = transformation_flops(architecture)
+    read = sum(record.embeddings.bytes for record in parent.shards)
+    written = read + parent.num_rows * 4 * (2 * space.dimension - parent.dimension)
+    fit_flops = 3 * flops_per_row * _num_pairs(settings, parent) * settings.fit.epochs
+    return forecast(
+        rows=parent.num_rows,
+        num_bytes=max(read + written, 0),
+        flops_per_row=flops_per_row,
+        num_nodes=size.num_nodes if size is not None else 1,
+        rates=CPU_2_CORES,
+        usd_per_node_hour=usd_per_node_hour,
+        fixed_s=FIXED_S + fit_flops / CPU_2_CORES.flops_per_s,
+    )
+

@@ -1,0 +1,138 @@
+"""From what a job's engine returned to the report that people read.
+
+Owns: which of an outcome's figures a report shows, and how money is priced. Reads outcomes; starts nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from fct_ray.engine.backfill import BackfillOutcome
+from fct_ray.engine.comparison import Quality, SavedWork
+from fct_ray.engine.upgrade import UpgradeOutcome
+from fct_ray.engine.upgrade_plan import UpgradePlan
+from fct_ray.plan.cost import usd_per_node_hour
+from fct_ray.report.content import Pricing, Report, Saved, Spend
+from fct_ray.report.environment import describe_environment
+from fct_ray.report.price_book import load_price_book
+from fct_ray.values import Manifest, Usage
+
+
+@dataclass(frozen=True, kw_only=True)
+class PricingSettings:
+    """What node-hours cost."""
+
+    node_type: str = "m7i.large"
+    """Node type of the price book whose price node-seconds are multiplied with (wherever the work really ran)."""
+    spot: bool = False
+    """Use the spot price."""
+    price_book: str | None = None
+    """A price book (YAML). None: the dated one that comes with this package, cluster/prices.yaml."""
+
+
+def pricing_of(settings: PricingSettings) -> Pricing:
+    """The price of a node-hour, with the date of the book; SettingsError for an unknown node type."""
+    book = load_price_book(settings.price_book)
+    return Pricing(
+        node_type=settings.node_type,
+        usd_per_node_hour=usd_per_node_hour(settings.node_type, book, spot=settings.spot),
+        spot=settings.spot,
+        book_date=book.date,
+        region=book.region,
+    )
+
+
+def plan_report(plan: UpgradePlan, settings: object, pricing: Pricing) -> Report:
+    """What `--plan` says: the forecast, nothing spent."""
+    return Report(
+        job="upgrade",
+        store=plan.store.uri,
+        version=plan.parent.version,
+        rows=plan.parent.num_rows,
+        run=plan.run,
+        stages={},
+        forecast=plan.forecast,
+        actual=None,
+        environment=describe_environment(datetime.now(UTC)),
+        pricing=pricing,
+        settings=dataclasses.asdict(settings),  # type: ignore[call-overload]
+        notes=("planned only: nothing was started and nothing was written",),
+    )
+
+
+def upgrade_report(
+    outcome: UpgradeOutcome,
+    settings: object,
+    pricing: Pricing,
+    quality: Quality | None = None,
+    saved: SavedWork | None = None,
+) -> Report:
+    """An upgrade's report; quality on real queries where it was measured, else on the held-out pairs."""
+    judged = outcome.judged
+    notes = list(outcome.notes)
+    if outcome.recall is not None:
+        notes.append(f"recall@10 of the new index against brute force, in the shards read back: {outcome.recall:.4f}")
+    if outcome.peak_memory_bytes:
+        notes.append(f"peak memory of a worker process: {outcome.peak_memory_bytes / 2**30:.2f} GiB")
+    if judged is not None:
+        notes += [text for text in (judged.result.reason, judged.result.advice) if text]
+    if quality is None and judged is not None and judged.compatibility:
+        notes.append("the compatibility table is measured on held-out pairs: each queries all the others")
+    rows = quality.rows if quality is not None else () if judged is None else judged.compatibility
+    recovered = quality.recovered if quality is not None else {} if judged is None else judged.recovered
+    return Report(
+        job="upgrade",
+        store=outcome.plan.store.uri,
+        version=None if outcome.published is None else outcome.published.version,
+        rows=outcome.plan.parent.num_rows,
+        run=outcome.plan.run,
+        stages=outcome.stages,
+        forecast=outcome.plan.forecast,
+        actual=_spend(outcome.stages, pricing),
+        environment=describe_environment(datetime.now(UTC)),
+        gate=None if judged is None else judged.result,
+        compatibility=rows,
+        recovered_share=recovered,
+        saved=None if saved is None else _saved(saved),
+        pricing=pricing,
+        notes=tuple(notes),
+        settings=dataclasses.asdict(settings),  # type: ignore[call-overload]
+    )
+
+
+def embed_report(outcome: BackfillOutcome, settings: object, pricing: Pricing) -> Report:
+    """A full backfill's report."""
+    return version_report("embed", outcome.store.uri, outcome.published, outcome.stages, settings, pricing)
+
+
+def version_report(
+    job: str, store_uri: str, manifest: Manifest, stages: Mapping[str, Usage], settings: object, pricing: Pricing
+) -> Report:
+    """The report of a job that published a version without judging one: embed, adopt."""
+    return Report(
+        job=job,
+        store=store_uri,
+        version=manifest.version,
+        rows=manifest.num_rows,
+        run=manifest.run,
+        stages=stages,
+        forecast=None,
+        actual=_spend(stages, pricing),
+        environment=describe_environment(datetime.now(UTC)),
+        pricing=pricing,
+        settings=dataclasses.asdict(settings),  # type: ignore[call-overload]
+    )
+
+
+def _saved(saved: SavedWork) -> Saved:
+    return Saved(factors=saved.all_work, variants=saved.variants, break_even_rows=saved.break_even_rows)
+
+
+def _spend(stages: Mapping[str, Usage], pricing: Pricing) -> Spend:
+    total = sum(stages.values(), Usage())
+    return Spend(
+        wall_s=total.wall_s, node_s=total.node_s, usd=total.node_s / 3600.0 * pricing.usd_per_node_hour
+    )

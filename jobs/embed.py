@@ -1,0 +1,58 @@
+"""Make a version of a store: embed raw items (full backfill), or adopt embeddings that exist.
+
+    python jobs/embed.py backfill --store S --source images:s3://bucket/photos --encoder models/old-0123456789ab
+    python jobs/embed.py adopt --store S --embeddings "s3://bucket/vectors/*.parquet" --encoder NAME --metric ip
+"""
+
+from dataclasses import dataclass, field
+
+from fct_ray.command_line import run_job
+from fct_ray.engine.adoption import AdoptSettings, run_adopt
+from fct_ray.engine.backfill import BackfillSettings, plan_backfill, run_backfill
+from fct_ray.engine.cluster import ClusterSettings, connected
+from fct_ray.report.finish import finish
+from fct_ray.report.outcomes import PricingSettings, embed_report, pricing_of, version_report
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backfill(BackfillSettings):
+    """Embed every raw item of a source: embeddings, side-information and index of a new version."""
+
+    cluster: ClusterSettings = field(default_factory=ClusterSettings)
+    """Where the work runs."""
+    pricing: PricingSettings = field(default_factory=PricingSettings)
+    """What node-hours cost."""
+    report_dir: str | None = None
+    """Where the report goes. None: `runs/<run id>/report` in the store."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adopt(AdoptSettings):
+    """Make a store out of existing Parquet embeddings, where they lie: nothing is copied."""
+
+    cluster: ClusterSettings = field(default_factory=ClusterSettings)
+    """Where the work runs."""
+    pricing: PricingSettings = field(default_factory=PricingSettings)
+    """What node-hours cost."""
+    report_dir: str | None = None
+    """Where the report goes. None: `runs/<run id>/report` in the store."""
+
+
+def backfill(settings: Backfill) -> None:
+    """Full backfill."""
+    pricing, plan = pricing_of(settings.pricing), plan_backfill(settings)
+    with connected(settings.cluster) as size:
+        outcome = run_backfill(settings, plan, size)
+    finish(embed_report(outcome, settings, pricing), settings.report_dir)
+
+
+def adopt(settings: Adopt) -> None:
+    """Take over embeddings in place."""
+    pricing = pricing_of(settings.pricing)
+    with connected(settings.cluster) as size:
+        manifest, stages = run_adopt(settings, size)
+    finish(version_report("adopt", settings.store, manifest, stages, settings, pricing), settings.report_dir)
+
+
+if __name__ == "__main__":
+    run_job({"backfill": (Backfill, backfill), "adopt": (Adopt, adopt)}, __doc__ or "")

@@ -1,0 +1,62 @@
+"""Upgrade the vectors and the index of a store to a new encoder, without re-embedding it.
+
+With no arguments: the quick start. It fits small models on real images, builds an index with the old one, upgrades it to
+the new one, and compares that with embedding everything again.
+
+    python jobs/upgrade.py
+    python jobs/upgrade.py --store S --encoder NEW --pairs pairs.parquet --index "IVF1024,PQ16"
+    python jobs/upgrade.py --store S --encoder models/new-0123456789ab --source images:s3://bucket/photos
+"""
+
+from dataclasses import dataclass, field
+
+from fct_ray.command_line import run_job
+from fct_ray.engine.cluster import ClusterSettings, connected
+from fct_ray.engine.quickstart import QuickstartSettings, run_quickstart
+from fct_ray.engine.upgrade import run_upgrade
+from fct_ray.engine.upgrade_plan import UpgradeSettings, plan_upgrade
+from fct_ray.report.finish import finish
+from fct_ray.report.outcomes import PricingSettings, plan_report, pricing_of, upgrade_report
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(UpgradeSettings):
+    """An upgrade, or with no --store the quick start."""
+
+    store: str = ""
+    """The store: a directory or s3:// prefix. Empty: the quick start."""
+    encoder: str = ""
+    """The new encoder: a model directory, `package.module:factory`, or (with --pairs) any name for it."""
+    quickstart: QuickstartSettings = field(default_factory=QuickstartSettings)
+    """What the quick start shows."""
+    cluster: ClusterSettings = field(default_factory=ClusterSettings)
+    """Where the work runs."""
+    pricing: PricingSettings = field(default_factory=PricingSettings)
+    """What node-hours cost."""
+    report_dir: str | None = None
+    """Where the report goes. None: `runs/<run id>/report` in the store."""
+
+
+def run(settings: Settings) -> None:
+    """Plan, then upgrade; or the quick start."""
+    pricing = pricing_of(settings.pricing)
+    if not settings.store:
+        with connected(settings.cluster) as size:
+            shown = run_quickstart(settings.quickstart, settings, size, pricing.usd_per_node_hour)
+        finish(
+            upgrade_report(shown.upgrade, settings, pricing, shown.quality, shown.saved),
+            settings.report_dir,
+            refused=shown.upgrade.published is None,
+        )
+        return
+    if settings.plan:
+        finish(plan_report(plan_upgrade(settings, pricing.usd_per_node_hour, None), settings, pricing), settings.report_dir)
+        return
+    plan = plan_upgrade(settings, pricing.usd_per_node_hour, None)
+    with connected(settings.cluster) as size:
+        outcome = run_upgrade(settings, plan, size)
+    finish(upgrade_report(outcome, settings, pricing), settings.report_dir, refused=outcome.published is None)
+
+
+if __name__ == "__main__":
+    run_job((Settings, run), __doc__ or "")
