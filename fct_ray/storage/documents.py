@@ -1,0 +1,86 @@
+"""JSON documents: canonical bytes out, checked values in.
+
+Owns: the one way in which a value of `fct_ray.values` becomes bytes (so that its hash means something) and how
+strictly bytes become a value again. Knows no file system: the URI it is given only names the document in errors.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Hashable
+from types import GenericAlias
+from typing import Any, TypeVar, cast
+
+import numpy as np
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic_core import to_jsonable_python
+
+from fct_ray.errors import FormatError
+
+T = TypeVar("T")
+
+
+def sha256_hex(data: bytes | memoryview) -> str:
+    """The SHA-256 of `data` as 64 lower-case hex digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def dump(value: Any) -> bytes:
+    """Canonical JSON of `value` (a dataclass, mapping, sequence or scalar), UTF-8.
+
+    Sorted keys, indent 1, a newline at the end: equal values give equal bytes.
+
+    Raises:
+        FormatError: a number is NaN or infinite (JSON has no word for it).
+        TypeError: a part of `value` has no JSON form.
+    """
+    try:
+        text = json.dumps(plain(value), sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
+    except ValueError as error:
+        raise FormatError(
+            f"a {type(value).__name__} cannot be written as JSON: {error}. Wanted: finite numbers; leave out what "
+            "could not be measured"
+        ) from error
+    return text.encode() + b"\n"
+
+
+def plain(value: Any) -> Any:
+    """`value` as dicts, lists and scalars, for use inside another document. Raises TypeError."""
+    return to_jsonable_python(value, fallback=_plain_scalar)
+
+
+def load(value_type: type[T], data: bytes, uri: str) -> T:
+    """The value of `value_type` (a dataclass) that the JSON `data` holds.
+
+    Strict: missing and unknown fields, and values of another JSON type, are refused.
+
+    Raises:
+        FormatError: names `uri` and the first field that is wrong.
+    """
+    try:
+        return cast("T", _adapter(cast("Hashable", value_type)).validate_json(b"[" + data + b"]")[0])
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(str(part) for part in first["loc"][1:]) or "the whole document"
+        more = f" ({error.error_count() - 1} more fields are wrong too)" if error.error_count() > 1 else ""
+        raise FormatError(
+            f"{uri}: not a {value_type.__name__}: field {field!r}: {first['msg']}, seen {first['input']!r:.200}{more}. "
+            "Was it written by another version of fct_ray, or cut short?"
+        ) from error
+
+
+@functools.cache
+def _adapter(value_type: Any) -> TypeAdapter[Any]:
+    # The tuple around the type is what lets the configuration reach standard-library dataclasses, nested ones too.
+    wrapped: Any = GenericAlias(tuple, (value_type,))
+    return TypeAdapter(wrapped, config=ConfigDict(extra="forbid", strict=True))
+
+
+def _plain_scalar(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    raise TypeError(f"no JSON form for {type(value).__name__}: {value!r:.100}")

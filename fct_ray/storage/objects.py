@@ -1,0 +1,271 @@
+"""Bytes at a URI: a local path (`/data/x`, `file:///data/x`) or `s3://bucket/key`.
+
+Owns: what every caller may rely on wherever the bytes lie: writes are atomic, creation and replacement can be made
+conditional, listings are sorted and complete, errors name the object. Knows nothing of stores. Every function works
+in any process and thread; S3 endpoint and credentials come only from the environment (`AWS_*`). Sizes are in bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import pyarrow.fs
+import s3fs
+from fsspec.utils import glob_translate
+
+from fct_ray.errors import FormatError, NotFoundError, PublishConflictError, SettingsError, StoreError
+from fct_ray.storage import local_objects, s3_objects
+from fct_ray.storage.documents import sha256_hex
+
+_DELETE_BATCH = 1000
+
+
+def absolute(uri: str) -> str:
+    """`uri` without trailing slash, local paths absolute: the same object from any working directory.
+
+    Raises:
+        SettingsError: empty, or of a scheme other than `s3://` and `file://`.
+    """
+    if not uri:
+        raise SettingsError("an empty path: wanted a local path or s3://BUCKET/PREFIX")
+    if uri.startswith("s3://"):
+        s3_objects.split(uri)
+        return uri.rstrip("/")
+    if uri.startswith("file://"):
+        return str(Path(unquote(urlsplit(uri).path)))
+    if "://" in uri:
+        raise SettingsError(f"{uri!r}: this kind of URI is not supported: wanted a local path or s3://BUCKET/PREFIX")
+    return str(Path(uri).absolute())
+
+
+def join(root_uri: str, path: str) -> str:
+    """The URI of `path` below `root_uri`; an absolute URI (`s3://...`, `file://...`) passes through.
+
+    Raises:
+        FormatError: `path` is empty, an absolute local path, or climbs out with `..`.
+    """
+    if "://" in path:
+        return path
+    if not path or path.startswith("/") or ".." in path.split("/"):
+        raise FormatError(
+            f"path {path!r} below {root_uri}: wanted a path relative to it without '..', or an absolute URI "
+            "(s3://... or file:///...)"
+        )
+    return f"{root_uri.rstrip('/')}/{path}"
+
+
+def read_bytes(uri: str) -> bytes:
+    """The content of an object; passing faults are retried for up to a minute.
+
+    Raises:
+        NotFoundError: there is no such object.
+        StoreError: it cannot be read (refused, unreachable); names the object and what to check.
+    """
+    if _is_s3(uri):
+        return s3_objects.get(uri)[0]
+    with _local_errors("read", uri):
+        return _path(uri).read_bytes()
+
+
+def write_bytes(uri: str, data: bytes) -> tuple[int, str]:
+    """Write an object, whole or not at all, and return what an `ObjectRef` needs: (bytes, sha256).
+
+    Local: temporary file, fsync, rename. S3: one put, or a multipart upload. An existing object is replaced.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    if _is_s3(uri):
+        s3_objects.put(uri, data)
+    else:
+        with _local_errors("write", uri):
+            local_objects.write(_path(uri), data)
+    return len(data), sha256_hex(data)
+
+
+def create(uri: str, data: bytes) -> bool:
+    """Write an object only if there is none; False if there is one. Of concurrent creators one gets True.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    if _is_s3(uri):
+        return s3_objects.put_if(uri, data, etag=None)
+    with _local_errors("create", uri):
+        return local_objects.create(_path(uri), data)
+
+
+def compare_and_swap(uri: str, *, expected: bytes | None, new: bytes) -> None:
+    """Replace an object's content by `new` if it is `expected` (None: absent). Of concurrent callers one wins.
+
+    Raises:
+        PublishConflictError: the content is another one; nothing was written.
+        StoreError: it cannot be read or written.
+    """
+    if _is_s3(uri):
+        seen, swapped = _swap_on_s3(uri, expected, new)
+    else:
+        with _local_errors("replace", uri):
+            seen = local_objects.compare_and_swap(_path(uri), expected=expected, new=new)
+            swapped = seen == expected
+    if not swapped:
+        raise PublishConflictError(
+            f"{uri} was changed by somebody else: seen {_excerpt(seen)}, wanted {_excerpt(expected)}. Nothing was "
+            "overwritten; look at what was published, then run again"
+        )
+
+
+def list_uris(prefix_uri: str) -> list[str]:
+    """Sorted URIs of all objects below the directory `prefix_uri`, at any depth; empty if there are none.
+
+    Names that begin with a dot (temporary and lock files) are left out.
+    """
+    if _is_s3(prefix_uri):
+        bucket, _ = s3_objects.split(prefix_uri)
+        return sorted(f"s3://{bucket}/{key}" for key in _keys_below(prefix_uri) if "/." not in f"/{key}")
+    with _local_errors("list", prefix_uri):
+        return sorted(str(path) for path in local_objects.files(_path(prefix_uri)))
+
+
+def list_names(prefix_uri: str) -> list[str]:
+    """Sorted names of what lies directly in the directory `prefix_uri`, objects and directories alike."""
+    if not _is_s3(prefix_uri):
+        with _local_errors("list", prefix_uri):
+            return sorted(local_objects.children(_path(prefix_uri)))
+    names = set[str]()
+    for keys, prefixes in s3_objects.pages(f"{prefix_uri.rstrip('/')}/", delimiter="/"):
+        names.update(key.rstrip("/").rpartition("/")[2] for key in keys + prefixes)
+    return sorted(name for name in names if not name.startswith("."))
+
+
+def exists(uri: str) -> bool:
+    """Whether there is an object (not: a directory) at `uri`."""
+    if _is_s3(uri):
+        return s3_objects.size_bytes(uri) is not None
+    with _local_errors("look up", uri):
+        return _path(uri).is_file()
+
+
+def size_bytes(uri: str) -> int:
+    """Size of an object. Raises NotFoundError if there is none."""
+    if not _is_s3(uri):
+        with _local_errors("look up", uri):
+            return _path(uri).stat().st_size
+    size = s3_objects.size_bytes(uri)
+    if size is None:
+        raise NotFoundError(f"{uri}: there is no such object")
+    return size
+
+
+def delete_tree(uri: str) -> None:
+    """Delete the object at `uri` and everything below it; nothing happens if there is nothing.
+
+    Raises:
+        SettingsError: `uri` is a whole bucket or file system.
+    """
+    if uri.rstrip("/").count("/") < (3 if _is_s3(uri) else 1):
+        raise SettingsError(f"{uri}: refusing to delete a whole bucket or file system; name a directory in it")
+    if not _is_s3(uri):
+        with _local_errors("delete", uri):
+            local_objects.delete_tree(_path(uri))
+        return
+    keys = [*_keys_below(uri), *([s3_objects.split(uri)[1]] if exists(uri) else [])]
+    for start in range(0, len(keys), _DELETE_BATCH):
+        s3_objects.delete(uri, keys[start : start + _DELETE_BATCH])
+
+
+def expand_glob(dir_or_glob: str) -> list[str]:
+    """Sorted absolute URIs (`file:///...` or `s3://...`) of the Parquet objects that a path names.
+
+    A directory means all `*.parquet` below it; `*`, `?`, `[...]` and `**` are wildcards; an object means itself.
+
+    Raises:
+        NotFoundError: nothing matches.
+    """
+    pattern = absolute(dir_or_glob)
+    if exists(pattern):
+        return [_as_uri(pattern)]
+    if re.search(r"[*?\[]", pattern) and not _path_is_directory(pattern):
+        directory = re.split(r"[*?\[]", pattern, maxsplit=1)[0].rpartition("/")[0]
+    else:
+        directory, pattern = pattern, f"{_escape(pattern)}/**/*.parquet"
+    matches = re.compile(glob_translate(pattern)).match
+    found = [_as_uri(uri) for uri in list_uris(directory) if matches(uri)]
+    if not found:
+        raise NotFoundError(
+            f"{dir_or_glob}: no Parquet objects there. Wanted: a directory with *.parquet below it, a pattern like "
+            "DIR/part-*.parquet (in quotes), or one file"
+        )
+    return found
+
+
+def arrow_filesystem(uri: str) -> tuple[pyarrow.fs.FileSystem, str]:
+    """(file system, path) for libraries that speak pyarrow, e.g. Ray Train's `storage_filesystem`.
+
+    Pickles without credentials: each process takes them from its own environment. Here s3fs retries by itself.
+    """
+    if not _is_s3(uri):
+        return pyarrow.fs.LocalFileSystem(), absolute(uri)
+    s3 = s3fs.S3FileSystem(use_listings_cache=False, config_kwargs={"retries": {"mode": "standard"}})
+    handler: Any = pyarrow.fs.FSSpecHandler
+    return pyarrow.fs.PyFileSystem(handler(s3)), uri.removeprefix("s3://").rstrip("/")
+
+
+def _is_s3(uri: str) -> bool:
+    return uri.startswith("s3://")
+
+
+def _path(uri: str) -> Path:
+    return Path(absolute(uri))
+
+
+def _path_is_directory(uri: str) -> bool:
+    return not _is_s3(uri) and Path(uri).is_dir()
+
+
+def _as_uri(uri: str) -> str:
+    return uri if _is_s3(uri) else Path(uri).as_uri()
+
+
+def _escape(path: str) -> str:
+    return re.sub(r"([*?\[])", r"[\1]", path)
+
+
+def _keys_below(prefix_uri: str) -> list[str]:
+    directory = f"{prefix_uri.rstrip('/')}/"
+    return [key for keys, _ in s3_objects.pages(directory) for key in keys]
+
+
+def _swap_on_s3(uri: str, expected: bytes | None, new: bytes) -> tuple[bytes | None, bool]:
+    seen: bytes | None
+    etag: str | None
+    try:
+        seen, etag = s3_objects.get(uri)
+    except NotFoundError:
+        seen, etag = None, None
+    if seen != expected:
+        return seen, False
+    if s3_objects.put_if(uri, new, etag=etag):
+        return seen, True
+    return (s3_objects.get(uri)[0] if exists(uri) else None), False
+
+
+def _excerpt(content: bytes | None) -> str:
+    return "no object" if content is None else repr(content.decode(errors="replace"))[:200]
+
+
+@contextmanager
+def _local_errors(verb: str, uri: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise NotFoundError(f"{uri}: cannot {verb}: there is no such file") from error
+    except OSError as error:
+        raise StoreError(
+            f"{uri}: cannot {verb}: {error.strerror or error}. Check the path, its permissions and the free space"
+        ) from error

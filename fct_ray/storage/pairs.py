@@ -1,0 +1,85 @@
+"""Parquet files at the door: pairs and queries in, search results and plain tables in and out.
+
+Owns: the files that users bring and take away, with the checks of a shard. Knows nothing of stores. Array legend:
+N pairs, W dimension of the new model, Q queries, D dimension of the query encoder, R result rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy.typing as npt
+import pyarrow as pa
+
+from fct_ray.errors import DataError
+from fct_ray.storage import objects
+from fct_ray.storage.shards import FloatArray, IdArray, ShardColumns, encode_table, parse_shard, read_parquet_bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PairsFile:
+    """New embeddings of a sample of the gallery, by id."""
+
+    ids_N: IdArray  # noqa: N815
+    embeddings_NW: FloatArray  # noqa: N815
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QueriesFile:
+    """Embeddings of queries, by query id."""
+
+    ids_Q: IdArray  # noqa: N815
+    embeddings_QD: FloatArray  # noqa: N815
+
+
+def read_pairs(uri: str) -> PairsFile:
+    """The pairs in a Parquet file with columns `id` (int64, unique) and `embedding`.
+
+    Raises:
+        NotFoundError: there is no such file.
+        FormatError: columns are missing or of another type.
+        DataError: no rows; null or duplicate ids; NaN, infinite or null vectors; names the row.
+    """
+    columns = _read_vectors(uri, "pairs: embeddings by the new model of items of the store, by id")
+    return PairsFile(ids_N=columns.ids_N, embeddings_NW=columns.embeddings_ND)
+
+
+def read_queries(uri: str) -> QueriesFile:
+    """The queries in a Parquet file with columns `id` (int64, unique) and `embedding`. Raises like `read_pairs`."""
+    columns = _read_vectors(uri, "queries: embeddings by the store's query encoder, by query id")
+    return QueriesFile(ids_Q=columns.ids_N, embeddings_QD=columns.embeddings_ND)
+
+
+def write_search_results(
+    uri: str,
+    query: npt.ArrayLike,
+    rank: npt.ArrayLike,
+    id: npt.ArrayLike,  # noqa: A002
+    score: npt.ArrayLike,
+) -> tuple[int, str]:
+    """Write search results, [R] each, as columns `query`, `rank`, `id` (int64) and `score` (float32)."""
+    columns: dict[str, tuple[Any, pa.DataType]] = {
+        "query": (query, pa.int64()),
+        "rank": (rank, pa.int64()),
+        "id": (id, pa.int64()),
+        "score": (score, pa.float32()),
+    }
+    return write_table(uri, pa.table({name: pa.array(values, kind) for name, (values, kind) in columns.items()}))
+
+
+def write_table(uri: str, table: pa.Table) -> tuple[int, str]:
+    """Write a table as one Parquet object; returns (bytes, sha256)."""
+    return objects.write_bytes(uri, encode_table(table))
+
+
+def read_table(uri: str) -> pa.Table:
+    """The table in a Parquet object. Raises NotFoundError, FormatError."""
+    return read_parquet_bytes(objects.read_bytes(uri), uri)
+
+
+def _read_vectors(uri: str, wanted: str) -> ShardColumns:
+    columns = parse_shard(objects.read_bytes(uri), uri, dimension=None, side_dimension=None)
+    if len(columns.ids_N) == 0:
+        raise DataError(f"{uri}: 0 rows; wanted {wanted}")
+    return columns

@@ -1,0 +1,250 @@
+"""A store: all versions of one gallery below one URI, and the pointer that moves between them.
+
+Owns: where things lie in a store, which numbers are taken, and the order in which a version becomes visible
+(manifest, then CURRENT by compare-and-swap). Knows nothing of what is in a shard, and no Ray. A `Store` holds its
+URI only: cheap to make, picklable, usable in any process.
+
+    <store>/CURRENT.json   versions/000001/{run.json, manifest.json, shards/, index/, receipts/}   models/   runs/
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from fct_ray.errors import FormatError, NotFoundError, PublishConflictError, StoreError
+from fct_ray.storage import documents, objects
+from fct_ray.values import FORMAT_VERSION, Current, Manifest, Receipt
+
+_CURRENT = "CURRENT.json"
+_LEDGER_THREADS = 16
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VersionClaim:
+    """versions/NNNNNN/run.json: which run may write this version's directory."""
+
+    run: str
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """All versions of one gallery below `uri` (a local directory, made absolute, or `s3://bucket/prefix`)."""
+
+    uri: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "uri", objects.absolute(self.uri))
+
+    def uri_of(self, path: str) -> str:
+        """The URI of a path of a manifest: relative to the store, or the absolute URI of an adopted object."""
+        return objects.join(self.uri, path)
+
+    @staticmethod
+    def version_path(version: int) -> str:
+        """Directory of a version, relative to the store's root."""
+        return f"versions/{version:06d}"
+
+    @staticmethod
+    def manifest_path(version: int) -> str:
+        """Path of a version's manifest; the version is complete when it exists."""
+        return f"{Store.version_path(version)}/manifest.json"
+
+    @staticmethod
+    def shard_path(version: int, shard: int) -> str:
+        """Path of a shard's Parquet object."""
+        return f"{Store.version_path(version)}/shards/{shard:05d}.parquet"
+
+    @staticmethod
+    def index_path(version: int, shard: int) -> str:
+        """Path of a shard's FAISS file."""
+        return f"{Store.version_path(version)}/index/{shard:05d}.faiss"
+
+    @staticmethod
+    def trained_path(version: int) -> str:
+        """Path of the trained, empty index that all shards of a version share."""
+        return f"{Store.version_path(version)}/index/trained.faiss"
+
+    @staticmethod
+    def receipt_path(version: int, shard: int) -> str:
+        """Path of a shard's receipt."""
+        return f"{Store.version_path(version)}/receipts/{shard:05d}.json"
+
+    def run_uri(self, run: str, name: str) -> str:
+        """The URI of a document of a run."""
+        return self.uri_of(f"runs/{run}/{name}")
+
+    def models_uri(self) -> str:
+        """The directory that holds the model directories."""
+        return self.uri_of("models")
+
+    def model_uris(self) -> list[str]:
+        """Sorted URIs of the directories below `models/` that hold a model.json."""
+        suffix = "/model.json"
+        return [uri.removesuffix(suffix) for uri in objects.list_uris(self.models_uri()) if uri.endswith(suffix)]
+
+    def current(self) -> Current | None:
+        """The published version, or None if nothing was published yet. Raises FormatError, StoreError."""
+        data = self._current_bytes()
+        return None if data is None else documents.load(Current, data, self.uri_of(_CURRENT))
+
+    def manifest(self, version: int | None = None) -> Manifest:
+        """The manifest of a version, by default of CURRENT's, whose hash is then checked.
+
+        Raises:
+            NotFoundError: there is no such complete version; says how to make one.
+            StoreError: it is not the manifest that CURRENT names.
+            FormatError: it is damaged, or of another format version.
+        """
+        current = self.current()
+        if version is None and current is None:
+            raise NotFoundError(
+                f"{self.uri}: nothing is published here: no {_CURRENT}. Make a first version with "
+                "`python jobs/embed.py` (from raw items) or `python jobs/embed.py adopt` (from Parquet embeddings), or "
+                "check --store"
+            )
+        pointed = current if current and version in {None, current.version} else None
+        path = pointed.manifest if pointed else self.manifest_path(version or 0)
+        data = self._manifest_bytes(path)
+        if pointed and documents.sha256_hex(data) != pointed.sha256:
+            raise StoreError(
+                f"{self.uri_of(path)}: sha256 {documents.sha256_hex(data)}, but {_CURRENT} wants {pointed.sha256}: the "
+                "manifest was edited or damaged. Restore it, or roll back with `python jobs/store.py rollback`"
+            )
+        return _parse_manifest(data, self.uri_of(path), pointed.version if pointed else version)
+
+    def manifest_bytes_sha256(self, version: int) -> str:
+        """The SHA-256 of a version's manifest as it lies in the store. Raises NotFoundError."""
+        return documents.sha256_hex(self._manifest_bytes(self.manifest_path(version)))
+
+    def versions(self) -> list[int]:
+        """Numbers of the complete versions (those with a manifest), ascending."""
+        numbers = self._numbers()
+        with ThreadPoolExecutor(_LEDGER_THREADS) as threads:
+            complete = threads.map(lambda number: objects.exists(self.uri_of(self.manifest_path(number))), numbers)
+            return [number for number, there in zip(numbers, complete, strict=True) if there]
+
+    def history(self) -> list[Manifest]:
+        """Manifests of all complete versions, oldest first."""
+        return [self.manifest(version) for version in self.versions()]
+
+    def claim_version(self, run: str) -> int:
+        """The number of the version that `run` writes: the smallest above all existing; the same again on resume.
+
+        The claim is `run.json` in the version's directory, created only if absent: two runs never share a number.
+        """
+        numbers = self._numbers()
+        for number in reversed(numbers):
+            if self._claimed_by(number) == run:
+                return number
+        number = max(numbers, default=0) + 1
+        while not objects.create(self._claim_uri(number), documents.dump(VersionClaim(run=run))):
+            if self._claimed_by(number) == run:
+                break
+            number += 1
+        return number
+
+    def write_receipt(self, version: int, receipt: Receipt) -> None:
+        """Record that a shard's outputs are durable; a repeated shard replaces its receipt."""
+        objects.write_bytes(self.uri_of(self.receipt_path(version, receipt.record.shard)), documents.dump(receipt))
+
+    def ledger(self, version: int, run: str) -> list[Receipt]:
+        """The receipts that `run` wrote for a version, sorted by shard; read from storage. Raises FormatError."""
+        uris = objects.list_uris(self.uri_of(f"{self.version_path(version)}/receipts"))
+        with ThreadPoolExecutor(_LEDGER_THREADS) as threads:
+            receipts = list(threads.map(lambda uri: documents.load(Receipt, objects.read_bytes(uri), uri), uris))
+        return sorted((receipt for receipt in receipts if receipt.run == run), key=lambda receipt: receipt.record.shard)
+
+    def publish(self, manifest: Manifest, *, expected: Current | None) -> Current:
+        """Make a version complete and then current: write its manifest once, then move CURRENT from `expected`.
+
+        Repeated by the same run after an interruption it finishes what is missing; the first manifest stands.
+
+        Raises:
+            PublishConflictError: CURRENT is neither `expected` nor this version.
+            StoreError: the version is complete already, with another content.
+        """
+        uri, data = self.uri_of(self.manifest_path(manifest.version)), documents.dump(manifest)
+        if not objects.create(uri, data):
+            data = objects.read_bytes(uri)
+            written = _parse_manifest(data, uri, manifest.version)
+            if dataclasses.replace(written, created_at=manifest.created_at) != manifest:
+                raise StoreError(
+                    f"{uri}: version {manifest.version} is complete already, written by run {written.run}, and differs "
+                    f"from what run {manifest.run} wants to publish. Versions are never edited: start a new run"
+                )
+        return self._move(_pointer(manifest.version, data), expected)
+
+    def move_current(self, version: int, *, expected: Current) -> Current:
+        """Point CURRENT at another complete version (rolling back or forward), if it is still `expected`.
+
+        Raises:
+            NotFoundError: the version is not complete.
+            PublishConflictError: CURRENT moved meanwhile.
+        """
+        return self._move(_pointer(version, self._manifest_bytes(self.manifest_path(version))), expected)
+
+    def _move(self, new: Current, expected: Current | None) -> Current:
+        uri, seen = self.uri_of(_CURRENT), self._current_bytes()
+        seen_current = None if seen is None else documents.load(Current, seen, uri)
+        if seen_current == new:
+            return new
+        if seen_current != expected:
+            raise PublishConflictError(
+                f"{uri} points at {_describe(seen_current)}, wanted {_describe(expected)}: another run published while "
+                "this one worked. Nothing was overwritten; run again, to start from what is published now"
+            )
+        objects.compare_and_swap(uri, expected=seen, new=documents.dump(new))
+        return new
+
+    def _current_bytes(self) -> bytes | None:
+        try:
+            return objects.read_bytes(self.uri_of(_CURRENT))
+        except NotFoundError:
+            return None
+
+    def _manifest_bytes(self, path: str) -> bytes:
+        try:
+            return objects.read_bytes(self.uri_of(path))
+        except NotFoundError as error:
+            raise NotFoundError(
+                f"{self.uri_of(path)}: there is no such manifest, so this version does not exist or is not complete. "
+                f"Complete versions: {self.versions() or 'none'}; an interrupted run is finished by running it again"
+            ) from error
+
+    def _numbers(self) -> list[int]:
+        return sorted(int(name) for name in objects.list_names(self.uri_of("versions")) if name.isdigit())
+
+    def _claim_uri(self, version: int) -> str:
+        return self.uri_of(f"{self.version_path(version)}/run.json")
+
+    def _claimed_by(self, version: int) -> str | None:
+        uri = self._claim_uri(version)
+        try:
+            return documents.load(VersionClaim, objects.read_bytes(uri), uri).run
+        except NotFoundError:
+            return None
+
+
+def _pointer(version: int, manifest_bytes: bytes) -> Current:
+    return Current(version=version, manifest=Store.manifest_path(version), sha256=documents.sha256_hex(manifest_bytes))
+
+
+def _describe(current: Current | None) -> str:
+    return "no version" if current is None else f"version {current.version} (sha256 {current.sha256[:12]})"
+
+
+def _parse_manifest(data: bytes, uri: str, version: int | None) -> Manifest:
+    try:
+        head = json.loads(data)
+    except ValueError as error:
+        raise FormatError(f"{uri}: not JSON: {error}. Was it cut short? Restore it or roll back") from error
+    seen = head.get("format_version") if isinstance(head, dict) else None
+    if seen != FORMAT_VERSION:
+        raise FormatError(f"{uri}: format_version {seen!r}, wanted {FORMAT_VERSION}: use a fct_ray that reads it")
+    manifest = documents.load(Manifest, data, uri)
+    if manifest.version != version:
+        raise FormatError(f"{uri}: is the manifest of version {manifest.version}, wanted {version}")
+    return manifest
