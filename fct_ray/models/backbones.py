@@ -1,0 +1,96 @@
+"""Backbones: images in, one feature vector per image out.
+
+Owns: which names exist and how each is built. Knows no embedding head, no loss, no training loop.
+
+| name | MAC per 28x28 grey image | at 224x224 RGB |
+|---|---|---|
+| small_cnn-8 | 0.80 M | |
+| small_cnn-16 | 3.1 M | |
+| small_cnn-32 | 12.2 M | |
+| resnet18 | | 1,814 M |
+| resnet50 | | 4,089 M |
+| mobilenet_v2 | | 301 M |
+| mobilenet_v3_small | | 57 M |
+| mobilenet_v3_large | | 217 M |
+
+Shapes: N images, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from fct_ray.errors import ModelError, SettingsError
+
+_SMALL_CNN = re.compile(r"small_cnn-([1-9][0-9]{0,3})")
+_TORCHVISION = ("resnet18", "resnet50", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large")
+
+
+def build_backbone(name: str, channels_in: int, *, pretrained: bool = False) -> tuple[nn.Module, int]:
+    """The backbone `name` and the length of its feature vector: images_NCHW -> features [N, feature_dim].
+
+    `small_cnn-<width>` has `width` channels in its first layer and is for images of 28 to 64 pixels; the others
+    are torchvision's. `pretrained` downloads torchvision's default ImageNet weights; for other than three channels
+    the first convolution's weights are then averaged over colours.
+
+    Raises: SettingsError for an unknown name, or weights that do not exist.
+    """
+    if channels_in < 1:
+        raise SettingsError(f"channels_in is {channels_in}; wanted at least 1 (1 grey, 3 RGB)")
+    if match := _SMALL_CNN.fullmatch(name):
+        if pretrained:
+            raise SettingsError(f"{name} has no pretrained weights; drop `pretrained` or take one of {_TORCHVISION}")
+        return _small_cnn(int(match[1]), channels_in)
+    if name not in _TORCHVISION:
+        raise SettingsError(f"unknown backbone {name!r}; wanted small_cnn-<width> or one of {', '.join(_TORCHVISION)}")
+    return _torchvision_backbone(name, channels_in, pretrained)
+
+
+def _small_cnn(width: int, channels_in: int) -> tuple[nn.Module, int]:
+    """Stride-2 convolutions that double the channels, a last one that keeps both, and a global average."""
+    layers: list[nn.Module] = []
+    inputs = channels_in
+    for outputs, stride in ((width, 1), (2 * width, 2), (4 * width, 2), (8 * width, 2)):
+        layers += [
+            nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(inplace=True),
+        ]
+        inputs = outputs
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()), inputs
+
+
+def _torchvision_backbone(name: str, channels_in: int, pretrained: bool) -> tuple[nn.Module, int]:
+    from torchvision import models
+
+    try:
+        model = models.get_model(name, weights="DEFAULT" if pretrained else None)
+    except OSError as error:  # urllib's errors too
+        raise ModelError(
+            f"the pretrained weights of {name} cannot be downloaded ({error}); fit without them"
+        ) from error
+    if name.startswith("resnet"):
+        feature_dim = model.fc.in_features
+        model.fc = nn.Identity()
+        if channels_in != 3:
+            model.conv1 = _with_channels(model.conv1, channels_in, pretrained)
+        return cast("nn.Module", model), feature_dim
+    feature_dim = model.classifier[0].in_features if name.startswith("mobilenet_v3") else model.last_channel
+    model.classifier = nn.Identity()
+    if channels_in != 3:
+        model.features[0][0] = _with_channels(model.features[0][0], channels_in, pretrained)
+    return cast("nn.Module", model), feature_dim
+
+
+def _with_channels(convolution: nn.Conv2d, channels_in: int, pretrained: bool) -> nn.Conv2d:
+    settings: dict[str, Any] = {"stride": convolution.stride, "padding": convolution.padding, "bias": False}
+    changed = nn.Conv2d(channels_in, convolution.out_channels, cast("Any", convolution.kernel_size), **settings)
+    if pretrained:
+        with torch.no_grad():
+            mean = convolution.weight.mean(dim=1, keepdim=True)
+            changed.weight.copy_(mean.expand_as(changed.weight) * (3 / channels_in))
+    return changed

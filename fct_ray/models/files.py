@@ -1,0 +1,263 @@
+"""Model files: model.json and weights.safetensors, as bytes in both directions.
+
+Owns: their format and the fingerprint that identifies a model. Knows no storage: whoever calls brings and takes
+the bytes. Nothing in a file is executed: the weights are plain tensors, the JSON names an architecture of ours.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import pydantic
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from fct_ray.errors import ModelError, SettingsError
+from fct_ray.models.encoder import Encoder, EncoderArchitecture
+from fct_ray.models.transformation import (
+    LinearTransformation,
+    Transformation,
+    TransformationArchitecture,
+    build_transformation,
+)
+from fct_ray.values import FORMAT_VERSION, Metric
+
+ModelKind = Literal["encoder", "side", "transformation"]
+AnyModel = Encoder | Transformation | LinearTransformation
+
+
+@pydantic.with_config(pydantic.ConfigDict(extra="forbid"))
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelDocument:
+    """model.json: what a model is, where it came from, and the hash of its weights.
+
+    `from_encoder`, `to_encoder` and `side_fingerprint` are fingerprints of the models that a transformation maps
+    between and of its side-information; None for encoders. `provenance` is free: data, settings, seed, usage.
+    """
+
+    format_version: int = FORMAT_VERSION
+    kind: ModelKind
+    name: str
+    architecture: dict[str, Any]
+    dimension: int
+    metric: Metric
+    normalized: bool
+    provenance: dict[str, Any]
+    weights_sha256: str
+    fingerprint: str
+    from_encoder: str | None = None
+    to_encoder: str | None = None
+    side_fingerprint: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PackedModel:
+    """A model as bytes, ready for `<models>/<directory_name>/model.json` and `.../weights.safetensors`."""
+
+    document: ModelDocument
+    model_json: bytes
+    weights: bytes
+    directory_name: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoadedModel:
+    """A model from its files, in eval mode, and what its files say about it."""
+
+    document: ModelDocument
+    module: AnyModel
+
+
+def pack_model(
+    module: AnyModel,
+    *,
+    kind: ModelKind,
+    name: str,
+    provenance: dict[str, Any],
+    metric: Metric = Metric.IP,
+    from_encoder: str | None = None,
+    to_encoder: str | None = None,
+    side_fingerprint: str | None = None,
+) -> PackedModel:
+    """The files of a model; the same weights, architecture and direction always give the same fingerprint.
+
+    `provenance` must be JSON. `metric` is how the model's embeddings are compared.
+
+    Raises: SettingsError if `kind`, module and direction do not fit together, or the name is not a plain one;
+    ModelError for weights that are not finite, or an exported transformation.
+    """
+    _check_kind(module, kind, from_encoder, to_encoder, side_fingerprint)
+    if not name or set(name) & set('/\\:*?"<>|\0') or name.startswith("."):
+        raise SettingsError(f"model name {name!r} cannot be part of a directory name; wanted letters, digits, - and _")
+    tensors = {key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}
+    _check_tensors(tensors, _shapes(_built(module.architecture, name)), f"model {name!r}")
+    for key, value in tensors.items():
+        if not bool(torch.isfinite(value).all()):
+            raise ModelError(f"weights {key!r} of {name!r} are not finite; the fit diverged: lower its learning rate")
+    weights = save_tensors(tensors)
+    architecture = _plain(asdict(module.architecture))
+    weights_sha256 = hashlib.sha256(weights).hexdigest()
+    dimension, normalized = _output(module.architecture), module.architecture.normalized
+    direction = (from_encoder, to_encoder, side_fingerprint)
+    document = ModelDocument(
+        kind=kind,
+        name=name,
+        architecture=architecture,
+        dimension=dimension,
+        metric=metric,
+        normalized=normalized,
+        provenance=_plain(provenance),
+        weights_sha256=weights_sha256,
+        fingerprint=_fingerprint(kind, architecture, metric, normalized, weights_sha256, direction),
+        from_encoder=from_encoder,
+        to_encoder=to_encoder,
+        side_fingerprint=side_fingerprint,
+    )
+    model_json = json.dumps(asdict(document), sort_keys=True, indent=1, allow_nan=False).encode() + b"\n"
+    directory_name = f"{name}-{document.fingerprint[:12]}"
+    return PackedModel(document=document, model_json=model_json, weights=weights, directory_name=directory_name)
+
+
+def unpack_model(model_json: bytes, weights: bytes, uri: str) -> LoadedModel:
+    """The model in its files' bytes, in eval mode on the CPU; `uri` is only for messages.
+
+    Raises: ModelError if the document is not one, hashes do not match, the architecture is unknown, or tensors
+    are missing, superfluous or of another shape.
+    """
+    document = _parsed(model_json, uri)
+    if hashlib.sha256(weights).hexdigest() != document.weights_sha256:
+        raise ModelError(f"{uri}: the weights are not those that model.json names (sha256); copy the directory again")
+    direction = (document.from_encoder, document.to_encoder, document.side_fingerprint)
+    fingerprint = _fingerprint(
+        document.kind,
+        document.architecture,
+        document.metric,
+        document.normalized,
+        document.weights_sha256,
+        direction,
+    )
+    if fingerprint != document.fingerprint:
+        raise ModelError(
+            f"{uri}: model.json says fingerprint {document.fingerprint[:12]}, its content has {fingerprint[:12]}; "
+            "it was edited: restore the original"
+        )
+    architecture = _architecture(document, uri)
+    try:
+        tensors = load_tensors(weights)
+    except SafetensorError as error:
+        raise ModelError(f"{uri}: weights.safetensors cannot be read ({error}); copy the directory again") from error
+    module = _built(architecture, uri)
+    _check_tensors(tensors, _shapes(module), uri)
+    module.load_state_dict(tensors)
+    return LoadedModel(document=document, module=module.eval())
+
+
+def _parsed(model_json: bytes, uri: str) -> ModelDocument:
+    try:
+        document = pydantic.TypeAdapter(ModelDocument).validate_json(model_json)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "the document"
+        raise ModelError(
+            f"{uri}: model.json is not a model document: {field}: {first['msg']}; pack it again"
+        ) from error
+    if document.format_version != FORMAT_VERSION:
+        raise ModelError(
+            f"{uri}: model.json has format_version {document.format_version}; this version of fct_ray reads "
+            f"{FORMAT_VERSION}: use a release that matches"
+        )
+    return document
+
+
+def _architecture(document: ModelDocument, uri: str) -> EncoderArchitecture | TransformationArchitecture:
+    kind = TransformationArchitecture if document.kind == "transformation" else EncoderArchitecture
+    try:
+        architecture = pydantic.TypeAdapter(kind).validate_json(json.dumps(document.architecture), strict=True)
+    except (pydantic.ValidationError, SettingsError) as error:
+        raise ModelError(
+            f"{uri}: unknown architecture {document.architecture}: {error}; use a matching release"
+        ) from error
+    if _plain(asdict(architecture)) != document.architecture:
+        known = sorted(asdict(architecture))
+        raise ModelError(
+            f"{uri}: architecture has the fields {sorted(document.architecture)}; wanted {known}; use a matching release"
+        )
+    if (_output(architecture), architecture.normalized) != (document.dimension, document.normalized):
+        raise ModelError(f"{uri}: dimension or normalized of model.json contradicts its architecture; pack it again")
+    return architecture
+
+
+def _built(architecture: EncoderArchitecture | TransformationArchitecture, what: str) -> AnyModel:
+    """A module of random weights that leaves torch's seeds as they were: loading must not change a fit."""
+    with torch.random.fork_rng(devices=[]):
+        if isinstance(architecture, TransformationArchitecture):
+            return build_transformation(architecture)
+        try:
+            return Encoder(architecture)
+        except SettingsError as error:
+            raise ModelError(f"{what}: unknown architecture: {error}; use a matching release") from error
+
+
+def _check_kind(module: AnyModel, kind: ModelKind, *direction: str | None) -> None:
+    from_encoder, to_encoder, side_fingerprint = direction
+    if isinstance(module, Encoder) != (kind in ("encoder", "side")):
+        raise SettingsError(f"a {type(module).__name__} cannot be packed as {kind!r}")
+    if isinstance(module, Encoder):
+        if any(direction):
+            raise SettingsError(f"{kind!r} has no direction; leave from_encoder, to_encoder and side_fingerprint out")
+        return
+    if not from_encoder or not to_encoder:
+        raise SettingsError("a transformation needs the fingerprints from_encoder and to_encoder of its direction")
+    if bool(side_fingerprint) != (module.architecture.side_dimension > 0):
+        raise SettingsError(
+            f"side_fingerprint is {side_fingerprint!r} and side_dimension {module.architecture.side_dimension}; "
+            "wanted both or neither"
+        )
+
+
+def _check_tensors(tensors: dict[str, Tensor], expected: dict[str, torch.Size], what: str) -> None:
+    missing, extra = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
+    if missing or extra:
+        raise ModelError(f"{what}: tensors missing: {missing[:5]}, superfluous: {extra[:5]}; pack the original model")
+    for key, shape in expected.items():
+        if tensors[key].shape != shape:
+            raise ModelError(f"{what}: tensor {key!r} has shape {list(tensors[key].shape)}; wanted {list(shape)}")
+
+
+def _shapes(module: AnyModel) -> dict[str, torch.Size]:
+    return {key: value.shape for key, value in module.state_dict().items()}
+
+
+def _output(architecture: EncoderArchitecture | TransformationArchitecture) -> int:
+    if isinstance(architecture, TransformationArchitecture):
+        return architecture.new_dimension
+    return architecture.dimension
+
+
+def _plain(value: dict[str, Any]) -> dict[str, Any]:
+    try:
+        plain: dict[str, Any] = json.loads(json.dumps(value, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise SettingsError(f"provenance and architecture must be JSON: {error}; pass plain values") from error
+    return plain
+
+
+def _fingerprint(
+    kind: str,
+    architecture: dict[str, Any],
+    metric: Metric,
+    normalized: bool,
+    weights_sha256: str,
+    direction: tuple[str | None, str | None, str | None],
+) -> str:
+    """sha256 over canonical JSON; the direction is part of it for transformations only."""
+    parts: list[Any] = [kind, architecture, str(metric), normalized, weights_sha256]
+    if kind == "transformation":
+        parts += direction
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
