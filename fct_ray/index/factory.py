@@ -1,0 +1,135 @@
+"""What a FAISS factory string means for a store: can it be built, must it be trained, on how many rows.
+
+Owns: the judgement of factory strings and the empty index that carries the store's ids. Knows no shards and no files.
+The grammar is FAISS's own (https://github.com/facebookresearch/faiss/wiki/The-index-factory); whether a string works
+is decided by building it, not by a list of ours.
+
+Units: rows; dimensions are numbers of float32 components.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import faiss
+
+from fct_ray.errors import SettingsError
+from fct_ray.values import Metric
+
+ROWS_PER_CENTROID = 64
+"""FAISS warns below 39 training rows per centroid and drops rows above 256."""
+MIN_SAMPLE_ROWS = 10_000
+"""256 centroids of a product quantizer times 39, rounded up; also plenty for scalar quantizers and rotations."""
+
+_UNTRAINED = re.compile(r"Flat|RFlat|HNSW\d*|IDMap2?|L2norm|SQfp16|SQbf16")
+_IVF = re.compile(r"IVF(\d+)([kM]?)")
+_MULTI_INDEX = re.compile(r"IMI2x(\d+)")
+_PQ_BITS = re.compile(r"(?<!O)PQ\d+(?:\+\d+)?(?:x(\d+))?")
+_SCALES = {"": 1, "k": 1024, "M": 1024 * 1024}
+_REFUSED = {
+    "LSH": "its scores are Hamming distances of codes, which cannot be compared with the store's metric",
+    "NSG": "it can be built only once over all rows and not over small shards",
+}
+
+
+def faiss_metric(metric: Metric) -> int:
+    """FAISS's number for our metric."""
+    return int(faiss.METRIC_INNER_PRODUCT if metric is Metric.IP else faiss.METRIC_L2)
+
+
+def check_factory(factory: str, dimension: int, metric: Metric) -> None:
+    """Refuse a factory string that FAISS cannot build for this dimension and metric, or that a store cannot use.
+
+    Raises:
+        SettingsError: unknown string, a dimension the quantizer cannot divide, a combination that FAISS rejects; with
+            what to use instead.
+    """
+    if dimension < 1:
+        raise SettingsError(f"embeddings have dimension {dimension}, wanted 1 or more: check the encoder")
+    for name, why in _REFUSED.items():
+        if name in factory:
+            raise SettingsError(f"index {factory!r} cannot be used here: {name}: {why}. Use HNSW32 or IVF1024,PQ16")
+    index = empty_index(factory, dimension, metric)
+    inverted = inverted_file(index)
+    if inverted is not None and inverted.nlist < 1:
+        raise SettingsError(
+            f"index {factory!r} has {inverted.nlist} inverted lists, wanted 1 or more, e.g. IVF1024,Flat"
+        )
+
+
+def empty_index(factory: str, dimension: int, metric: Metric) -> Any:
+    """An empty FAISS index, not trained, that takes ids: IDMap2 around types that only count rows, else as it is.
+
+    Raises:
+        SettingsError: FAISS refuses to build it.
+    """
+    try:
+        index = faiss.index_factory(dimension, factory, faiss_metric(metric))
+    except RuntimeError as error:
+        raise SettingsError(
+            f"FAISS cannot build index {factory!r} for dimension {dimension} and metric {metric.value!r}: "
+            f"{_faiss_reason(error)}. {_advice(factory, dimension)}"
+        ) from error
+    return index if _keeps_ids(index) else faiss.IndexIDMap2(index)
+
+
+def needs_training(factory: str) -> bool:
+    """Whether an index of this type must see a sample before rows can be added (IVF, PQ, SQ8, OPQ, ...)."""
+    return not all(_UNTRAINED.fullmatch(part) for part in factory.split(","))
+
+
+def minimum_training_rows(factory: str) -> int:
+    """The sample size below which FAISS refuses to train: one row per centroid; 0 where there is no training."""
+    if not needs_training(factory):
+        return 0
+    return max([1, *_centroids(factory)])
+
+
+def training_rows_wanted(factory: str) -> int:
+    """How many sampled rows to train on: 64 per centroid, 10,000 at least; 0 where there is no training.
+
+    A gallery with fewer rows is used whole, down to `minimum_training_rows`.
+    """
+    if not needs_training(factory):
+        return 0
+    return max([MIN_SAMPLE_ROWS, *(ROWS_PER_CENTROID * centroids for centroids in _centroids(factory))])
+
+
+def inverted_file(index: Any) -> Any | None:
+    """The IndexIVF inside (through IDMap, a pre-transform or refinement), or None."""
+    if isinstance(index, faiss.IndexIVF):
+        return index
+    if isinstance(index, faiss.IndexIDMap | faiss.IndexPreTransform):
+        return inverted_file(faiss.downcast_index(index.index))
+    if isinstance(index, faiss.IndexRefine):
+        return inverted_file(faiss.downcast_index(index.base_index))
+    return None
+
+
+def _keeps_ids(index: Any) -> bool:
+    if isinstance(index, faiss.IndexPreTransform):
+        return _keeps_ids(faiss.downcast_index(index.index))
+    return isinstance(index, faiss.IndexIVF | faiss.IndexIDMap)
+
+
+def _centroids(factory: str) -> list[int]:
+    counts = [int(number) * _SCALES[scale] for number, scale in _IVF.findall(factory)]
+    counts += [2 ** int(bits) for bits in _MULTI_INDEX.findall(factory)]
+    counts += [2 ** int(bits or 8) for bits in _PQ_BITS.findall(factory)]
+    return counts
+
+
+def _faiss_reason(error: RuntimeError) -> str:
+    """FAISS's own words without function and file."""
+    return str(error).rsplit("Error: ", maxsplit=1)[-1].strip()
+
+
+def _advice(factory: str, dimension: int) -> str:
+    for parts in re.findall(r"PQ(\d+)", factory):
+        if int(parts) and dimension % int(parts):
+            divisors = [m for m in (64, 48, 32, 24, 16, 12, 8, 6, 4, 3, 2, 1) if dimension % m == 0]
+            return f"PQ{parts} does not divide the dimension {dimension}: PQ{divisors[0]} does"
+    if "+" in factory or "Residual" in factory:
+        return "Refining quantizers work with metric l2 only: use a plain PQ, e.g. IVF1024,PQ16"
+    return "Use for example Flat, HNSW32, 'IVF1024,Flat' or 'IVF1024,PQ16'"
