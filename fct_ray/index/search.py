@@ -11,7 +11,7 @@ id -1 and the worst possible score.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,47 +66,26 @@ def describe(data: bytes, name: str = "index file") -> IndexContents:
 class ShardedIndex:
     """All shard indexes of one version, searched as one."""
 
-    def __init__(self, indexes: Sequence[Any]) -> None:
-        """Use `from_bytes` or `from_paths`."""
-        if not indexes:
-            raise SettingsError("no index files, wanted one per shard: use exact_search for a version without an index")
-        self._indexes = list(indexes)
-        self.dimension = int(indexes[0].d)
-        self.metric = _metric_of(indexes[0], "shard 0")
-        for number, index in enumerate(indexes):
-            seen = (int(index.d), _metric_of(index, f"shard {number}"))
-            if seen != (self.dimension, self.metric):
-                raise FormatError(
-                    f"index {number} has dimension and metric {seen}, index 0 has {(self.dimension, self.metric)}: "
-                    f"they belong to different versions"
-                )
+    def __init__(self, files: Iterable[bytes | str], *, memory_map: bool = False) -> None:
+        """Load one version's index files: contents (bytes) or local paths (str), in shard order.
 
-    @classmethod
-    def from_bytes(cls, files: Iterable[bytes]) -> ShardedIndex:
-        """From the contents of one version's index files, in shard order.
-
-        Raises:
-            FormatError: one is not a FAISS index, or they do not belong together.
-            SettingsError: there are none.
-        """
-        return cls([parse_index(data, f"index of shard {number}") for number, data in enumerate(files)])
-
-    @classmethod
-    def from_paths(cls, paths: Iterable[str], *, memory_map: bool = False) -> ShardedIndex:
-        """From local files; `memory_map` leaves inverted lists on disk (IVF types only).
+        `memory_map` leaves the inverted lists of files given by path on disk (IVF types only).
 
         Raises:
             FormatError: one is missing or not a FAISS index, or they do not belong together.
             SettingsError: there are none.
         """
-        flags = faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY if memory_map else 0
-        indexes = []
-        for path in paths:
-            try:
-                indexes.append(faiss.read_index(str(path), flags))
-            except RuntimeError as error:
-                raise FormatError(f"{path} cannot be read as a FAISS index: {str(error)[-200:]}") from error
-        return cls(indexes)
+        self._indexes = [_load(file, number, memory_map=memory_map) for number, file in enumerate(files)]
+        if not self._indexes:
+            raise SettingsError("no index files, wanted one per shard: use exact_search for a version without an index")
+        spaces = [(int(index.d), _metric_of(index, f"index {i}")) for i, index in enumerate(self._indexes)]
+        self.dimension, self.metric = spaces[0]
+        for number, space in enumerate(spaces):
+            if space != spaces[0]:
+                raise FormatError(
+                    f"index {number} has dimension and metric {space}, index 0 has {spaces[0]}: they belong to "
+                    f"different versions; search the files of one manifest"
+                )
 
     @property
     def ntotal(self) -> int:
@@ -176,6 +155,16 @@ def recall(found_QK: npt.ArrayLike, truth_QK: npt.ArrayLike) -> float:
     if not shares:
         raise SettingsError("no true neighbours to recall: the gallery or the query set is empty")
     return float(np.mean(shares))
+
+
+def _load(file: bytes | str, number: int, *, memory_map: bool) -> Any:
+    if isinstance(file, bytes):
+        return parse_index(file, f"index {number}")
+    flags = faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY if memory_map else 0
+    try:
+        return faiss.read_index(file, flags)
+    except RuntimeError as error:
+        raise FormatError(f"{file} cannot be read as a FAISS index: {str(error)[-200:]}. Rebuild it") from error
 
 
 class _Merger:
