@@ -31,6 +31,7 @@ _STYLE: dict[Any, Any] = {
 }
 # Okabe and Ito's palette, which colour-blind people can tell apart.
 _BAR, _SIDE_BAR, _OLD_LINE, _NEW_LINE = "#56B4E9", "#0072B2", "#D55E00", "#009E73"
+_LABEL = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
 _REFERENCES = ("old_old", "new_new")
 
 
@@ -63,7 +64,7 @@ def compatibility_plot(report: Report) -> Plot | None:
         shares = [getattr(row, measure) for row in bars]
         colours = [_SIDE_BAR if row.side_information else _BAR for row in bars]
         drawn = axes.barh([method_title(row) for row in bars], [share * 100 for share in shares], color=colours)
-        axes.bar_label(drawn, labels=[percent(share) for share in shares], padding=3, fontsize=9)
+        axes.bar_label(drawn, labels=[percent(share) for share in shares], padding=3, fontsize=9, bbox=_LABEL)
         for method, colour, label in (
             ("old_old", _OLD_LINE, "doing nothing (old/old)"),
             ("new_new", _NEW_LINE, "full backfill (new/new)"),

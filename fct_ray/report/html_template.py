@@ -21,9 +21,10 @@ h1 { font-size: 1.6rem; overflow-wrap: anywhere; } h2 { font-size: 1.2rem; margi
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; width: 100%; }
 th, td { border-bottom: 1px solid #d0d7de; padding: .35rem .6rem; text-align: right; }
-th:first-child, td:first-child { text-align: left; }
+td { white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; white-space: normal; }
 th { background: #f6f8fa; } tr.emphasized td { font-weight: 600; background: #fafbfc; }
-figure { margin: 1.2rem 0; } figure svg { max-width: 100%; height: auto; }
+figure { margin: 1.2rem 0; } figure svg { width: 100%; height: auto; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; font-size: .9rem; }
 dt { color: #57606a; } dd { margin: 0; overflow-wrap: anywhere; }
 </style>

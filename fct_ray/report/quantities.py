@@ -44,6 +44,8 @@ def money(usd: float | None, node_s: float | None) -> str:
         return UNKNOWN if node_s is None else f"{UNKNOWN} (hours: {_hours(node_s / 3600)})"
     if usd >= 1:
         return f"${usd:,.2f}"
+    if usd >= 0.01:
+        return f"${usd:#.2g}"
     return "$0" if usd == 0 else f"${usd:.2g}" if usd >= 0.0001 else f"${usd:.1e}"
 
 

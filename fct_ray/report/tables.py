@@ -21,9 +21,13 @@ from fct_ray.report.quantities import (
 from fct_ray.report.story import method_title, ordered_rows
 
 VARIANT_TITLES = {
-    "with_fixed": "all work of the upgrade (h's fit, pairs, side-information counted)",
-    "without_fixed": "only what grows with the gallery (transform, index, verify)",
+    "with_fitting_h": "the upgrade: pairs, fit of h, transform, index, verify",
+    "without_fitting_h": "the same without pairs and fit of h, which do not grow with the gallery",
+    "with_side_information": "the upgrade, and making the side-information in advance",
+    "with_fixed": "all work of the upgrade",
+    "without_fixed": "only what grows with the gallery",
 }
+"""What is counted as the upgrade's work in each variant of `Saved`; other names are shown as they are."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -158,7 +162,7 @@ def _price_note(report: Report) -> str:
         return " No price was given, so cost is in node-hours."
     market = "spot" if price.spot else "on demand"
     return (
-        f" Money: {price.node_type} {market} at {money(price.usd_per_node_hour, None)} an hour, {price.region}, "
+        f" Money: {price.node_type} {market} at ${price.usd_per_node_hour:.4g} an hour, {price.region}, "
         f"prices of {price.book_date}."
     )
 

@@ -1,0 +1,69 @@
+"""The sentences follow the numbers: they praise side-information only where it helped, and name harm."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from fct_ray.report.content import Report, Saved
+from fct_ray.report.story import ordered_rows, saving_sentence, why_it_works
+from fct_ray.values import RecoveredShare
+
+
+def told(report: Report, **shares: float) -> str:
+    recovered = {name: RecoveredShare(top1=share, map=share) for name, share in shares.items()}
+    return " ".join(why_it_works(dataclasses.replace(report, recovered_share=recovered)))
+
+
+def test_a_newcomer_reads_what_doing_nothing_gives_what_h_recovers_and_why(report: Report) -> None:
+    text = " ".join(why_it_works(report))
+    assert "Doing nothing (old model on both sides) gives 50.0 % mAP" in text
+    assert "re-embedding the whole gallery gives 90.0 %" in text
+    assert "cannot search the old embeddings directly (8.0 % mAP)" in text
+    assert "recovers 92.5 % of that gain from the old embeddings alone, and 95.7 % when it also reads" in text
+    assert "both better than doing nothing" in text
+    assert "kept part of it, so h can put it back" in text
+
+
+def test_side_information_that_did_not_help_is_not_praised(report: Report) -> None:
+    text = told(report, fct_side=0.90, fct_noside=0.92)
+    assert "did not help" in text
+    assert "put it back" not in text
+
+
+def test_an_h_that_did_harm_is_called_harmful(report: Report) -> None:
+    assert "h did harm here" in told(report, fct_side=-0.1, fct_noside=-0.3)
+    assert "without it, h does harm here" in told(report, fct_side=0.4, fct_noside=-0.3)
+    assert "h did harm here" in told(report, fct_noside=-0.1)
+
+
+def test_one_kind_of_h_alone_is_told_too(report: Report) -> None:
+    assert "h, without side-information, recovers 80.0 %" in told(report, fct_noside=0.8)
+
+
+def test_a_new_model_that_is_no_better_leaves_nothing_to_recover(report: Report) -> None:
+    rows = tuple(dataclasses.replace(row, map=0.4) if row.method == "new_new" else row for row in report.compatibility)
+    sentences = why_it_works(dataclasses.replace(report, compatibility=rows))
+    assert sentences[-1].endswith("there is nothing to recover.")
+
+
+def test_nothing_is_said_without_the_two_references(report: Report) -> None:
+    assert why_it_works(dataclasses.replace(report, compatibility=report.compatibility[2:])) == ()
+
+
+def test_rows_run_from_doing_nothing_to_the_full_backfill(report: Report) -> None:
+    strange = dataclasses.replace(report.compatibility[2], method="my_method")
+    rows = ordered_rows((*report.compatibility, strange))
+    assert [row.method for row in rows] == ["old_old", "direct", "fct_noside", "fct_side", "my_method", "new_new"]
+
+
+def test_the_saving_names_factors_and_the_break_even(report: Report) -> None:
+    text = saving_sentence(report)
+    assert text is not None
+    assert "1.8x the busy compute, 3.2x the FLOPs." in text
+    assert "from 14,321 gallery items on" in text
+
+
+def test_a_saving_without_break_even_says_so(report: Report) -> None:
+    dearer = dataclasses.replace(report, saved=Saved(factors={}))
+    assert saving_sentence(dearer) == "No gallery size was found from which the upgrade is the cheaper one."
+    assert saving_sentence(dataclasses.replace(report, saved=None)) is None
