@@ -19,7 +19,7 @@ import fct_ray
 from fct_ray.errors import SettingsError
 from fct_ray.plan.cost import NodePrice, PriceBook, StoragePrice
 
-_ADVICE = "give the path of a price book with --price-book, for example a copy of cluster/prices.yaml"
+_ADVICE = "give the path of a price book with --pricing.price-book, for example a copy of cluster/prices.yaml"
 
 
 def default_price_book_path() -> Path:
@@ -32,7 +32,7 @@ def load_price_book(path: str | Path | None = None) -> PriceBook:
 
     Raises:
         SettingsError: no such file (always so for an installed package without a checkout and without
-            `--price-book`), not YAML, or fields that are missing, unknown or of the wrong type.
+            `--pricing.price-book`), not YAML, or fields that are missing, unknown or of the wrong type.
     """
     file = default_price_book_path() if path is None else Path(path)
     try:
