@@ -72,7 +72,7 @@ def test_an_installed_package_without_a_checkout_asks_for_a_price_book(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fct_ray, "__file__", str(tmp_path / "site-packages" / "fct_ray" / "__init__.py"))
-    with pytest.raises(SettingsError, match="--pricing.price-book"):
+    with pytest.raises(SettingsError, match=r"--pricing\.price-book"):
         load_price_book()
 
 
