@@ -21,6 +21,7 @@ import yaml
 from fct_ray.errors import FctRayError, GateRefusedError, SettingsError
 
 SettingsT = TypeVar("SettingsT")
+VALUES_OF_ENUMS = (tyro.conf.EnumChoicesFromValues,)
 Command = tuple[type[Any], Callable[[Any], None]]
 
 
@@ -85,9 +86,11 @@ def parse_settings(
         config, rest = tyro.cli(ConfigFile, args=list(arguments), return_unknown_args=True, add_help=False)
         if config.config is not None:
             default = _from_yaml(settings_type, config.config)
-            return tyro.cli(settings_type, args=rest, default=default, description=description, prog=prog)
+            return tyro.cli(
+                settings_type, args=rest, default=default, description=description, prog=prog, config=VALUES_OF_ENUMS
+            )
     text = (description or settings_type.__doc__ or "") + "\n\nAlso: --config FILE.yaml reads any of these settings."
-    return tyro.cli(settings_type, args=list(arguments), description=text, prog=prog)
+    return tyro.cli(settings_type, args=list(arguments), description=text, prog=prog, config=VALUES_OF_ENUMS)
 
 
 def _from_yaml(settings_type: type[SettingsT], path: Path) -> SettingsT:

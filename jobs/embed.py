@@ -1,7 +1,7 @@
 """Make a version of a store: embed raw items (full backfill), or adopt embeddings that exist.
 
-    python jobs/embed.py backfill --store S --source images:s3://bucket/photos --encoder models/old-0123456789ab
-    python jobs/embed.py adopt --store S --embeddings "s3://bucket/vectors/*.parquet" --encoder NAME --metric ip
+python jobs/embed.py backfill --store S --source images:s3://bucket/photos --encoder models/old-0123456789ab
+python jobs/embed.py adopt --store S --embeddings "s3://bucket/vectors/*.parquet" --encoder NAME --metric ip
 """
 
 from dataclasses import dataclass, field

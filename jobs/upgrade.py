@@ -50,7 +50,9 @@ def run(settings: Settings) -> None:
         )
         return
     if settings.plan:
-        finish(plan_report(plan_upgrade(settings, pricing.usd_per_node_hour, None), settings, pricing), settings.report_dir)
+        finish(
+            plan_report(plan_upgrade(settings, pricing.usd_per_node_hour, None), settings, pricing), settings.report_dir
+        )
         return
     plan = plan_upgrade(settings, pricing.usd_per_node_hour, None)
     with connected(settings.cluster) as size:

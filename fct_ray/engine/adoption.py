@@ -67,7 +67,9 @@ def run_adopt(settings: AdoptSettings, size: ClusterSize) -> tuple[Manifest, dic
     store = Store(settings.store)
     current, choice = store.current(), resolve_encoder(settings.encoder, store)
     uris = objects.expand_glob(settings.embeddings)
-    run = run_id("adopt", *uris, choice.ref.fingerprint, settings.metric.value, "" if current is None else current.sha256)
+    run = run_id(
+        "adopt", *uris, choice.ref.fingerprint, settings.metric.value, "" if current is None else current.sha256
+    )
     log = RunLog(store, run, size.num_nodes)
     with log.stage("stream") as meter:
         found: dict[int, Inspected] = {}

@@ -102,7 +102,9 @@ def gallery_vectors(store: Store, manifest: Manifest, max_rows: int, seed: int) 
             side_dimension=None if side is None else side.dimension,
         )
         if "label" not in columns.table.column_names:
-            raise SettingsError(f"{uri}: has no `label` column; want labels to measure retrieval: embed a labelled source")
+            raise SettingsError(
+                f"{uri}: has no `label` column; want labels to measure retrieval: embed a labelled source"
+            )
         mask = unit_hash(columns.ids_N, f"gallery:{seed}") < share
         labels = columns.table["label"].to_numpy()
         parts.append(

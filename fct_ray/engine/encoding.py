@@ -102,9 +102,7 @@ def encode_items(
     return _in_order(pa.concat_tables(tables), positions_N, source_spec, encoder_uri)
 
 
-def _in_order(
-    table: pa.Table, positions_N: npt.NDArray[np.int64], source_spec: str, encoder_uri: str
-) -> EncodedItems:
+def _in_order(table: pa.Table, positions_N: npt.NDArray[np.int64], source_spec: str, encoder_uri: str) -> EncodedItems:
     order = np.argsort(table["position"].to_numpy(), kind="stable")
     back = np.empty(len(order), dtype=np.int64)
     back[np.argsort(positions_N, kind="stable")] = order

@@ -96,7 +96,7 @@ def run_gate(
                 gallery_ids_G=pairs.ids_P,
             )
             precision_Q, top1_Q = judged.average_precision_Q, judged.top1_Q
-            quality = retrieval.summarise(judged)
+            quality = judged.quality()
             rows.append(
                 CompatibilityRow(
                     method=method,

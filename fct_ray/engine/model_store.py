@@ -74,7 +74,9 @@ def resolve_encoder(name: str, store: Store | None) -> EncoderChoice:
 
 
 def _models_named(name: str, store: Store) -> list[str]:
-    return [uri for uri in store.model_uris() if re.sub(r"-[0-9a-f]{12}$", "", uri.rstrip("/").rsplit("/", 1)[-1]) == name]
+    return [
+        uri for uri in store.model_uris() if re.sub(r"-[0-9a-f]{12}$", "", uri.rstrip("/").rsplit("/", 1)[-1]) == name
+    ]
 
 
 def open_encoder(uri: str) -> BatchEncoder:

@@ -81,7 +81,9 @@ class Pairs:
 
 
 def _vectors(array_PD: FloatArray) -> pa.Array:
-    return pa.FixedSizeListArray.from_arrays(np.ascontiguousarray(array_PD, dtype=np.float32).ravel(), array_PD.shape[1])
+    return pa.FixedSizeListArray.from_arrays(
+        np.ascontiguousarray(array_PD, dtype=np.float32).ravel(), array_PD.shape[1]
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -117,7 +117,11 @@ def run_quickstart(
         "held-out ones, then every stored (embedding, side-information) goes through h into a new index."
     )
     chosen = replace(
-        upgrade, store=store_uri, encoder=models["new"].uri, source=settings.gallery, num_pairs=settings.num_pairs,
+        upgrade,
+        store=store_uri,
+        encoder=models["new"].uri,
+        source=settings.gallery,
+        num_pairs=settings.num_pairs,
         controls=True,
     )
     upgraded = run_upgrade(chosen, plan_upgrade(chosen, usd_per_node_hour, size), size)

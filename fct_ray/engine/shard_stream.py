@@ -109,4 +109,6 @@ def worker_error(error: BaseException) -> FctRayError:
             return seen
         seen = cause if isinstance(cause, BaseException) else seen.__cause__
     last_words = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-    return IncompleteRunError(f"a worker failed: {last_words}; finished shards are kept, run the same command to resume")
+    return IncompleteRunError(
+        f"a worker failed: {last_words}; finished shards are kept, run the same command to resume"
+    )

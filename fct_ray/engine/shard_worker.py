@@ -124,9 +124,7 @@ class ShardWriter:
         )
         usage = usage + self.meter.read() + Usage(rows=rows, bytes_written=embeddings.bytes + index.bytes)
         worker = f"{ray.util.get_node_ip_address()}:{os.getpid()}"
-        receipt = Receipt(
-            run=job.run, record=record, usage=usage, peak_memory_bytes=peak_memory_bytes(), worker=worker
-        )
+        receipt = Receipt(run=job.run, record=record, usage=usage, peak_memory_bytes=peak_memory_bytes(), worker=worker)
         self.store.write_receipt(job.version, receipt)
         return receipt
 
@@ -194,9 +192,7 @@ class EmbedWorker:
         items = self.source.read(np.arange(task.start, task.stop))
         embeddings_NW = self.encoder.encode(items.columns)
         side_NS = self.side.encode(items.columns) if self.side is not None else None
-        table = shards.build_table(
-            items.ids_N, embeddings_NW, side_NS, items.carried, side_dtype=self.job.side_dtype
-        )
+        table = shards.build_table(items.ids_N, embeddings_NW, side_NS, items.carried, side_dtype=self.job.side_dtype)
         flops = self.encoder.flops_per_item + (self.side.flops_per_item if self.side is not None else 0.0)
         return self.writer.commit(
             task.shard,

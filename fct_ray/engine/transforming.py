@@ -40,7 +40,9 @@ class TransformRunner:
             for start in range(0, len(old_ND), self.batch_rows):
                 rows = slice(start, start + self.batch_rows)
                 old = torch.from_numpy(old_ND[rows]).to(self.device)
-                side = torch.from_numpy(side_NS[rows]).to(self.device) if self.uses_side and side_NS is not None else None
+                side = (
+                    torch.from_numpy(side_NS[rows]).to(self.device) if self.uses_side and side_NS is not None else None
+                )
                 out_NW[rows] = self.module(old, side).cpu().numpy()
         busy_gpu_s = time.perf_counter() - start_s if self.device == "cuda" else 0.0
         return out_NW, Usage(flops=self.flops_per_row * len(old_ND), busy_gpu_s=busy_gpu_s)

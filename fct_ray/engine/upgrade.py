@@ -202,9 +202,7 @@ def _read_judged(plan: UpgradePlan) -> JudgedTransformation | None:
 
 
 def _uncovered_share(parent: Manifest, pairs: Pairs) -> float:
-    covered = [
-        int(((pairs.ids_P >= record.id_min) & (pairs.ids_P <= record.id_max)).sum()) for record in parent.shards
-    ]
+    covered = [int(((pairs.ids_P >= record.id_min) & (pairs.ids_P <= record.id_max)).sum()) for record in parent.shards]
     return checks.uncovered_share(covered, [record.rows for record in parent.shards])
 
 
@@ -253,9 +251,7 @@ def _stream_and_publish(
         run=plan.run,
     )
     with log.stage("verify") as meter:
-        recall = verify_version(
-            store, manifest, parent, queries_QW, num_shards=settings.verify_shards, meter=meter
-        )
+        recall = verify_version(store, manifest, parent, queries_QW, num_shards=settings.verify_shards, meter=meter)
     with log.stage("publish"):
         _keep_model(plan, transformation, judged.uri)
         store.publish(manifest, expected=plan.current)
@@ -270,7 +266,12 @@ def _stream_and_publish(
 
 
 def _stream(
-    settings: UpgradeSettings, plan: UpgradePlan, transformation_uri: str, version: int, index: IndexRef, size: ClusterSize
+    settings: UpgradeSettings,
+    plan: UpgradePlan,
+    transformation_uri: str,
+    version: int,
+    index: IndexRef,
+    size: ClusterSize,
 ) -> list[Receipt]:
     store, parent = plan.store, plan.parent
     side = parent.side_info

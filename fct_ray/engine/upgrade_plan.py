@@ -21,7 +21,7 @@ from fct_ray.errors import ModelError, SettingsError
 from fct_ray.index import factory
 from fct_ray.models.files import LoadedModel
 from fct_ray.models.flops import transformation_flops
-from fct_ray.models.transformation import TransformationArchitecture
+from fct_ray.models.transformation import TransformationArchitecture, TransformationKind
 from fct_ray.plan import checks
 from fct_ray.plan.forecast import CPU_2_CORES, Forecast, forecast
 from fct_ray.plan.identity import run_id
@@ -140,9 +140,7 @@ def plan_upgrade(settings: UpgradeSettings, usd_per_node_hour: float | None, siz
     )
 
 
-def _finished(
-    settings: UpgradeSettings, store: Store, newest: Manifest, choice: EncoderChoice
-) -> Manifest | None:
+def _finished(settings: UpgradeSettings, store: Store, newest: Manifest, choice: EncoderChoice) -> Manifest | None:
     if newest.encoder.fingerprint != choice.ref.fingerprint or newest.parent is None:
         return None
     return newest if newest.run == _identity(settings, store, store.manifest(newest.parent), choice) else None
@@ -154,7 +152,7 @@ def _identity(settings: UpgradeSettings, store: Store, parent: Manifest, choice:
     if settings.pairs is not None:
         pairs = documents.sha256_hex(objects.read_bytes(settings.pairs))
     decisive = {
-        "parent": store.manifest_sha256(parent.version),
+        "parent": store.manifest_bytes_sha256(parent.version),
         "encoder": choice.ref.fingerprint,
         "pairs": pairs,
         "transformation": settings.transformation,
@@ -244,7 +242,7 @@ def _forecast(
 ) -> Forecast:
     side = parent.side_info.dimension if parent.side_info is not None and use_side else 0
     architecture = TransformationArchitecture(
-        kind="mlp",
+        kind=TransformationKind.MLP,
         old_dimension=parent.dimension,
         side_dimension=side,
         new_dimension=space.dimension,
@@ -264,4 +262,3 @@ def _forecast(
         usd_per_node_hour=usd_per_node_hour,
         fixed_s=FIXED_S + fit_flops / CPU_2_CORES.flops_per_s,
     )
-

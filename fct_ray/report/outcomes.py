@@ -77,8 +77,6 @@ def upgrade_report(
         notes.append(f"recall@10 of the new index against brute force, in the shards read back: {outcome.recall:.4f}")
     if outcome.peak_memory_bytes:
         notes.append(f"peak memory of a worker process: {outcome.peak_memory_bytes / 2**30:.2f} GiB")
-    if judged is not None:
-        notes += [text for text in (judged.result.reason, judged.result.advice) if text]
     if quality is None and judged is not None and judged.compatibility:
         notes.append("the compatibility table is measured on held-out pairs: each queries all the others")
     rows = quality.rows if quality is not None else () if judged is None else judged.compatibility
@@ -133,6 +131,4 @@ def _saved(saved: SavedWork) -> Saved:
 
 def _spend(stages: Mapping[str, Usage], pricing: Pricing) -> Spend:
     total = sum(stages.values(), Usage())
-    return Spend(
-        wall_s=total.wall_s, node_s=total.node_s, usd=total.node_s / 3600.0 * pricing.usd_per_node_hour
-    )
+    return Spend(wall_s=total.wall_s, node_s=total.node_s, usd=total.node_s / 3600.0 * pricing.usd_per_node_hour)

@@ -7,8 +7,7 @@ one function: what loss a batch has. Legend: N images of a batch, C classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -17,14 +16,16 @@ import ray.train.torch
 import torch
 from torch import nn
 
+from fct_ray.engine.fitting.schedule import warmup_cosine
 from fct_ray.engine.fitting.trainer import Worker
 from fct_ray.errors import FitError
-from fct_ray.models.augment import AugmentSettings, light_augment, simclr_view
+from fct_ray.models.augment import LIGHT, SIMCLR, augmented, two_views
 from fct_ray.models.encoder import Encoder, EncoderArchitecture
 from fct_ray.models.flops import training_flops_per_item
-from fct_ray.models.losses import ArcFaceLoss, NormalizedLinearClassifier, NTXentLoss
+from fct_ray.models.losses import ArcFaceLoss, NormalizedLinearClassifier
 from fct_ray.models.seeding import generator, seed_everything
 from fct_ray.models.simclr import SimClrModel
+from fct_ray.models.supervised import SupervisedModel
 
 
 class EncoderLoss(StrEnum):
@@ -82,27 +83,114 @@ class EncoderLoopSettings:
     seed: int
 
 
-BatchLoss = Callable[[torch.Tensor, torch.Tensor, torch.Generator], torch.Tensor]
+def encoder_loop(worker: Worker, settings: EncoderLoopSettings) -> None:
+    """Fit one encoder; the last checkpoint's `encoder` is its state dict."""
+    fit = settings.fit
+    seed_everything(settings.seed)
+    module = _build(settings).to(worker.device)
+    model = ray.train.torch.prepare_model(module) if worker.world_size > 1 else module
+    optimizer = torch.optim.SGD(
+        _parameter_groups(module, fit.weight_decay), lr=fit.learning_rate, momentum=fit.momentum, nesterov=True
+    )
+    batch_rows = max(2, fit.batch_size // worker.world_size)
+    steps = max(1, settings.num_items // worker.world_size // batch_rows)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warmup_cosine(steps * fit.epochs, fit.warmup_share))
+    state = worker.restore()
+    start = 0
+    if state is not None:
+        module.load_state_dict(state["module"])
+        optimizer.load_state_dict(state["optimizer"])
+        schedule.load_state_dict(state["schedule"])
+        start = state["epoch"]
+    flops_per_item = _training_flops(module, settings)
+    for epoch in range(start, fit.epochs):
+        random = generator(settings.seed * 100_003 + epoch * 101 + worker.rank)
+        loss = math.nan
+        model.train()
+        for step, batch in enumerate(worker.batches(batch_rows, settings.seed + epoch)):
+            if step == steps:
+                break
+            batch_loss = _batch_loss(model, module.encoder, batch, settings, random)
+            optimizer.zero_grad(set_to_none=True)
+            batch_loss.backward()
+            optimizer.step()
+            schedule.step()
+            worker.count(rows=batch_rows, flops=batch_rows * flops_per_item)
+            if step % TELL_EVERY == 0:
+                loss = float(batch_loss.detach())
+                worker.tell(epoch * steps + step, steps * fit.epochs, f"loss {loss:.3f}")
+        if not math.isfinite(loss):
+            raise FitError(
+                f"the fit diverged in epoch {epoch + 1} (loss {loss}); want a finite loss: lower --fit.learning-rate "
+                f"(now {fit.learning_rate}), or give more items than one batch ({fit.batch_size})"
+            )
+        _save(worker, module, optimizer, schedule, epoch + 1, loss)
+    worker.tell(steps * fit.epochs, steps * fit.epochs, "done")
 
 
-class SupervisedModel(nn.Module):
-    """An encoder with its classifier, as one module so that DDP sees all parameters."""
+TELL_EVERY = 10
+Fitted = SupervisedModel | SimClrModel
 
-    def __init__(self, encoder: Encoder, settings: EncoderLoopSettings) -> None:
-        """Classifier by `settings.fit.loss`."""
-        super().__init__()
-        fit, dimension = settings.fit, settings.architecture.dimension
-        self.encoder = encoder
-        if fit.loss is EncoderLoss.ARCFACE:
-            self.classifier: nn.Module = ArcFaceLoss(
+
+def _build(settings: EncoderLoopSettings) -> Fitted:
+    fit, dimension = settings.fit, settings.architecture.dimension
+    encoder = Encoder(settings.architecture)
+    if fit.loss is EncoderLoss.SIMCLR:
+        return SimClrModel(encoder, temperature=fit.temperature)
+    if fit.loss is EncoderLoss.ARCFACE:
+        return SupervisedModel(
+            encoder,
+            ArcFaceLoss(
                 dimension, settings.num_classes, margin=fit.margin, scale=fit.scale, label_smoothing=fit.label_smoothing
-            )
-        else:
-            self.classifier = NormalizedLinearClassifier(
-                dimension, settings.num_classes, scale=fit.scale, label_smoothing=fit.label_smoothing
-            )
+            ),
+        )
+    classifier = NormalizedLinearClassifier(
+        dimension, settings.num_classes, scale=fit.scale, label_smoothing=fit.label_smoothing
+    )
+    return SupervisedModel(encoder, classifier)
 
-    def forward(self, images_NCHW: torch.Tensor, labels_N: torch.Tensor) -> torch.Tensor:
-        """The loss, a scalar."""
-        loss: torch.Tensor = self.classifier(self.encoder(images_NCHW), labels_N)
+
+def _parameter_groups(module: Fitted, weight_decay: float) -> list[dict[str, Any]]:
+    """Matrices and kernels are decayed; biases and BatchNorm are not."""
+    decayed = [parameter for parameter in module.parameters() if parameter.requires_grad and parameter.dim() > 1]
+    kept = [parameter for parameter in module.parameters() if parameter.requires_grad and parameter.dim() <= 1]
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": kept, "weight_decay": 0.0}]
+
+
+def _batch_loss(
+    model: nn.Module, encoder: Encoder, batch: dict[str, torch.Tensor], settings: EncoderLoopSettings, random: Any
+) -> torch.Tensor:
+    unit_NCHW = encoder.unit_images(batch["image"])
+    if settings.fit.loss is EncoderLoss.SIMCLR:
+        first, second = two_views(unit_NCHW, replace(SIMCLR, flip=settings.fit.flip), random)
+        loss: torch.Tensor = model(encoder.normalise(first), encoder.normalise(second))
         return loss
+    if settings.fit.augment:
+        unit_NCHW = augmented(unit_NCHW, replace(LIGHT, flip=settings.fit.flip), random)
+    loss = model(encoder.normalise(unit_NCHW), batch["label"].to(unit_NCHW.device))
+    return loss
+
+
+def _training_flops(module: Fitted, settings: EncoderLoopSettings) -> float:
+    """FLOPs of one item's forward and backward pass; a contrastive step passes two views."""
+    architecture = settings.architecture
+    side = architecture.image_size
+    example = torch.zeros(2, architecture.channels_in, side, side, device=next(module.parameters()).device)
+    was_training = module.training
+    per_view = training_flops_per_item(module.encoder, (example,))
+    module.train(was_training)
+    return per_view * (2 if settings.fit.loss is EncoderLoss.SIMCLR else 1)
+
+
+def _save(
+    worker: Worker, module: Fitted, optimizer: torch.optim.Optimizer, schedule: Any, epoch: int, loss: float
+) -> None:
+    state = {
+        "module": module.state_dict(),
+        "encoder": module.encoder.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "schedule": {"last_epoch": schedule.last_epoch, "_step_count": schedule._step_count},  # noqa: SLF001
+        "epoch": epoch,
+        "loss": loss,
+    }
+    worker.save(state, {"loss": loss})

@@ -18,11 +18,13 @@ import ray.train
 import torch
 from torch import nn
 
+from fct_ray.engine.fitting.schedule import warmup_cosine
 from fct_ray.engine.fitting.trainer import Worker
 from fct_ray.errors import FitError
 from fct_ray.models.flops import transformation_flops
-from fct_ray.models.seeding import seed_everything
-from fct_ray.models.transformation import Transformation, TransformationArchitecture
+from fct_ray.models.losses import squared_distance
+from fct_ray.models.seeding import generator, seed_everything
+from fct_ray.models.transformation import Transformation, TransformationArchitecture, freeze_batch_norm
 
 BACKWARD_FACTOR = 3  # forward 1, gradients of inputs and weights 2
 
@@ -95,7 +97,9 @@ def _load_pairs(worker: Worker, settings: TransformationLoopSettings) -> tuple[T
         return tensors["old"], tensors.get("side"), tensors["new"]
 
     if len(order) < 16:
-        raise FitError(f"a worker has {len(order)} pairs to fit h on; want at least 16: give more pairs or fewer workers")
+        raise FitError(
+            f"a worker has {len(order)} pairs to fit h on; want at least 16: give more pairs or fewer workers"
+        )
     return part(order[held_out:]), part(order[:held_out])
 
 
@@ -114,7 +118,7 @@ def _fit_one(
     optimizer = torch.optim.Adam(module.parameters(), lr=fit.learning_rate, weight_decay=fit.weight_decay)
     batch_rows = max(8, min(fit.batch_size // worker.world_size, len(fit_part[0]) // 2))
     steps = len(fit_part[0]) // batch_rows
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warmup_cosine(steps * fit.epochs, fit.warmup_share))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warmup_cosine(steps * fit.epochs, fit.warmup_share))
     start, best, best_loss, history = 0, copy.deepcopy(module.state_dict()), math.inf, []
     if state["current"] is not None:
         current = state["current"]
@@ -142,7 +146,7 @@ def _fit_one(
             current = {
                 "module": module.state_dict(),
                 "optimizer": optimizer.state_dict(),
-                "schedule": schedule.state_dict(),
+                "schedule": {"last_epoch": schedule.last_epoch, "_step_count": schedule._step_count},  # noqa: SLF001
                 "epoch": epoch + 1,
                 "best": best,
                 "best_loss": best_loss,
@@ -166,15 +170,13 @@ def _epoch(
     old_ND, side_NS, new_NW = fit_part
     model.train()
     if epoch >= settings.fit.epochs * (1 - settings.fit.frozen_share):
-        for layer in module.modules():
-            if isinstance(layer, nn.BatchNorm1d):
-                layer.eval()
-    generator = torch.Generator().manual_seed(settings.seed * 100_003 + epoch * 101 + worker.rank)
-    order = torch.randperm(len(old_ND), generator=generator).to(worker.device)
+        freeze_batch_norm(module)
+    random = generator(settings.seed * 100_003 + epoch * 101 + worker.rank)
+    order = torch.randperm(len(old_ND), generator=random).to(worker.device)
     for start in range(0, len(order) - batch_rows + 1, batch_rows):
         rows = order[start : start + batch_rows]
-        predicted = model(old_ND[rows], side_NS[rows] if side_NS is not None else None)
-        loss = (predicted - new_NW[rows]).square().sum(dim=1).mean()
+        predicted_NW = model(old_ND[rows], side_NS[rows] if side_NS is not None else None)
+        loss = squared_distance(predicted_NW, new_NW[rows])
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -185,18 +187,7 @@ def _validation_loss(module: nn.Module, validation: Tensors) -> float:
     old_ND, side_NS, new_NW = validation
     module.eval()
     with torch.inference_mode():
-        return float((module(old_ND, side_NS) - new_NW).square().sum(dim=1).mean())
-
-
-def _warmup_cosine(total_steps: int, warmup_share: float) -> Any:
-    warmup = max(1, int(total_steps * warmup_share))
-
-    def factor(step: int) -> float:
-        if step < warmup:
-            return (step + 1) / warmup
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total_steps - warmup))))
-
-    return factor
+        return float(squared_distance(module(old_ND, side_NS), new_NW))
 
 
 def _label(architecture: TransformationArchitecture) -> str:

@@ -20,7 +20,14 @@ from fct_ray.engine.fitting.transformation_loop import (
 from fct_ray.engine.meters import ProcessMeter
 from fct_ray.engine.pairs import Pairs
 from fct_ray.models.files import LoadedModel, PackedModel, pack_model, unpack_model
-from fct_ray.models.transformation import Transformation, TransformationArchitecture, fit_linear
+from fct_ray.models.flops import transformation_flops
+from fct_ray.models.transformation import (
+    LinearTransformation,
+    Transformation,
+    TransformationArchitecture,
+    TransformationKind,
+    fit_linear,
+)
 from fct_ray.plan.identity import run_id
 from fct_ray.storage import documents
 from fct_ray.values import EncoderRef, Usage
@@ -89,8 +96,6 @@ def fit_candidates(
 
 
 def _flops_shares(architectures: tuple[TransformationArchitecture, ...]) -> Mapping[TransformationArchitecture, float]:
-    from fct_ray.models.flops import transformation_flops
-
     flops = {architecture: transformation_flops(architecture) for architecture in architectures}
     return {architecture: value / sum(flops.values()) for architecture, value in flops.items()}
 
@@ -99,7 +104,7 @@ def _architecture(
     pairs: Pairs, direction: Direction, with_side: bool, fit: TransformationFit
 ) -> TransformationArchitecture:
     return TransformationArchitecture(
-        kind="mlp",
+        kind=TransformationKind.MLP,
         old_dimension=pairs.old_PD.shape[1],
         side_dimension=pairs.side_PS.shape[1] if with_side and pairs.side_PS is not None else 0,
         new_dimension=pairs.new_PW.shape[1],
@@ -113,13 +118,13 @@ def _linear(pairs: Pairs, direction: Direction, with_side: bool) -> Candidate:
     side_PS = pairs.side_PS if with_side else None
     module = fit_linear(pairs.old_PD, side_PS, pairs.new_PW, normalized=direction.normalized)
     features = pairs.old_PD.shape[1] + (0 if side_PS is None else side_PS.shape[1])
-    flops = 2.0 * len(pairs.ids_P) * features * (features + pairs.new_PW.shape[1])
+    flops = 2.0 * len(pairs.ids_P) * features * (features + pairs.new_PW.shape[1])  # the normal equations
     usage = meter.read() + Usage(flops=flops, rows=len(pairs.ids_P))
     return _candidate(module, "linear", with_side, direction, usage)
 
 
 def _candidate(
-    module: Transformation, family: str, with_side: bool, direction: Direction, usage: Usage
+    module: Transformation | LinearTransformation, family: str, with_side: bool, direction: Direction, usage: Usage
 ) -> Candidate:
     method = f"{family}_{'side' if with_side else 'noside'}"
     packed = pack_model(
