@@ -15,11 +15,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import ray.data
 import torch
-from tqdm import tqdm
 
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.engine.meters import ProcessMeter
 from fct_ray.engine.model_store import open_encoder
+from fct_ray.engine.progress import bar
 from fct_ray.engine.shard_stream import PoolSettings, pool_strategy, quiet_ray_data, worker_error
 from fct_ray.sources.registry import open_source
 from fct_ray.values import Usage
@@ -93,10 +93,10 @@ def encode_items(
     )
     tables = []
     try:
-        with tqdm(total=len(positions_N), desc=describe, unit="item", dynamic_ncols=True) as bar:
+        with bar(len(positions_N), describe, "item") as shown:
             for table in encoded.iter_batches(batch_size=None, batch_format="pyarrow"):
                 tables.append(table)
-                bar.update(len(table))
+                shown.update(len(table))
     except Exception as error:  # noqa: BLE001 (the border to Ray: whatever a worker raised arrives wrapped)
         raise worker_error(error) from error
     return _in_order(pa.concat_tables(tables), positions_N, source_spec, encoder_uri)

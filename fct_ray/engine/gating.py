@@ -22,8 +22,9 @@ from fct_ray.engine.transforming import TransformRunner
 from fct_ray.evaluation import agreement, fused, retrieval
 from fct_ray.evaluation.compatibility import cosine_mean, recovered_shares
 from fct_ray.models.files import LoadedModel
+from fct_ray.plan.checks import MIN_GATE_PAIRS
 from fct_ray.plan.gate import HeldOutScores, judge
-from fct_ray.values import CompatibilityRow, GateResult, Manifest, Metric, RecoveredShare, Usage
+from fct_ray.values import CompatibilityRow, GateResult, Metric, RecoveredShare, Usage
 
 FloatArray = npt.NDArray[np.float32]
 MAX_HELD_OUT = 4000  # scores are held_out x held_out: more would sharpen the bounds little and cost quadratically
@@ -79,23 +80,19 @@ def run_gate(
     if pairs.side_PS is not None:
         both = fused.fuse(pairs.old_PD, pairs.side_PS)
         searches["fused"] = ("old + side", "old + side", both, both, Metric.IP, True)
-    reference_QK = agreement.top_k(pairs.new_PW, pairs.new_PW, settings.k, new_metric, pairs.ids_P, pairs.ids_P)
+    labelled = pairs.labels_P is not None and _num_with_relevant(pairs.labels_P) >= MIN_GATE_PAIRS
+    reference_QK = _neighbours(pairs.new_PW, pairs.new_PW, new_metric, pairs, settings.k)
     scores, rows = {}, []
     for method, (query, gallery, query_QD, gallery_GD, metric, with_side) in searches.items():
-        found_QK = agreement.top_k(query_QD, gallery_GD, settings.k, metric, pairs.ids_P, pairs.ids_P)
-        agree_Q = agreement.neighbour_agreement(reference_QK, found_QK)
-        precision_Q = top1_Q = None
-        if pairs.labels_P is not None:
-            judged = retrieval.per_query(
-                query_QD,
-                gallery_GD,
-                pairs.labels_P,
-                pairs.labels_P,
-                metric=metric,
-                query_ids_Q=pairs.ids_P,
-                gallery_ids_G=pairs.ids_P,
-            )
-            precision_Q, top1_Q = judged.average_precision_Q, judged.top1_Q
+        found_QK = _neighbours(query_QD, gallery_GD, metric, pairs, settings.k)
+        judged = _judged(query_QD, gallery_GD, metric, pairs) if labelled else None
+        scores[method] = HeldOutScores(
+            agreement_Q=agreement.neighbour_agreement(reference_QK, found_QK),
+            average_precision_Q=None if judged is None else _spread(judged, judged.average_precision_Q, np.nan),
+            top1_right_Q=None if judged is None else _spread(judged, judged.top1_Q, 0.0) > 0,
+            cosine=cosines.get(method, 0.0),
+        )
+        if judged is not None:
             quality = judged.quality()
             rows.append(
                 CompatibilityRow(
@@ -108,12 +105,6 @@ def run_gate(
                     map=quality.map,
                 )
             )
-        scores[method] = HeldOutScores(
-            agreement_Q=agree_Q,
-            average_precision_Q=precision_Q,
-            top1_right_Q=top1_Q,
-            cosine=cosines.get(method, 0.0),
-        )
     result = judge(
         candidates={method: scores[method] for method in candidates},
         bar=scores["old_old"],
@@ -127,3 +118,37 @@ def run_gate(
     )
     recovered = recovered_shares(rows) if rows else {}
     return GateOutcome(result=result, compatibility=tuple(rows), recovered=recovered, usage=usage)
+
+
+def _neighbours(
+    query_QD: FloatArray, gallery_GD: FloatArray, metric: Metric, pairs: Pairs, k: int
+) -> npt.NDArray[np.intp]:
+    return agreement.top_k(
+        query_QD, gallery_GD, k, metric=metric, query_ids_Q=pairs.ids_P, gallery_ids_G=pairs.ids_P
+    )
+
+
+def _judged(query_QD: FloatArray, gallery_GD: FloatArray, metric: Metric, pairs: Pairs) -> retrieval.PerQuery:
+    assert pairs.labels_P is not None  # noqa: S101 (the caller asks only where there are labels)
+    return retrieval.per_query(
+        query_QD,
+        gallery_GD,
+        pairs.labels_P,
+        pairs.labels_P,
+        metric=metric,
+        query_ids_Q=pairs.ids_P,
+        gallery_ids_G=pairs.ids_P,
+    )
+
+
+def _num_with_relevant(labels_P: npt.NDArray[np.int64]) -> int:
+    """Held-out items that share their label with another one: only they can be judged by label."""
+    _, counts = np.unique(labels_P, return_counts=True)
+    return int(counts[counts > 1].sum())
+
+
+def _spread(judged: retrieval.PerQuery, values_E: npt.ArrayLike, missing: float) -> npt.NDArray[np.float64]:
+    """One value per held-out query; `missing` where the query had nothing relevant to find."""
+    values_Q = np.full(len(judged.queries_Q) + judged.num_without_relevant, missing)
+    values_Q[judged.queries_Q] = values_E
+    return values_Q

@@ -1,4 +1,4 @@
-"""A progress bar on the driver for work that runs in Ray Train's workers.
+"""Progress bars: of the driver's own loops, and of work that runs in Ray Train's workers.
 
 Owns: a small actor that workers tell how far they are, and a thread of the driver that draws it. Ray Train runs its
 controller in another process, so a callback there could not draw on the user's terminal.
@@ -6,6 +6,7 @@ controller in another process, so a callback there could not draw on the user's 
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,15 @@ from ray.exceptions import RayError
 from tqdm import tqdm
 
 POLL_S = 0.5
+QUIET_S = 10.0  # between two lines of a bar where nobody watches (a log file)
+
+
+def bar(total: int, describe: str, unit: str) -> Any:
+    """A tqdm bar on the error stream: lively on a terminal, a line now and then in a log."""
+    watched = sys.stderr.isatty()
+    return tqdm(
+        total=total, desc=describe, unit=unit, dynamic_ncols=watched, mininterval=0.1 if watched else QUIET_S, file=sys.stderr
+    )
 
 
 @ray.remote(num_cpus=0, max_concurrency=4)
@@ -39,8 +49,8 @@ def progress_bar(describe: str) -> Iterator[Any]:
     """A bar drawn while the block runs; yields the actor handle that workers report to."""
     board = ProgressBoard.remote()  # type: ignore[attr-defined]
     stop = threading.Event()
-    with tqdm(total=1, desc=describe, unit="step", dynamic_ncols=True) as bar:
-        thread = threading.Thread(target=_draw, args=(board, bar, stop), daemon=True)
+    with bar(1, describe, "step") as shown:
+        thread = threading.Thread(target=_draw, args=(board, shown, stop), daemon=True)
         thread.start()
         try:
             yield board
@@ -50,14 +60,13 @@ def progress_bar(describe: str) -> Iterator[Any]:
             ray.kill(board)
 
 
-def _draw(board: Any, bar: Any, stop: threading.Event) -> None:
+def _draw(board: Any, shown: Any, stop: threading.Event) -> None:
     last = False
     while not last:
         last = stop.wait(POLL_S)
         try:
-            done, bar.total, text = ray.get(board.get.remote(), timeout=5)
+            done, shown.total, text = ray.get(board.get.remote(), timeout=5)
         except RayError:
             return
-        bar.n = done
-        bar.set_postfix_str(text)
-        bar.refresh()
+        shown.set_postfix_str(text, refresh=False)
+        shown.update(done - shown.n)

@@ -17,9 +17,9 @@ from typing import Any
 import ray
 import ray.data
 import ray.exceptions
-from tqdm import tqdm
 
 from fct_ray.engine.cluster import ClusterSize
+from fct_ray.engine.progress import bar
 from fct_ray.errors import FctRayError, IncompleteRunError
 
 logger = logging.getLogger(__name__)
@@ -90,10 +90,10 @@ def stream_shards(
         compute=strategy,
     )
     try:
-        with tqdm(total=len(rows), desc=describe, unit="shard", dynamic_ncols=True) as bar:
+        with bar(len(rows), describe, "shard") as shown:
             for row in finished.iter_rows():
-                bar.update(1)
-                bar.set_postfix_str(str(row["done"]))
+                shown.update(1)
+                shown.set_postfix_str(str(row["done"]), refresh=False)
     except Exception as error:  # noqa: BLE001 (the border to Ray: whatever a worker raised arrives wrapped)
         raise worker_error(error) from error
 

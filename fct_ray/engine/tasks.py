@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import ray
-from tqdm import tqdm
 
+from fct_ray.engine.progress import bar
 from fct_ray.engine.shard_stream import worker_error
 
 ItemT = TypeVar("ItemT")
@@ -31,20 +31,20 @@ def map_tasks(
     references = [ray.put(value) for value in shared]
     limit = IN_FLIGHT_PER_CPU * max(1, int(ray.cluster_resources().get("CPU", 1)))
     waiting: dict[Any, int] = {}
-    with tqdm(total=len(items), desc=describe, unit="shard", dynamic_ncols=True) as bar:
+    with bar(len(items), describe, "shard") as shown:
         for position, item in enumerate(items):
             waiting[remote.remote(item, *references)] = position
             while len(waiting) >= limit:
-                yield _take_one(waiting, bar)
+                yield _take_one(waiting, shown)
         while waiting:
-            yield _take_one(waiting, bar)
+            yield _take_one(waiting, shown)
 
 
-def _take_one(waiting: dict[Any, int], bar: Any) -> tuple[int, Any]:
+def _take_one(waiting: dict[Any, int], shown: Any) -> tuple[int, Any]:
     (done,), _ = ray.wait(list(waiting), num_returns=1)
     try:
         result = ray.get(done)
     except Exception as error:
         raise worker_error(error) from error
-    bar.update(1)
+    shown.update(1)
     return waiting.pop(done), result

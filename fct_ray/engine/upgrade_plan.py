@@ -21,7 +21,7 @@ from fct_ray.errors import ModelError, SettingsError
 from fct_ray.index import factory
 from fct_ray.models.files import LoadedModel
 from fct_ray.models.flops import transformation_flops
-from fct_ray.models.transformation import TransformationArchitecture, TransformationKind
+from fct_ray.models.transformation import TransformationArchitecture
 from fct_ray.plan import checks
 from fct_ray.plan.forecast import CPU_2_CORES, Forecast, forecast
 from fct_ray.plan.identity import run_id
@@ -242,7 +242,7 @@ def _forecast(
 ) -> Forecast:
     side = parent.side_info.dimension if parent.side_info is not None and use_side else 0
     architecture = TransformationArchitecture(
-        kind=TransformationKind.MLP,
+        kind="mlp",
         old_dimension=parent.dimension,
         side_dimension=side,
         new_dimension=space.dimension,

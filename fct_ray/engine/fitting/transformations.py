@@ -25,7 +25,6 @@ from fct_ray.models.transformation import (
     LinearTransformation,
     Transformation,
     TransformationArchitecture,
-    TransformationKind,
     fit_linear,
 )
 from fct_ray.plan.identity import run_id
@@ -104,7 +103,7 @@ def _architecture(
     pairs: Pairs, direction: Direction, with_side: bool, fit: TransformationFit
 ) -> TransformationArchitecture:
     return TransformationArchitecture(
-        kind=TransformationKind.MLP,
+        kind="mlp",
         old_dimension=pairs.old_PD.shape[1],
         side_dimension=pairs.side_PS.shape[1] if with_side and pairs.side_PS is not None else 0,
         new_dimension=pairs.new_PW.shape[1],
