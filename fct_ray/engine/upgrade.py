@@ -22,7 +22,7 @@ from fct_ray.engine.fitting.transformations import Direction, fit_candidates
 from fct_ray.engine.gating import GateOutcome, run_gate
 from fct_ray.engine.index_training import train_on_transformed
 from fct_ray.engine.meters import StageMeter
-from fct_ray.engine.model_store import load_model, save_model
+from fct_ray.engine.model_store import MODEL_JSON, WEIGHTS, load_model, save_model
 from fct_ray.engine.pairs import Pairs, pairs_from_encoder, pairs_from_file
 from fct_ray.engine.run_log import RunLog
 from fct_ray.engine.shard_stream import stream_shards
@@ -85,19 +85,27 @@ def run_upgrade(settings: UpgradeSettings, plan: UpgradePlan, size: ClusterSize)
     Raises:
         FctRayError: a stage failed. CURRENT is unchanged and finished shards are kept.
     """
-    log = RunLog(plan.store, plan.run, size.num_nodes)
     if plan.finished is not None:
+        log = RunLog(plan.store, plan.run, size.num_nodes)
         logger.info("run %s has published version %d already", plan.run, plan.finished.version)
         judged = _read_judged(plan)
         return UpgradeOutcome(plan=plan, published=plan.finished, stages=_stages(log, plan.finished), judged=judged)
+    judged, queries_QW, log = fit_and_judge(settings, plan, size)
+    if not judged.result.passed:
+        return UpgradeOutcome(plan=plan, published=None, stages=log.used(), judged=judged)
+    return _stream_and_publish(settings, plan, judged, queries_QW, log, size)
+
+
+def fit_and_judge(
+    settings: UpgradeSettings, plan: UpgradePlan, size: ClusterSize
+) -> tuple[JudgedTransformation, np.ndarray, RunLog]:
+    """The stages pairs, fit and gate; returns the verdict, some of the new model's held-out vectors, and the run's log."""
+    log = RunLog(plan.store, plan.run, size.num_nodes)
     pairs = _pairs(settings, plan, log, size)
     held_out_P = gate_mask(pairs.ids_P, settings.gate.share, settings.seed)
     checks.check_pair_counts(num_fit=int((~held_out_P).sum()), num_gate=int(held_out_P.sum()))
     judged = _read_judged(plan) or _fit_and_judge(settings, plan, pairs, held_out_P, log, size)
-    if not judged.result.passed:
-        return UpgradeOutcome(plan=plan, published=None, stages=log.used(), judged=judged)
-    queries_QW = pairs.new_PW[held_out_P][:MAX_QUERIES]
-    return _stream_and_publish(settings, plan, judged, queries_QW, log, size)
+    return judged, pairs.new_PW[held_out_P][:MAX_QUERIES], log
 
 
 def _pairs(settings: UpgradeSettings, plan: UpgradePlan, log: RunLog, size: ClusterSize) -> Pairs:
@@ -253,7 +261,7 @@ def _stream_and_publish(
     with log.stage("verify") as meter:
         recall = verify_version(store, manifest, parent, queries_QW, num_shards=settings.verify_shards, meter=meter)
     with log.stage("publish"):
-        _keep_model(plan, transformation, judged.uri)
+        keep_model(store.models_uri(), transformation, judged.uri)
         store.publish(manifest, expected=plan.current)
     return UpgradeOutcome(
         plan=plan,
@@ -305,12 +313,13 @@ def _stream(
     return done_receipts(parent.shards, store.ledger(version, plan.run))
 
 
-def _keep_model(plan: UpgradePlan, transformation: LoadedModel, uri: str) -> None:
-    """Copy h from the run to the store's models, where it stays when runs are collected."""
+def keep_model(models_uri: str, transformation: LoadedModel, uri: str) -> str:
+    """Copy h from the run to where models stay when runs are collected; returns its new URI."""
     name = f"{transformation.document.name}-{transformation.document.fingerprint[:12]}"
-    target = objects.join(plan.store.models_uri(), name)
-    for file in ("weights.safetensors", "model.json"):
+    target = objects.join(models_uri, name)
+    for file in (WEIGHTS, MODEL_JSON):
         objects.write_bytes(objects.join(target, file), objects.read_bytes(objects.join(uri, file)))
+    return target
 
 
 def _stages(log: RunLog, manifest: Manifest) -> dict[str, Usage]:

@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from fct_ray.engine.backfill import BackfillOutcome
+from fct_ray.engine.compare import ComparisonOutcome
 from fct_ray.engine.comparison import Quality, SavedWork
+from fct_ray.engine.fitting.encoders import FittedEncoder
+from fct_ray.engine.fitting.store_transformation import FittedTransformation
 from fct_ray.engine.upgrade import UpgradeOutcome
 from fct_ray.engine.upgrade_plan import UpgradePlan
 from fct_ray.plan.cost import usd_per_node_hour
@@ -104,6 +107,55 @@ def upgrade_report(
 def embed_report(outcome: BackfillOutcome, settings: object, pricing: Pricing) -> Report:
     """A full backfill's report."""
     return version_report("embed", outcome.store.uri, outcome.published, outcome.stages, settings, pricing)
+
+
+def fit_report(fitted: FittedEncoder, settings: object, pricing: Pricing) -> Report:
+    """The report of fitting an encoder."""
+    stages = {"fit": fitted.usage}
+    reused = ("this model was fitted before with the same settings: the figures are those of that fit",)
+    return Report(
+        job="fit",
+        store=fitted.uri,
+        version=None,
+        rows=fitted.usage.rows,
+        run=fitted.run,
+        stages=stages,
+        forecast=None,
+        actual=_spend(stages, pricing),
+        environment=describe_environment(datetime.now(UTC)),
+        pricing=pricing,
+        settings=dataclasses.asdict(settings),  # type: ignore[call-overload]
+        notes=(f"model: {fitted.uri}", *(reused if fitted.reused else ())),
+    )
+
+
+def transformation_report(fitted: FittedTransformation, settings: object, pricing: Pricing) -> Report:
+    """The report of fitting h on a store without upgrading it."""
+    judged = fitted.judged
+    return Report(
+        job="fit",
+        store=fitted.store,
+        version=None,
+        rows=fitted.rows,
+        run=fitted.run,
+        stages=fitted.stages,
+        forecast=None,
+        actual=_spend(fitted.stages, pricing),
+        environment=describe_environment(datetime.now(UTC)),
+        gate=judged.result,
+        compatibility=judged.compatibility,
+        recovered_share=judged.recovered,
+        pricing=pricing,
+        settings=dataclasses.asdict(settings),  # type: ignore[call-overload]
+        notes=(f"model: {fitted.uri}",),
+    )
+
+
+def comparison_report(outcome: ComparisonOutcome, settings: object, pricing: Pricing) -> Report:
+    """An upgrade and the full backfill it replaces, side by side."""
+    report = upgrade_report(outcome.upgrade, settings, pricing, outcome.quality, outcome.saved)
+    stages = {**outcome.upgrade.stages, **{f"backfill_{k}": usage for k, usage in outcome.backfill.stages.items()}}
+    return dataclasses.replace(report, job="compare", store=outcome.store_uri, stages=stages)
 
 
 def version_report(

@@ -1,0 +1,54 @@
+"""Fitting a transformation on pairs of one store, without upgrading it: for other stores of the same encoders.
+
+Owns: that job's settings. Pairs, candidates and judging are the upgrade's own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fct_ray.engine.cluster import ClusterSize
+from fct_ray.engine.model_store import load_model
+from fct_ray.engine.upgrade import JudgedTransformation, fit_and_judge, keep_model
+from fct_ray.engine.upgrade_plan import UpgradeSettings, plan_upgrade
+from fct_ray.errors import SettingsError
+from fct_ray.values import Usage
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitTransformationSettings(UpgradeSettings):
+    """Fit h and its linear control on pairs of a store, to be used for another store of the same encoders."""
+
+    output: str
+    """Where the model goes: `<output>/<name>-<hash12>/`."""
+    method: str = ""
+    """Which candidate to keep: "fct_side", "linear_side" (with --controls also "..._noside"). Empty: the gate's choice."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FittedTransformation:
+    """Where h is, how it was judged on held-out pairs of this store, and what that took."""
+
+    uri: str
+    store: str
+    run: str
+    rows: int
+    judged: JudgedTransformation
+    stages: dict[str, Usage]
+
+
+def fit_for_store(settings: FitTransformationSettings, size: ClusterSize) -> FittedTransformation:
+    """Fit on this store's pairs and keep the model; a refusal by the gate is reported, not enforced.
+
+    Raises:
+        SettingsError: `method` was not fitted.
+    """
+    plan = plan_upgrade(settings, None, size)
+    judged, _, log = fit_and_judge(settings, plan, size)
+    method = settings.method or judged.result.chosen
+    if method not in judged.fitted:
+        raise SettingsError(f"--method {method!r} was not fitted; want one of {sorted(judged.fitted)} (see --controls)")
+    uri = keep_model(settings.output, load_model(judged.fitted[method]), judged.fitted[method])
+    return FittedTransformation(
+        uri=uri, store=settings.store, run=plan.run, rows=plan.parent.num_rows, judged=judged, stages=log.used()
+    )

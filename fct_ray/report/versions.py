@@ -1,0 +1,42 @@
+"""A store's versions on the console."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from fct_ray.values import Current, Manifest
+
+
+def print_status(manifest: Manifest, store_uri: str) -> None:
+    """What is published now, one fact a line."""
+    table = Table(title=Text(f"{store_uri}: version {manifest.version}"), title_justify="left", show_header=False)
+    side = manifest.side_info
+    facts = {
+        "rows": f"{manifest.num_rows:,} in {len(manifest.shards):,} shards",
+        "encoder": f"{manifest.encoder.name} ({manifest.encoder.fingerprint[:12]}), {manifest.dimension} dimensions",
+        "compared by": f"{manifest.metric.value}{', unit vectors' if manifest.normalized else ''}",
+        "side-information": "none" if side is None else f"{side.name}, {side.dimension} dimensions, {side.dtype}",
+        "index": "none: searched exactly" if manifest.index is None else manifest.index.factory,
+        "made by": manifest.run,
+        "at": manifest.created_at,
+    }
+    for name, value in facts.items():
+        table.add_row(name, Text(value))
+    Console().print(table)
+
+
+def print_history(manifests: Sequence[Manifest], current: Current | None) -> None:
+    """All complete versions, the published one marked."""
+    table = Table(title="versions", title_justify="left")
+    for name in ("", "version", "parent", "rows", "encoder", "index", "at", "run"):
+        table.add_column(name)
+    for manifest in manifests:
+        mark = "*" if current is not None and current.version == manifest.version else ""
+        index = "none" if manifest.index is None else manifest.index.factory
+        cells = (mark, manifest.version, manifest.parent or "", f"{manifest.num_rows:,}", manifest.encoder.name, index)
+        table.add_row(*(Text(str(cell)) for cell in (*cells, manifest.created_at, manifest.run)))
+    Console().print(table)

@@ -1,0 +1,39 @@
+"""Measure what an upgrade saves against a full backfill of the same gallery, and what both are worth.
+
+    python jobs/compare.py --store S --source images:s3://bucket/photos --encoder models/new-0123456789ab \
+        --old-encoder models/old-0123456789ab --queries images:s3://bucket/queries
+
+The store itself is only read: both runs write scratch stores.
+"""
+
+from dataclasses import dataclass, field
+
+from fct_ray.command_line import run_job
+from fct_ray.engine.cluster import ClusterSettings, connected
+from fct_ray.engine.compare import CompareSettings, run_compare
+from fct_ray.report.finish import finish
+from fct_ray.report.outcomes import PricingSettings, comparison_report, pricing_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(CompareSettings):
+    """Measure what an upgrade saves."""
+
+    cluster: ClusterSettings = field(default_factory=ClusterSettings)
+    """Where the work runs."""
+    pricing: PricingSettings = field(default_factory=PricingSettings)
+    """What node-hours cost."""
+    report_dir: str | None = None
+    """Where the report goes. None: `runs/<run id>/report` in the store."""
+
+
+def run(settings: Settings) -> None:
+    """Upgrade a copy, backfill another, compare."""
+    pricing = pricing_of(settings.pricing)
+    with connected(settings.cluster) as size:
+        outcome = run_compare(settings, size, pricing.usd_per_node_hour)
+    finish(comparison_report(outcome, settings, pricing), settings.report_dir)
+
+
+if __name__ == "__main__":
+    run_job((Settings, run), __doc__ or "")

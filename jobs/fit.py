@@ -1,0 +1,91 @@
+"""Fit one model with Ray Train: an encoder (old, new), side-information, or a transformation h.
+
+    python jobs/fit.py old --source images:s3://bucket/photos --output s3://bucket/models --fit.backbone resnet50
+    python jobs/fit.py side --source images:s3://bucket/photos --output s3://bucket/models
+    python jobs/fit.py transformation --store S --encoder NEW --pairs pairs.parquet --output s3://bucket/models
+"""
+
+from dataclasses import dataclass, field, replace
+
+from fct_ray.command_line import run_job
+from fct_ray.engine.cluster import ClusterSettings, connected
+from fct_ray.engine.fitting.encoder_loop import EncoderFit, EncoderLoss
+from fct_ray.engine.fitting.encoders import FitEncoderSettings, fit_encoder
+from fct_ray.engine.fitting.store_transformation import FitTransformationSettings, fit_for_store
+from fct_ray.report.finish import finish
+from fct_ray.report.outcomes import PricingSettings, fit_report, pricing_of, transformation_report
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitEncoder(FitEncoderSettings):
+    """Fit an encoder on labelled items."""
+
+    name: str = ""
+    """The model's name. Empty: "old" or "new", as the command."""
+    cluster: ClusterSettings = field(default_factory=ClusterSettings)
+    """Where the work runs."""
+    pricing: PricingSettings = field(default_factory=PricingSettings)
+    """What node-hours cost."""
+    report_dir: str | None = None
+    """Where the report goes. None: beside the model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitSide(FitEncoder):
+    """Fit a side-information model: contrastive (SimCLR), so that it depends on no task."""
+
+    fit: EncoderFit = field(default_factory=lambda: EncoderFit(loss=EncoderLoss.SIMCLR, epochs=6))
+    """How it is fitted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitTransformation(FitTransformationSettings):
+    """Fit h and its linear control on pairs of a store, to be used for another store of the same encoders."""
+
+    cluster: ClusterSettings = field(default_factory=ClusterSettings)
+    """Where the work runs."""
+    pricing: PricingSettings = field(default_factory=PricingSettings)
+    """What node-hours cost."""
+    report_dir: str | None = None
+    """Where the report goes. None: beside the model."""
+
+
+def encoder_named(name: str, settings: FitEncoder) -> None:
+    """Fit (or find fitted) an encoder."""
+    pricing, chosen = pricing_of(settings.pricing), replace(settings, name=settings.name or name)
+    with connected(settings.cluster) as size:
+        fitted = fit_encoder(chosen, size)
+    finish(fit_report(fitted, chosen, pricing), settings.report_dir or f"{fitted.uri}/report")
+
+
+def old(settings: FitEncoder) -> None:
+    """The encoder of today's index."""
+    encoder_named("old", settings)
+
+
+def new(settings: FitEncoder) -> None:
+    """The encoder to upgrade to."""
+    encoder_named("new", settings)
+
+
+def side(settings: FitSide) -> None:
+    """The side-information model."""
+    encoder_named("side", settings)
+
+
+def transformation(settings: FitTransformation) -> None:
+    """h, on pairs of a store."""
+    pricing = pricing_of(settings.pricing)
+    with connected(settings.cluster) as size:
+        fitted = fit_for_store(settings, size)
+    finish(transformation_report(fitted, settings, pricing), settings.report_dir or f"{fitted.uri}/report")
+
+
+if __name__ == "__main__":
+    commands = {
+        "old": (FitEncoder, old),
+        "side": (FitSide, side),
+        "new": (FitEncoder, new),
+        "transformation": (FitTransformation, transformation),
+    }
+    run_job(commands, __doc__ or "")
