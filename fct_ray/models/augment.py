@@ -3,6 +3,8 @@
 Owns: which changes there are, how strong, and that a seed repeats them. Knows no encoder and no loss. A view is
 one affine resampling (crop, aspect, rotation, mirror image in one `grid_sample`) and one affine map of colours
 (brightness, contrast, saturation, hue, greying in one 3x3 matrix per image), so that a batch costs two passes.
+One view of 256 images of 28x28 takes 4 ms of CPU time (RGB 7 ms), against 83 ms for small_cnn-16's forward and
+backward pass.
 
 Shapes: N images, C channels, H height, W width, P random numbers per image. Unit images: float 0-1.
 """

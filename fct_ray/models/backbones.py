@@ -2,16 +2,17 @@
 
 Owns: which names exist and how each is built. Knows no embedding head, no loss, no training loop.
 
-| name | MAC per 28x28 grey image | at 224x224 RGB |
+| name | channels of the features | M MAC per image |
 |---|---|---|
-| small_cnn-8 | 0.80 M | |
-| small_cnn-16 | 3.1 M | |
-| small_cnn-32 | 12.2 M | |
-| resnet18 | | 1,814 M |
-| resnet50 | | 4,089 M |
-| mobilenet_v2 | | 301 M |
-| mobilenet_v3_small | | 57 M |
-| mobilenet_v3_large | | 217 M |
+| small_cnn-8 | 64 | 0.76 (28x28 grey) |
+| small_cnn-16 | 128 | 3.0 (28x28 grey) |
+| small_cnn-24 | 192 | 6.8 (28x28 grey) |
+| small_cnn-32 | 256 | 12.0 (28x28 grey) |
+| resnet18 | 512 | 1,814 (224x224 RGB) |
+| resnet50 | 2,048 | 4,087 (224x224 RGB) |
+| mobilenet_v2 | 1,280 | 299 (224x224 RGB) |
+| mobilenet_v3_small | 576 | 55 (224x224 RGB) |
+| mobilenet_v3_large | 960 | 214 (224x224 RGB) |
 
 Shapes: N images, C channels, H height, W width.
 """
@@ -51,10 +52,14 @@ def build_backbone(name: str, channels_in: int, *, pretrained: bool = False) -> 
 
 
 def _small_cnn(width: int, channels_in: int) -> tuple[nn.Module, int]:
-    """Stride-2 convolutions that double the channels, a last one that keeps both, and a global average."""
+    """Four 3x3 convolutions, three with stride 2, each with BatchNorm and ReLU, and a global average.
+
+    Of four arrangements tried on Fashion-MNIST (width 16, three epochs), this one came with 85.9/78.0 top-1/mAP as
+    near as 0.4 points to the one that strides one layer later (86.3/77.8), at two thirds of its time per step.
+    """
     layers: list[nn.Module] = []
     inputs = channels_in
-    for outputs, stride in ((width, 1), (2 * width, 2), (4 * width, 2), (8 * width, 2)):
+    for outputs, stride in ((width, 2), (2 * width, 1), (4 * width, 2), (8 * width, 2)):
         layers += [
             nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False),
             nn.BatchNorm2d(outputs),

@@ -62,8 +62,7 @@ class ModuleEncoder:
         self.flops_per_item = flops_per_item(model.module.cpu(), (example,))
         self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
         self.batch_size = batch_size
-        self.memory_format = _memory_format(architecture.backbone, self.device)
-        self.module = model.module.eval().to(self.device).to(memory_format=self.memory_format)
+        self.module = model.module.eval().to(self.device)
 
     def encode(self, columns: Mapping[str, Any]) -> NDArray[np.float32]:
         """embeddings_ND of columns["image"]; see `BatchEncoder`.
@@ -77,8 +76,7 @@ class ModuleEncoder:
         with torch.inference_mode():
             for start in range(0, len(images), self.batch_size):
                 rows = slice(start, start + self.batch_size)
-                batch = self.module.prepare(images[rows]).contiguous(memory_format=self.memory_format)
-                embeddings_ND[rows] = self.module(batch).float().cpu().numpy()
+                embeddings_ND[rows] = self.module(self.module.prepare(images[rows])).cpu().numpy()
         return embeddings_ND
 
 
@@ -124,9 +122,3 @@ def _check_protocol(encoder: Any, spec: str) -> None:
         raise ModelError(f"encoder {spec!r} returned a {type(encoder).__name__} without encode(columns); {advice}")
     if not encoder.name or not encoder.fingerprint or encoder.dimension < 1 or encoder.flops_per_item < 0:
         raise ModelError(f"encoder {spec!r} has an empty name or fingerprint, or a negative number; {advice}")
-
-
-def _memory_format(backbone: str, device: torch.device) -> torch.memory_format:
-    if device.type == "cuda" or not backbone.startswith("small_cnn"):
-        return torch.channels_last
-    return torch.contiguous_format

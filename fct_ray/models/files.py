@@ -29,6 +29,7 @@ from fct_ray.models.transformation import (
 from fct_ray.values import FORMAT_VERSION, Metric
 
 ModelKind = Literal["encoder", "side", "transformation"]
+AnyArchitecture = EncoderArchitecture | TransformationArchitecture
 AnyModel = Encoder | Transformation | LinearTransformation
 
 
@@ -175,25 +176,26 @@ def _parsed(model_json: bytes, uri: str) -> ModelDocument:
     return document
 
 
-def _architecture(document: ModelDocument, uri: str) -> EncoderArchitecture | TransformationArchitecture:
-    kind = TransformationArchitecture if document.kind == "transformation" else EncoderArchitecture
+def _architecture(document: ModelDocument, uri: str) -> AnyArchitecture:
+    kind: type[AnyArchitecture] = (
+        TransformationArchitecture if document.kind == "transformation" else EncoderArchitecture
+    )
     try:
-        architecture = pydantic.TypeAdapter(kind).validate_json(json.dumps(document.architecture), strict=True)
+        text = json.dumps(document.architecture)
+        architecture: AnyArchitecture = pydantic.TypeAdapter(kind).validate_json(text, strict=True)
     except (pydantic.ValidationError, SettingsError) as error:
         raise ModelError(
             f"{uri}: unknown architecture {document.architecture}: {error}; use a matching release"
         ) from error
     if _plain(asdict(architecture)) != document.architecture:
-        known = sorted(asdict(architecture))
-        raise ModelError(
-            f"{uri}: architecture has the fields {sorted(document.architecture)}; wanted {known}; use a matching release"
-        )
+        seen, wanted = sorted(document.architecture), sorted(asdict(architecture))
+        raise ModelError(f"{uri}: architecture has the fields {seen}; wanted {wanted}; use a matching release")
     if (_output(architecture), architecture.normalized) != (document.dimension, document.normalized):
         raise ModelError(f"{uri}: dimension or normalized of model.json contradicts its architecture; pack it again")
     return architecture
 
 
-def _built(architecture: EncoderArchitecture | TransformationArchitecture, what: str) -> AnyModel:
+def _built(architecture: AnyArchitecture, what: str) -> AnyModel:
     """A module of random weights that leaves torch's seeds as they were: loading must not change a fit."""
     with torch.random.fork_rng(devices=[]):
         if isinstance(architecture, TransformationArchitecture):
@@ -234,7 +236,7 @@ def _shapes(module: AnyModel) -> dict[str, torch.Size]:
     return {key: value.shape for key, value in module.state_dict().items()}
 
 
-def _output(architecture: EncoderArchitecture | TransformationArchitecture) -> int:
+def _output(architecture: AnyArchitecture) -> int:
     if isinstance(architecture, TransformationArchitecture):
         return architecture.new_dimension
     return architecture.dimension

@@ -24,8 +24,8 @@ L2_GRID = (0.0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 class RidgeFit:
     """output_NW = inputs_NI @ weights_IW + bias_W, and the penalty that was chosen."""
 
-    weights_IW: NDArray[np.float64]  # noqa: N815 - shape suffix
-    bias_W: NDArray[np.float64]  # noqa: N815 - shape suffix
+    weights_IW: NDArray[np.float64]
+    bias_W: NDArray[np.float64]
     l2: float
 
 

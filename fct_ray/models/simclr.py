@@ -18,9 +18,11 @@ from fct_ray.models.losses import NTXentLoss
 
 
 class SimClrModel(nn.Module):
-    """An encoder and a projection head (Linear, BatchNorm, ReLU, Linear, BatchNorm); `forward` is the loss.
+    """An encoder and a projection head; `forward` is the loss.
 
-    The head sees the embedding before its scaling to unit length. BatchNorm sees both views at once.
+    The head (BatchNorm, ReLU, Linear, BatchNorm, ReLU, Linear, BatchNorm) sees the embedding before its scaling to
+    unit length, so that the embedding itself is the output of a Linear, as a supervised encoder's.
+    BatchNorm sees both views at once. Without BatchNorm in the head, fits on glyphs collapsed.
     """
 
     def __init__(self, encoder: Encoder, *, hidden: int = 256, projection: int = 128, temperature: float = 0.2) -> None:

@@ -1,0 +1,44 @@
+"""Encoders as a user would bring them, for the tests of the factory door."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fct_ray.values import Metric
+
+NOT_CALLABLE = 3
+
+
+class LengthEncoder:
+    """Texts to (length, 1)."""
+
+    name = "length"
+    fingerprint = "length-1"
+    dimension = 2
+    metric: Metric = Metric.L2
+    normalized = False
+    flops_per_item = 0.0
+
+    def encode(self, columns: Mapping[str, Any]) -> NDArray[np.float32]:
+        return np.array([[len(text), 1] for text in columns["text"]], dtype=np.float32)
+
+
+def length_encoder() -> LengthEncoder:
+    return LengthEncoder()
+
+
+def without_fingerprint() -> object:
+    class Incomplete:
+        name = "incomplete"
+
+    return Incomplete()
+
+
+def with_metric_as_text() -> LengthEncoder:
+    encoder = LengthEncoder()
+    encoder.metric = "l2"  # type: ignore[assignment]
+    return encoder
