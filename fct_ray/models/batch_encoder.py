@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 
 from fct_ray.errors import DataError, ModelError
-from fct_ray.models.encoder import Encoder
 from fct_ray.models.files import LoadedModel
 from fct_ray.models.flops import flops_per_item
 from fct_ray.values import Metric
@@ -48,21 +47,19 @@ class ModuleEncoder:
     """A `BatchEncoder` around an encoder from model files.
 
     `device` "auto" is CUDA where there is one, else the CPU. `batch_size` bounds memory; it also decides the
-    arithmetic's order, so keep it fixed where embeddings must repeat bit for bit.
+    arithmetic's order, so keep it fixed where embeddings must repeat bit for bit. ModelError for a transformation.
     """
 
     def __init__(self, model: LoadedModel, *, batch_size: int = 256, device: str = "auto") -> None:
-        if not isinstance(model.module, Encoder):
-            raise ModelError(f"{model.document.name!r} is a {model.document.kind}; wanted an encoder or side model")
-        document = model.document
+        module, document = model.encoder(), model.document
         self.name, self.fingerprint = document.name, document.fingerprint
         self.dimension, self.metric, self.normalized = document.dimension, document.metric, document.normalized
-        architecture = model.module.architecture
+        architecture = module.architecture
         example = torch.zeros(1, architecture.channels_in, architecture.image_size, architecture.image_size)
-        self.flops_per_item = flops_per_item(model.module.cpu(), (example,))
+        self.flops_per_item = flops_per_item(module.cpu(), (example,))
         self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
         self.batch_size = batch_size
-        self.module = model.module.eval().to(self.device)
+        self.module = module.eval().to(self.device)
 
     def encode(self, columns: Mapping[str, Any]) -> NDArray[np.float32]:
         """embeddings_ND of columns["image"]; see `BatchEncoder`.

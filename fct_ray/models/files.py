@@ -21,8 +21,7 @@ from torch import Tensor
 from fct_ray.errors import ModelError, SettingsError
 from fct_ray.models.encoder import Encoder, EncoderArchitecture
 from fct_ray.models.transformation import (
-    LinearTransformation,
-    Transformation,
+    AnyTransformation,
     TransformationArchitecture,
     build_transformation,
 )
@@ -30,7 +29,7 @@ from fct_ray.values import FORMAT_VERSION, Metric
 
 ModelKind = Literal["encoder", "side", "transformation"]
 AnyArchitecture = EncoderArchitecture | TransformationArchitecture
-AnyModel = Encoder | Transformation | LinearTransformation
+AnyModel = Encoder | AnyTransformation
 
 
 @pydantic.with_config(pydantic.ConfigDict(extra="forbid"))
@@ -73,6 +72,18 @@ class LoadedModel:
 
     document: ModelDocument
     module: AnyModel
+
+    def encoder(self) -> Encoder:
+        """The module as an encoder; raises ModelError if it is a transformation."""
+        if not isinstance(self.module, Encoder):
+            raise ModelError(f"{self.document.name!r} is a transformation; wanted an encoder or side model")
+        return self.module
+
+    def transformation(self) -> AnyTransformation:
+        """The module as a transformation; raises ModelError if it is an encoder."""
+        if isinstance(self.module, Encoder):
+            raise ModelError(f"{self.document.name!r} is an {self.document.kind} model; wanted a transformation")
+        return self.module
 
 
 def pack_model(

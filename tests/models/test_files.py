@@ -225,6 +225,17 @@ def test_packing_refuses_an_exported_transformation_and_a_diverged_one() -> None
         _packed(transformation)
 
 
+def test_a_loaded_model_is_taken_as_what_it_is_and_refused_as_what_it_is_not() -> None:
+    packs = _packed(), _packed(_h())
+    encoder, transformation = (unpack_model(packed.model_json, packed.weights, "m") for packed in packs)
+    assert encoder.encoder() is encoder.module
+    assert transformation.transformation() is transformation.module
+    with pytest.raises(ModelError, match="wanted a transformation"):
+        encoder.transformation()
+    with pytest.raises(ModelError, match="wanted an encoder"):
+        transformation.encoder()
+
+
 def test_documents_are_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         _packed().document.name = "x"  # type: ignore[misc]
