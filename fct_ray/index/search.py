@@ -26,6 +26,8 @@ from fct_ray.values import Metric
 
 LISTS_PER_PROBE = 32
 MIN_PROBES = 8
+"""Recall@10 seen on 50,000 Fashion-MNIST images (64 principal components, normalised, inner product) with 8 lists of
+64, 8 of 256 and 32 of 1024: 0.999, 0.993, 1.000; with 2 of 64: 0.927, with 8 of 1024: 0.966."""
 MIN_EF_SEARCH = 64
 REFINE_FACTOR = 4
 """Refining types (RFlat) rescore this many times k candidates per shard."""
@@ -38,7 +40,7 @@ IdArray = npt.NDArray[np.int64]
 class IndexContents:
     """What an index file holds, for verification against its shard and its manifest."""
 
-    ids_N: IdArray  # noqa: N815
+    ids_N: IdArray
     """Ascending."""
     dimension: int
     ntotal: int

@@ -46,11 +46,11 @@ _LEAST_DIFFERENCE = -1.0
 class HeldOutScores:
     """What one way of searching scored on every held-out query."""
 
-    agreement_Q: npt.NDArray[np.floating]  # noqa: N815
+    agreement_Q: npt.NDArray[np.floating]
     """Share of the new model's own top-k that this way finds."""
-    average_precision_Q: npt.NDArray[np.floating] | None = None  # noqa: N815
+    average_precision_Q: npt.NDArray[np.floating] | None = None
     """Only with labels; NaN where a query has no relevant item."""
-    top1_right_Q: npt.NDArray[np.bool_] | None = None  # noqa: N815
+    top1_right_Q: npt.NDArray[np.bool_] | None = None
     """Only with labels: the first neighbour has the query's label."""
     cosine: float = 0.0
     """Mean cosine of h's outputs and the true new embeddings."""
