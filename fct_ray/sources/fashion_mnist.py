@@ -1,0 +1,154 @@
+"""Fashion-MNIST (Xiao et al., 2017): 70,000 grey photos of 28x28 pixels in 10 classes, MIT licence.
+
+    fashion-mnist:fit        the first 30,000 training photos: what models are fitted on
+    fashion-mnist:gallery    the other 30,000: what is indexed
+    fashion-mnist:query      the 10,000 test photos: what searches
+
+Owns: finding, fetching and reading its four files. Ids are positions in the training set; test photos add 60,000.
+`python -m fct_ray.sources.fashion_mnist` fetches it.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from fct_ray.errors import SettingsError, SourceError
+from fct_ray.sources.debian import unpack_packages
+from fct_ray.sources.items import IntArray, Items
+from fct_ray.sources.registry import int_option, range_option
+
+OPTIONS = ("classes", "limit")
+FILES = (
+    "train-images-idx3-ubyte.gz",
+    "train-labels-idx1-ubyte.gz",
+    "t10k-images-idx3-ubyte.gz",
+    "t10k-labels-idx1-ubyte.gz",
+)
+SYSTEM_DIRECTORY = Path("/usr/share/datasets/fashion-mnist")
+SPLITS = {"fit": (0, 30_000), "gallery": (30_000, 60_000), "query": (60_000, 70_000)}
+DOWNLOAD_TIMEOUT_S = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class FashionMnist:
+    """One split, or the photos of some classes of it."""
+
+    spec: str
+    ids_N: IntArray
+    labels_N: IntArray
+
+    @property
+    def num_items(self) -> int:
+        """How many photos there are."""
+        return len(self.ids_N)
+
+    def read(self, positions_N: IntArray) -> Items:
+        """Photos uint8 [N, 28, 28, 1] with their labels."""
+        images, _ = _arrays()
+        chosen = images[self.ids_N[positions_N]]
+        return Items(
+            ids_N=self.ids_N[positions_N],
+            columns={"image": chosen},
+            carried={"label": self.labels_N[positions_N]},
+            bytes_read=chosen.nbytes,
+        )
+
+
+def open_spec(spec: str, location: str, options: Mapping[str, str]) -> FashionMnist:
+    """A split by its name; `classes=FIRST-LAST` keeps some classes, `limit=N` the first N photos."""
+    if location not in SPLITS:
+        raise SettingsError(f"source {spec!r}: unknown split {location!r}; want one of {', '.join(SPLITS)}")
+    start, stop = SPLITS[location]
+    labels = _arrays()[1][start:stop]
+    chosen = np.isin(labels, range_option(spec, options, "classes", range(10)))
+    ids = np.flatnonzero(chosen)[: int_option(spec, options, "limit", stop - start)] + start
+    return FashionMnist(spec=spec, ids_N=ids.astype(np.int64), labels_N=labels[ids - start])
+
+
+@lru_cache(maxsize=1)
+def _arrays() -> tuple[npt.NDArray[np.uint8], IntArray]:
+    """All photos [70000, 28, 28, 1] and labels, training first."""
+    directory = find_or_fetch()
+    images = [_idx(directory / name, 16).reshape(-1, 28, 28, 1) for name in (FILES[0], FILES[2])]
+    labels = [_idx(directory / name, 8) for name in (FILES[1], FILES[3])]
+    return np.concatenate(images), np.concatenate(labels).astype(np.int64)
+
+
+def _idx(path: Path, header_bytes: int) -> npt.NDArray[np.uint8]:
+    with gzip.open(path) as file:
+        return np.frombuffer(file.read(), dtype=np.uint8, offset=header_bytes)
+
+
+def data_directory() -> Path:
+    """Where data sets are kept: $FCT_RAY_DATA, or .data in the working directory."""
+    return Path(os.environ.get("FCT_RAY_DATA", ".data")).absolute()
+
+
+def find_or_fetch() -> Path:
+    """The directory that holds the four files, fetched if need be.
+
+    Raises:
+        SourceError: neither torchvision's downloader nor the Debian package could be reached.
+    """
+    own = data_directory() / "fashion-mnist"
+    for directory in (own, SYSTEM_DIRECTORY):
+        if all((directory / name).is_file() for name in FILES):
+            return directory
+    problems = []
+    for fetch in (_from_torchvision, _from_debian):
+        with tempfile.TemporaryDirectory() as scratch:
+            try:
+                fetched = fetch(Path(scratch))
+            except (OSError, RuntimeError, SourceError) as error:
+                problems.append(f"{fetch.__doc__}: {error}")
+                continue
+            _keep(fetched, own)
+            return own
+    raise SourceError(
+        f"Fashion-MNIST is not in {own} and could not be fetched ({'; '.join(problems)}). Put the four files "
+        f"{', '.join(FILES)} there, or set FCT_RAY_DATA"
+    )
+
+
+def _from_torchvision(scratch: Path) -> Path:
+    """torchvision's downloader"""
+    from torchvision.datasets import FashionMNIST
+
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_S)
+    try:
+        FashionMNIST(str(scratch), download=True)
+    finally:
+        socket.setdefaulttimeout(before)
+    return scratch / "FashionMNIST" / "raw"
+
+
+def _from_debian(scratch: Path) -> Path:
+    """the Debian package dataset-fashion-mnist"""
+    unpack_packages(["dataset-fashion-mnist"], scratch)
+    return scratch / str(SYSTEM_DIRECTORY).lstrip("/")
+
+
+def _keep(fetched: Path, own: Path) -> None:
+    """Move the files into place one by one, each whole; another process may be doing the same."""
+    own.mkdir(parents=True, exist_ok=True)
+    for name in FILES:
+        partial = own / f".{name}.{os.getpid()}"
+        shutil.copyfile(fetched / name, partial)
+        partial.replace(own / name)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(f"Fashion-MNIST: {find_or_fetch()}\n")

@@ -1,0 +1,82 @@
+"""Fits with one and with two Ray Train workers agree: the work is divided, the outcome is not another one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fct_ray.engine.cluster import ClusterSettings, ClusterSize, connected
+from fct_ray.engine.fitting.trainer import TrainSettings
+from fct_ray.engine.fitting.transformation_loop import TransformationFit
+from fct_ray.engine.fitting.transformations import Candidate, Direction, fit_candidates
+from fct_ray.engine.pairs import Pairs
+from fct_ray.engine.transforming import TransformRunner
+from fct_ray.values import EncoderRef
+from tests.fashion_vectors import fashion_vectors
+
+COSINE_TOLERANCE = 0.01
+"""Two workers see other batches and other BatchNorm statistics: outputs differ, their quality must not."""
+
+
+@pytest.fixture(scope="module")
+def size() -> Iterator[ClusterSize]:
+    """A local cluster for this module."""
+    with connected(ClusterSettings(num_cpus=2)) as connected_size:
+        yield connected_size
+
+
+def _pairs(rows: slice) -> Pairs:
+    vectors = fashion_vectors(6000)
+    return Pairs(
+        ids_P=vectors.ids_N[rows],
+        old_PD=vectors.old_ND[rows],
+        side_PS=vectors.side_NS[rows],
+        new_PW=vectors.new_NW[rows],
+        labels_P=None,
+    )
+
+
+def _fit(num_workers: int, size: ClusterSize, storage: Path, seed: int = 0) -> Candidate:
+    candidates = fit_candidates(
+        _pairs(slice(0, 3000)),
+        Direction(
+            old=EncoderRef(name="old", fingerprint="0" * 64),
+            new=EncoderRef(name="new", fingerprint="1" * 64),
+            side_fingerprint="2" * 64,
+            normalized=True,
+        ),
+        fit=TransformationFit(inner=128, epochs=20),
+        train=TrainSettings(num_workers=num_workers, threads=1),
+        seed=seed,
+        controls=False,
+        storage_uri=str(storage),
+        size=size,
+    )
+    return next(candidate for candidate in candidates if candidate.method == "fct_side")
+
+
+def _held_out_cosine(candidate: Candidate) -> float:
+    held_out = _pairs(slice(3000, 6000))
+    output, _ = TransformRunner(candidate.model, batch_rows=1000).run(held_out.old_PD, held_out.side_PS)
+    return float((output * held_out.new_PW).sum(axis=1).mean())
+
+
+@pytest.mark.timeout(600)
+def test_one_and_two_workers_fit_transformations_of_the_same_quality(size: ClusterSize, tmp_path: Path) -> None:
+    one, two = _fit(1, size, tmp_path / "one"), _fit(2, size, tmp_path / "two")
+    cosines = _held_out_cosine(one), _held_out_cosine(two)
+    assert min(cosines) > 0.8
+    assert abs(cosines[0] - cosines[1]) < COSINE_TOLERANCE, cosines
+    assert two.usage.rows == pytest.approx(one.usage.rows, rel=0.1), "two workers divide the work, they do not double it"
+
+
+@pytest.mark.timeout(600)
+def test_the_same_seed_gives_the_same_weights(size: ClusterSize, tmp_path: Path) -> None:
+    first, again = _fit(1, size, tmp_path / "first"), _fit(1, size, tmp_path / "again")
+    other = _fit(1, size, tmp_path / "other", seed=1)
+    assert first.packed.weights == again.packed.weights
+    assert first.packed.weights != other.packed.weights
+    assert not np.isnan(_held_out_cosine(other))

@@ -1,0 +1,56 @@
+"""Running jobs as users do: as scripts in their own process."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fashion_vectors import Vectors, fashion_vectors, write_gallery, write_pairs
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL_FIT = ("--fit.inner", "128", "--fit.epochs", "20", "--train.num-workers", "1")
+RunJob = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def vectors() -> Vectors:
+    """6,000 real photos by three encoders."""
+    return fashion_vectors(6000)
+
+
+@pytest.fixture(scope="session")
+def gallery(tmp_path_factory: pytest.TempPathFactory, vectors: Vectors) -> Path:
+    """The gallery as six Parquet files of another system."""
+    return write_gallery(tmp_path_factory.mktemp("gallery"), vectors, 6)
+
+
+@pytest.fixture(scope="session")
+def pairs(tmp_path_factory: pytest.TempPathFactory, vectors: Vectors) -> Path:
+    """1,500 pairs as a user with an API brings them."""
+    return write_pairs(tmp_path_factory.mktemp("pairs") / "pairs.parquet", vectors, 1500)
+
+
+def command(job: str, *arguments: object) -> list[str]:
+    """The command line of a job."""
+    return [sys.executable, str(ROOT / "jobs" / f"{job}.py"), *(str(argument) for argument in arguments)]
+
+
+def run_job(job: str, *arguments: object, expect: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run a job to its end and check its exit code; the output is in the error message."""
+    done = subprocess.run(command(job, *arguments), capture_output=True, text=True, cwd=ROOT, timeout=500, check=False)
+    assert done.returncode == expect, f"{job} exited {done.returncode}:\n{done.stdout[-3000:]}\n{done.stderr[-5000:]}"
+    return done
+
+
+def report_of(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    """The report that a job named in its last line."""
+    last = done.stdout.strip().splitlines()[-1]
+    assert last.startswith("report: ")
+    report: dict[str, Any] = json.loads(Path(last.removeprefix("report: ")).read_text())
+    return report

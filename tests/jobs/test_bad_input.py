@@ -1,0 +1,191 @@
+"""Bad input: refused with the value seen, the value wanted and the next action; CURRENT unchanged, exit code not 0.
+
+What the driver can see is checked on the driver without starting Ray (planning); what lies inside shards is refused by
+the shard's worker, and those tests run the job.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from fct_ray.engine.upgrade_plan import UpgradeSettings, plan_upgrade
+from fct_ray.errors import DataError, FctRayError, FormatError, ModelError, NotFoundError, SettingsError
+from fct_ray.models.files import pack_model
+from fct_ray.models.transformation import Transformation, TransformationArchitecture
+from fct_ray.storage.store import Store
+from tests.fashion_vectors import Vectors, fixed_size_list
+from tests.jobs.conftest import run_job
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory, gallery: Path) -> Path:
+    """An adopted store of real photos' embeddings."""
+    path = tmp_path_factory.mktemp("bad") / "store"
+    run_job("embed", "adopt", "--store", path, "--embeddings", gallery, "--encoder", "old-api", "--metric", "ip")
+    return path
+
+
+def _refused(settings: UpgradeSettings, kind: type[FctRayError], *words: str) -> None:
+    before = (Path(settings.store) / "CURRENT.json").read_bytes()
+    with pytest.raises(kind) as refusal:
+        plan_upgrade(settings, None, None)
+    for word in words:
+        assert word in str(refusal.value)
+    assert (Path(settings.store) / "CURRENT.json").read_bytes() == before
+    assert not (Path(settings.store) / "versions/000002").exists()
+
+
+def _pairs(path: Path, ids: object, matrix: np.ndarray) -> str:
+    pq.write_table(pa.table({"id": ids, "embedding": fixed_size_list(matrix)}), path)
+    return str(path)
+
+
+def _settings(store: Path, pairs: str) -> UpgradeSettings:
+    return UpgradeSettings(store=str(store), encoder="new-api", pairs=pairs)
+
+
+def test_a_store_that_is_not_there(tmp_path: Path, pairs: Path) -> None:
+    with pytest.raises(NotFoundError, match="nowhere"):
+        plan_upgrade(_settings(tmp_path / "nowhere", str(pairs)), None, None)
+
+
+def test_pairs_without_an_embedding_column(store: Path, tmp_path: Path, vectors: Vectors) -> None:
+    pq.write_table(pa.table({"id": vectors.ids_N[:9]}), tmp_path / "p.parquet")
+    _refused(_settings(store, str(tmp_path / "p.parquet")), FormatError, "embedding", "id")
+
+
+def test_pairs_with_nan_name_their_row(store: Path, tmp_path: Path, vectors: Vectors) -> None:
+    matrix = vectors.new_NW[:100].copy()
+    matrix[17, 3] = np.nan
+    _refused(_settings(store, _pairs(tmp_path / "p.parquet", vectors.ids_N[:100], matrix)), DataError, "row 17")
+
+
+def test_pairs_with_duplicate_ids(store: Path, tmp_path: Path, vectors: Vectors) -> None:
+    ids = vectors.ids_N[:100].copy()
+    ids[5] = ids[90]
+    _refused(_settings(store, _pairs(tmp_path / "p.parquet", ids, vectors.new_NW[:100])), DataError, str(ids[5]))
+
+
+def test_pairs_of_another_gallery(store: Path, tmp_path: Path, vectors: Vectors) -> None:
+    ids = vectors.ids_N[:100] + 10_000_000
+    uri = _pairs(tmp_path / "p.parquet", ids, vectors.new_NW[:100])
+    _refused(_settings(store, uri), DataError, "100 of 100", str(ids[0]), "not in the store")
+
+
+def test_neither_pairs_nor_raw_items(store: Path) -> None:
+    _refused(UpgradeSettings(store=str(store), encoder="new-api"), SettingsError, "--pairs", "--source")
+
+
+def test_the_encoder_that_the_store_has_already(store: Path, pairs: Path) -> None:
+    _refused(replace(_settings(store, str(pairs)), encoder="old-api"), SettingsError, "old-api")
+
+
+def test_side_information_that_the_store_does_not_have(store: Path, pairs: Path) -> None:
+    _refused(replace(_settings(store, str(pairs)), side_info="clip"), SettingsError, "clip")
+
+
+@pytest.mark.parametrize("factory", ["Flatt", "IVF16,PQ7", ""])
+def test_an_index_that_faiss_cannot_build(store: Path, pairs: Path, factory: str) -> None:
+    _refused(replace(_settings(store, str(pairs)), index=factory), SettingsError)
+
+
+def test_a_budget_below_the_forecast(store: Path, pairs: Path) -> None:
+    settings = replace(_settings(store, str(pairs)), max_usd=1e-9)
+    with pytest.raises(SettingsError, match="budget"):
+        plan_upgrade(settings, 100.0, None)
+
+
+@pytest.mark.parametrize("backwards", [True, False])
+def test_a_transformation_for_other_encoders_or_in_the_wrong_direction(
+    store: Path, pairs: Path, tmp_path: Path, backwards: bool
+) -> None:
+    from fct_ray.engine.model_store import resolve_encoder, save_model
+
+    old, new = resolve_encoder("old-api", None).ref, resolve_encoder("new-api", None).ref
+    start, end = (new, old) if backwards else (resolve_encoder("third-api", None).ref, new)
+    module = Transformation(TransformationArchitecture(old_dimension=16, new_dimension=48, inner=8))
+    packed = pack_model(
+        module, kind="transformation", name="h", provenance={}, from_encoder=start.fingerprint, to_encoder=end.fingerprint
+    )
+    uri = save_model(str(tmp_path), packed)
+    word = "direction" if backwards else "old-api"
+    _refused(replace(_settings(store, str(pairs)), transformation=uri), ModelError, word)
+
+
+Damage = Callable[[pa.Table], pa.Table]
+
+
+def _without_ids(table: pa.Table) -> pa.Table:
+    return table.drop_columns(["id"])
+
+
+def _with_infinity(table: pa.Table) -> pa.Table:
+    matrix = np.stack(table["embedding"].to_numpy()).copy()
+    matrix[41, 0] = np.inf
+    return table.set_column(1, "embedding", fixed_size_list(matrix))
+
+
+def _with_a_doubled_id(table: pa.Table) -> pa.Table:
+    ids = table["id"].to_numpy().copy()
+    ids[3] = ids[4]
+    return table.set_column(0, "id", pa.array(ids))
+
+
+def _of_another_dimension(table: pa.Table) -> pa.Table:
+    return table.set_column(1, "embedding", fixed_size_list(np.stack(table["embedding"].to_numpy())[:, :8]))
+
+
+@pytest.mark.parametrize(
+    ("damage", "word"),
+    [(_without_ids, "id"), (_with_infinity, "row 41"), (_with_a_doubled_id, "row"), (_of_another_dimension, "8")],
+)
+def test_adopting_a_bad_shard_names_the_shard_and_makes_no_store(
+    gallery: Path, tmp_path: Path, damage: Damage, word: str
+) -> None:
+    copy = shutil.copytree(gallery, tmp_path / "gallery")
+    bad = copy / "part-003.parquet"
+    pq.write_table(damage(pq.read_table(bad)), bad)
+    done = run_job(
+        "embed", "adopt", "--store", tmp_path / "s", "--embeddings", copy, "--encoder", "old-api", expect=2
+    )
+    last = done.stderr.strip().splitlines()
+    text = " ".join(last[-4:])
+    assert "part-003.parquet" in text
+    assert word in text
+    assert not (tmp_path / "s" / "CURRENT.json").exists()
+
+
+def test_adopting_two_objects_with_the_same_id_names_both(gallery: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(gallery, tmp_path / "gallery")
+    table = pq.read_table(copy / "part-000.parquet")
+    other = pq.read_table(copy / "part-005.parquet")
+    ids = other["id"].to_numpy().copy()
+    ids[0] = table["id"][7].as_py()
+    pq.write_table(other.set_column(0, "id", pa.array(ids)), copy / "part-005.parquet")
+    done = run_job("embed", "adopt", "--store", tmp_path / "s", "--embeddings", copy, "--encoder", "o", expect=2)
+    assert "part-000.parquet" in done.stderr
+    assert "part-005.parquet" in done.stderr
+
+
+def test_a_shard_damaged_after_adoption_stops_the_upgrade_and_publishes_nothing(
+    gallery: Path, pairs: Path, tmp_path: Path
+) -> None:
+    from tests.jobs.conftest import SMALL_FIT
+
+    copy = shutil.copytree(gallery, tmp_path / "gallery")
+    store = tmp_path / "s"
+    run_job("embed", "adopt", "--store", store, "--embeddings", copy, "--encoder", "old-api", "--metric", "ip")
+    data = bytearray((copy / "part-002.parquet").read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    (copy / "part-002.parquet").write_bytes(bytes(data))
+    done = run_job("upgrade", "--store", store, "--pairs", pairs, "--encoder", "new-api", *SMALL_FIT, expect=2)
+    assert "part-002.parquet" in done.stderr
+    assert Store(str(store)).manifest().version == 1

@@ -1,0 +1,90 @@
+"""`ray job submit -- python jobs/upgrade.py` on a real head node with token authentication."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from fct_ray.storage.store import Store
+from tests.jobs.conftest import ROOT, SMALL_FIT, run_job
+
+RAY = str(Path(sys.executable).with_name("ray"))
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def head() -> Iterator[dict[str, str]]:
+    """A head node of our own: its ports, its directory, its token; ended by process id."""
+    directory = tempfile.mkdtemp(prefix="ray-head-", dir="/tmp")  # noqa: S108 (Ray's socket paths must be short)
+    port, dashboard = _free_port(), _free_port()
+    environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    environment.pop("RAY_ADDRESS", None)
+    start = [
+        RAY, "start", "--head", "--block", f"--port={port}", f"--dashboard-port={dashboard}", "--include-dashboard=true",
+        f"--temp-dir={directory}", "--num-cpus=2", "--object-store-memory=500000000", "--disable-usage-stats",
+    ]  # fmt: skip
+    process = subprocess.Popen(start, env=environment, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield {**environment, "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}"}
+    finally:
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        for child in children:
+            if child.is_running():
+                child.kill()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def submit(head: dict[str, str], *arguments: object, timeout_s: float = 400.0) -> subprocess.CompletedProcess[str]:
+    """Submit a job and wait for it; a head that has just started may have no agent yet, so try again for a while."""
+    entry = [RAY, "job", "submit", "--", sys.executable, *(str(argument) for argument in arguments)]
+    end = time.monotonic() + timeout_s
+    while True:
+        done = subprocess.run(entry, env=head, cwd=ROOT, capture_output=True, text=True, timeout=timeout_s, check=False)
+        output = done.stdout + done.stderr
+        starting = "No available agent" in output or "Failed to connect" in output or "Connection refused" in output
+        if not starting or time.monotonic() > end:
+            return done
+        time.sleep(2)
+
+
+@pytest.mark.timeout(900)
+def test_a_submitted_upgrade_runs_on_the_head_node_and_publishes(
+    head: dict[str, str], gallery: Path, pairs: Path, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    run_job("embed", "adopt", "--store", store, "--embeddings", gallery, "--encoder", "old-api", "--metric", "ip")
+    done = submit(
+        head, ROOT / "jobs/upgrade.py", "--store", store, "--pairs", pairs, "--encoder", "new-api", *SMALL_FIT
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    assert "report: " in done.stdout
+    assert Store(str(store)).manifest().version == 2
+
+
+def test_a_client_without_the_token_is_refused(head: dict[str, str]) -> None:
+    stranger = {**head, "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    done = submit(stranger, "-c", "print('should never run')", timeout_s=60)
+    assert done.returncode != 0
+    assert "should never run" not in done.stdout
