@@ -123,7 +123,7 @@ def find_or_fetch() -> Path:
 
 
 def _from_torchvision(scratch: Path) -> Path:
-    """torchvision's downloader"""
+    """Torchvision's downloader"""
     from torchvision.datasets import FashionMNIST
 
     before = socket.getdefaulttimeout()
@@ -136,7 +136,7 @@ def _from_torchvision(scratch: Path) -> Path:
 
 
 def _from_debian(scratch: Path) -> Path:
-    """the Debian package dataset-fashion-mnist"""
+    """The Debian package dataset-fashion-mnist"""
     unpack_packages(["dataset-fashion-mnist"], scratch)
     return scratch / str(SYSTEM_DIRECTORY).lstrip("/")
 

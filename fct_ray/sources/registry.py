@@ -39,7 +39,9 @@ def open_source(spec: str) -> Source:
     options = dict(parse_qsl(query, keep_blank_values=True))
     unknown = sorted(set(options) - set(known))
     if unknown:
-        raise SettingsError(f"source {spec!r}: unknown option {unknown[0]!r}; {name} knows {', '.join(known) or 'none'}")
+        raise SettingsError(
+            f"source {spec!r}: unknown option {unknown[0]!r}; {name} knows {', '.join(known) or 'none'}"
+        )
     opener: Callable[[str, str, Mapping[str, str]], Source] = module.open_spec
     return opener(spec, location, options)
 

@@ -1,0 +1,1 @@
+"""Retrieval quality and compatibility, from arrays: numpy only, no model, no store, no index."""

@@ -1,0 +1,71 @@
+"""Fused vectors and recovered shares, by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fct_ray.errors import SettingsError
+from fct_ray.evaluation.compatibility import cosine_mean, recovered_shares
+from fct_ray.evaluation.fused import fuse
+from fct_ray.values import CompatibilityRow
+
+
+def row(method: str, top1: float, mean_average_precision: float) -> CompatibilityRow:
+    return CompatibilityRow(
+        method=method, query="new", gallery="h", side_information=True, top1=top1, top5=1.0, map=mean_average_precision
+    )
+
+
+def test_the_published_imagenet_rows_give_the_published_shares() -> None:
+    # Ramanujan et al., CVPR 2022: old/old 46.4/28.3, new/new 68.4/45.6, FCT with side-information 65.1/44.0
+    shares = recovered_shares(
+        [row("old_old", 0.464, 0.283), row("fct_side", 0.651, 0.440), row("new_new", 0.684, 0.456)]
+    )
+    assert list(shares) == ["fct_side"]
+    assert shares["fct_side"].top1 == pytest.approx(0.85, abs=0.005)
+    assert shares["fct_side"].map == pytest.approx(0.91, abs=0.005)
+
+
+def test_harm_is_a_negative_share() -> None:
+    shares = recovered_shares([row("old_old", 0.5, 0.5), row("direct", 0.1, 0.25), row("new_new", 0.7, 1.0)])
+    assert shares["direct"].top1 == pytest.approx(-2.0)
+    assert shares["direct"].map == pytest.approx(-0.5)
+
+
+def test_nothing_to_recover_gives_no_shares_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    assert recovered_shares([row("old_old", 0.5, 0.5), row("fct_side", 0.5, 0.5), row("new_new", 0.5, 0.6)]) == {}
+    assert "nothing to recover" in caplog.text
+
+
+def test_shares_without_their_reference_are_refused() -> None:
+    with pytest.raises(SettingsError, match=r"lack \['new_new'\]"):
+        recovered_shares([row("old_old", 0.5, 0.5)])
+    with pytest.raises(SettingsError, match="repeat"):
+        recovered_shares([row("old_old", 0.5, 0.5), row("old_old", 0.5, 0.5)])
+
+
+def test_the_inner_product_of_fused_vectors_is_the_mean_of_both_cosines() -> None:
+    old_ND, side_NS = np.array([[3, 4], [4, 3]], np.float32), np.array([[2, 0, 0], [0, 5, 0]], np.float32)
+    fused_NF = fuse(old_ND, side_NS)
+    assert fused_NF.shape == (2, 5)
+    assert fused_NF.dtype == np.float32
+    assert fused_NF[0] @ fused_NF[1] == pytest.approx((24 / 25 + 0) / 2)
+    assert fused_NF[0] @ fused_NF[0] == pytest.approx(1)
+
+
+def test_zero_vectors_are_fused_to_finite_values() -> None:
+    assert np.isfinite(fuse(np.zeros((1, 2), np.float32), np.ones((1, 2), np.float32))).all()
+
+
+def test_fusing_different_items_is_refused() -> None:
+    with pytest.raises(SettingsError, match="cannot be fused"):
+        fuse(np.ones((2, 2), np.float32), np.ones((3, 2), np.float32))
+
+
+def test_mean_cosine_by_hand() -> None:
+    assert cosine_mean(np.array([[1, 0], [0, 2]], np.float32), np.array([[1, 1], [0, 9]], np.float32)) == pytest.approx(
+        (np.sqrt(0.5) + 1) / 2
+    )
+    with pytest.raises(SettingsError, match="equal"):
+        cosine_mean(np.ones((1, 2), np.float32), np.ones((1, 3), np.float32))
