@@ -22,6 +22,7 @@ from fct_ray.index.factory import (
     check_factory,
     empty_index,
     faiss_metric,
+    inside_wrappers,
     minimum_training_rows,
     needs_training,
     training_rows_wanted,
@@ -30,6 +31,7 @@ from fct_ray.values import Metric
 
 logger = logging.getLogger(__name__)
 
+_PRODUCT_QUANTIZED: Any = (faiss.IndexPQ, faiss.IndexIVFPQ)
 NO_ID = -1
 """FAISS's mark for "no neighbour"; no item of a store may have it."""
 
@@ -73,9 +75,22 @@ def train_index(factory: str, dimension: int, metric: Metric, sample_ND: npt.NDA
             wanted,
         )
     index = empty_index(factory, dimension, metric)
+    _skip_polysemous_training(index)
     order_N = np.random.default_rng(seed).permutation(len(sample_ND))
     index.train(np.ascontiguousarray(sample_ND[order_N]))
     return bytes(faiss.serialize_index(index))
+
+
+def _skip_polysemous_training(index: Any) -> None:
+    """Leave the order of PQ centroids as k-means made it: 0.3 s instead of 24 s of training for PQ8 (faiss 1.15).
+
+    The order matters only to searches that filter by Hamming distance of codes (`polysemous_ht`), which are off by
+    default in FAISS; distances are the same.
+    """
+    inner = inside_wrappers(index)
+    codes = faiss.downcast_index(inner.storage) if isinstance(inner, faiss.IndexHNSW) else inner
+    if isinstance(codes, _PRODUCT_QUANTIZED):
+        codes.do_polysemous_training = False
 
 
 def parse_index(data: bytes, name: str) -> Any:

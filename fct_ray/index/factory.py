@@ -97,14 +97,16 @@ def training_rows_wanted(factory: str) -> int:
 
 
 def inverted_file(index: Any) -> Any | None:
-    """The IndexIVF inside (through IDMap, a pre-transform or refinement), or None."""
-    if isinstance(index, faiss.IndexIVF):
-        return index
-    if isinstance(index, faiss.IndexIDMap | faiss.IndexPreTransform):
-        return inverted_file(faiss.downcast_index(index.index))
-    if isinstance(index, faiss.IndexRefine):
-        return inverted_file(faiss.downcast_index(index.base_index))
-    return None
+    """The IndexIVF inside (through ID maps, pre-transforms and refinement), or None; valid as long as `index` lives."""
+    inner = inside_wrappers(index)
+    return inner if isinstance(inner, faiss.IndexIVF) else None
+
+
+def inside_wrappers(index: Any) -> Any:
+    """The innermost index, without ID maps, pre-transforms and refinement; valid as long as `index` lives."""
+    while isinstance(index, faiss.IndexIDMap | faiss.IndexPreTransform | faiss.IndexRefine):
+        index = faiss.downcast_index(index.base_index if isinstance(index, faiss.IndexRefine) else index.index)
+    return index
 
 
 def _keeps_ids(index: Any) -> bool:

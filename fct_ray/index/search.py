@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from fct_ray.errors import FormatError, SettingsError
 from fct_ray.index.build import NO_ID, parse_index
-from fct_ray.index.factory import faiss_metric, inverted_file
+from fct_ray.index.factory import faiss_metric, inside_wrappers, inverted_file
 from fct_ray.values import Metric
 
 LISTS_PER_PROBE = 32
@@ -59,7 +59,8 @@ def describe(data: bytes, name: str = "index file") -> IndexContents:
     index = parse_index(data, name)
     ids_N = np.sort(_ids_of(index, name))
     ntotal, metric = int(index.ntotal), _metric_of(index, name)
-    dimension, fast_scan = int(index.d), _is_fast_scan(index)
+    dimension = int(index.d)
+    fast_scan = isinstance(inside_wrappers(index), faiss.IndexFastScan | faiss.IndexIVFFastScan)
     index.reset()
     trained_sha256 = None if fast_scan else hashlib.sha256(bytes(faiss.serialize_index(index))).hexdigest()
     return IndexContents(ids_N=ids_N, dimension=dimension, ntotal=ntotal, metric=metric, trained_sha256=trained_sha256)
@@ -197,23 +198,17 @@ def _checked_queries(queries_QD: npt.ArrayLike, dimension: int, k: int) -> Float
 
 
 def _set_effort(index: Any, k: int, nprobe: int | None) -> None:
-    inverted = inverted_file(index)
-    if inverted is not None:
-        inverted.nprobe = default_nprobe(inverted.nlist) if nprobe is None else min(nprobe, inverted.nlist)
-    inner = _inside_id_map(index)
+    outer, inner = _inside_id_map(index), inside_wrappers(index)
+    if isinstance(inner, faiss.IndexIVF):
+        inner.nprobe = default_nprobe(inner.nlist) if nprobe is None else min(nprobe, inner.nlist)
     if isinstance(inner, faiss.IndexHNSW):
         inner.hnsw.efSearch = max(MIN_EF_SEARCH, 2 * k)
-    if isinstance(inner, faiss.IndexRefine):
-        inner.k_factor = REFINE_FACTOR
+    if isinstance(outer, faiss.IndexRefine):
+        outer.k_factor = REFINE_FACTOR
 
 
 def _inside_id_map(index: Any) -> Any:
     return faiss.downcast_index(index.index) if isinstance(index, faiss.IndexIDMap) else index
-
-
-def _is_fast_scan(index: Any) -> bool:
-    codes = inverted_file(index) or _inside_id_map(index)
-    return isinstance(codes, faiss.IndexFastScan | faiss.IndexIVFFastScan)
 
 
 def _metric_of(index: Any, name: str) -> Metric:
