@@ -1,0 +1,125 @@
+"""Image folders on local disk and on a real S3 server."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pytest
+from PIL import Image
+
+from fct_ray.errors import SourceError
+from fct_ray.sources import folder
+from fct_ray.sources.decoding import decode
+from fct_ray.sources.registry import open_source
+
+
+def png(image: Image.Image, image_format: str = "PNG", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, image_format, **options)
+    return buffer.getvalue()
+
+
+def plain(colour: tuple[int, ...], size: tuple[int, int] = (4, 3), mode: str = "RGB") -> Image.Image:
+    return Image.new(mode, size, colour)
+
+
+def write_photos(uri: str) -> None:
+    """Two cats, one dog, and what is no photo."""
+    filesystem, root = fsspec.core.url_to_fs(uri)
+    files = {
+        "dogs/a.PNG": png(plain((0, 0, 255))),
+        "cats/b.png": png(plain((0, 255, 0))),
+        "cats/a.bmp": png(plain((255, 0, 0)), "BMP"),
+        "cats/notes.txt": b"no photo",
+        "cats/.hidden.png": b"no photo",
+    }
+    for name, data in files.items():
+        filesystem.makedirs(f"{root}/{name}".rpartition("/")[0], exist_ok=True)
+        filesystem.pipe_file(f"{root}/{name}", data)
+
+
+def check_photos(uri: str) -> list[int]:
+    source = open_source(f"images:{uri}")
+    assert source.num_items == 3
+    assert source.labels_N is not None
+    assert source.labels_N.tolist() == [0, 0, 1]
+    items = source.read(np.array([2, 0, 1]))
+    assert items.ids_N.tolist() == source.ids_N[[2, 0, 1]].tolist()
+    assert items.carried["label_name"] == ["dogs", "cats", "cats"]
+    assert items.carried["uri"] == [f"{uri}/dogs/a.PNG", f"{uri}/cats/a.bmp", f"{uri}/cats/b.png"]
+    assert items.columns["image"].shape == (3, 3, 4, 3)
+    assert items.columns["image"][:, 0, 0].tolist() == [[0, 0, 255], [255, 0, 0], [0, 255, 0]]
+    assert items.bytes_read > 0
+    ids: list[int] = source.ids_N.tolist()
+    return ids
+
+
+def test_photos_are_sorted_labelled_by_directory_and_read_in_the_order_asked_for(tmp_path: Path) -> None:
+    write_photos(str(tmp_path))
+    check_photos(str(tmp_path))
+
+
+def test_the_same_photos_on_s3_have_the_same_ids(tmp_path: Path, s3_uri: str) -> None:
+    write_photos(str(tmp_path))
+    write_photos(s3_uri)
+    assert check_photos(s3_uri) == check_photos(str(tmp_path))
+    with pytest.raises(SourceError, match="has no file that ends with"):
+        open_source(f"images:{s3_uri}/elsewhere")
+
+
+def test_an_id_is_63_bits_of_the_relative_path_and_survives_new_photos(tmp_path: Path) -> None:
+    (tmp_path / "b.png").write_bytes(png(plain((1, 2, 3))))
+    before = folder.open_spec("images:x", str(tmp_path), {})
+    (tmp_path / "a.png").write_bytes(png(plain((1, 2, 3))))
+    after = folder.open_spec("images:y", str(tmp_path) + "/", {})
+    assert before.labels_N is None, "without sub-directories there are no labels"
+    assert after.ids_N[1] == before.ids_N[0] == folder.path_id("b.png")
+    assert (after.ids_N >= 0).all()
+    assert folder.open_spec("images:z", str(tmp_path), {"limit": "1"}).ids_N.tolist() == [folder.path_id("a.png")]
+
+
+def test_photos_of_unequal_size_come_as_a_list(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png(plain((1, 2, 3), (5, 2))))
+    (tmp_path / "b.jpg").write_bytes(png(plain((100,), (2, 7), "L"), "JPEG"))
+    images = folder.open_spec("images:x", str(tmp_path), {}).read(np.arange(2)).columns["image"]
+    assert [image.shape for image in images] == [(2, 5, 3), (7, 2, 3)]
+
+
+def test_a_damaged_photo_is_named(tmp_path: Path) -> None:
+    (tmp_path / "good.png").write_bytes(png(plain((1, 2, 3))))
+    (tmp_path / "cut.jpg").write_bytes(png(plain((1, 2, 3), (64, 64)), "JPEG")[:300])
+    source = folder.open_spec("images:x", str(tmp_path), {})
+    with pytest.raises(SourceError, match=r"cut\.jpg \(300 bytes\) cannot be decoded"):
+        source.read(np.arange(2))
+
+
+def test_a_photo_that_vanished_is_named(tmp_path: Path) -> None:
+    (tmp_path / "gone.png").write_bytes(png(plain((1, 2, 3))))
+    source = folder.open_spec("images:x", str(tmp_path), {})
+    (tmp_path / "gone.png").unlink()
+    with pytest.raises(SourceError, match=r"gone\.png does not exist"):
+        source.read(np.arange(1))
+
+
+def test_transparent_pixels_lie_on_white_and_turned_photos_stand_upright() -> None:
+    half = decode(png(plain((255, 0, 0, 0), mode="RGBA")), "clear.png")
+    assert half[0, 0].tolist() == [255, 255, 255]
+    turned = plain((9, 9, 9), (6, 2))
+    exif = turned.getexif()
+    exif[0x0112] = 6  # rotate by 90 degrees to show
+    assert decode(png(turned, "JPEG", exif=exif), "turned.jpg").shape == (6, 2, 3)
+
+
+def test_pixels_deeper_than_8_bits_are_refused_because_their_range_is_unknown() -> None:
+    deep = Image.fromarray(np.full((2, 2), 4000, np.uint16))
+    with pytest.raises(SourceError, match=r"scan\.png has pixels of mode I;16"):
+        decode(png(deep), "scan.png")
+
+
+def test_an_empty_folder_says_what_was_wanted(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no photo")
+    with pytest.raises(SourceError, match=r"\.jpg.*1 other files seen"):
+        open_source(f"images:{tmp_path}")
