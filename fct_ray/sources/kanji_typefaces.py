@@ -1,8 +1,8 @@
 """Which typefaces draw the kanji, where Debian keeps them, and on which side of the study each one stands.
 
 Owns: a table. Near twins (weights of one family, Motoya Cedar and Maru, MigMix, Migu and VL Gothic, Noto JP and SC)
-stand on the same side, so that no query or gallery glyph is a re-drawing of one that was trained on. Left out, after
-looking at every glyph: AR PL UKai and UMing and Smiley Sans (106 to 1,083 missing-glyph boxes), Sawarabi Mincho and
+stand on the same side, so that no query or gallery glyph is a re-drawing of one that was trained on. Left out:
+AR PL UKai and UMing and Smiley Sans (106 to 1,083 missing-glyph boxes), Sawarabi Mincho and
 cwTeXKai (boxes), Ume Gothic, UmePlus and YOzSX (the same drawings as Ume Hy Gothic and YOzS).
 """
 
