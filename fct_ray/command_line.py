@@ -69,7 +69,7 @@ def _choose(
     if name in commands:
         settings_type, run = commands[name]
         return parse_settings(settings_type, arguments[1:], None, prog=f"{Path(sys.argv[0]).name} {name}"), run
-    types = {key: pair[0] for key, pair in commands.items()}
+    types: dict[str, Callable[..., Any]] = {key: pair[0] for key, pair in commands.items()}
     tyro.extras.subcommand_cli_from_dict(types, description=description, args=arguments or ["--help"])
     raise SettingsError(f"unknown command {name!r}: want one of {', '.join(commands)}")
 

@@ -142,7 +142,7 @@ class Receipt:
     peak_memory_bytes: int
     """Largest resident set of the worker process so far."""
     worker: str
-    """Which worker process wrote it: "<node ip>:<pid>"."""
+    """Which worker process wrote it: "<Ray node id, 12 digits>:<process id>"."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

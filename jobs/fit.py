@@ -1,13 +1,13 @@
 """Fit one model with Ray Train: an encoder (old, new), side-information, or a transformation h.
 
-    python jobs/fit.py old --source images:s3://bucket/photos --output s3://bucket/models --fit.backbone resnet50
-    python jobs/fit.py side --source images:s3://bucket/photos --output s3://bucket/models
-    python jobs/fit.py transformation --store S --encoder NEW --pairs pairs.parquet --output s3://bucket/models
+python jobs/fit.py old --source images:s3://bucket/photos --output s3://bucket/models --fit.backbone resnet50
+python jobs/fit.py side --source images:s3://bucket/photos --output s3://bucket/models
+python jobs/fit.py transformation --store S --encoder NEW --pairs pairs.parquet --output s3://bucket/models
 """
 
 from dataclasses import dataclass, field, replace
 
-from fct_ray.command_line import run_job
+from fct_ray.command_line import Command, run_job
 from fct_ray.engine.cluster import ClusterSettings, connected
 from fct_ray.engine.fitting.encoder_loop import EncoderFit, EncoderLoss
 from fct_ray.engine.fitting.encoders import FitEncoderSettings, fit_encoder
@@ -82,7 +82,7 @@ def transformation(settings: FitTransformation) -> None:
 
 
 if __name__ == "__main__":
-    commands = {
+    commands: dict[str, Command] = {
         "old": (FitEncoder, old),
         "side": (FitSide, side),
         "new": (FitEncoder, new),

@@ -6,6 +6,7 @@ In: columns `id`, `embedding`. Out: columns `query`, `rank` (from 0), `id`, `sco
 """
 
 from dataclasses import dataclass, field
+
 from fct_ray.command_line import run_job
 from fct_ray.engine.searching import SearchSettings, search_file
 from fct_ray.report.finish import finish

@@ -1,6 +1,6 @@
 """Embeddings of real photos (Fashion-MNIST) by closed-form encoders: quick to make, and honest to upgrade.
 
-old    16 principal components of the photos of classes 0 to 4 only: it never saw the other classes
+old    6 principal components of the photos of classes 0 to 4 only: it never saw the other classes
 side   24 principal components of the photos' horizontal and vertical differences: knows no classes at all
 new    48 linear discriminant and principal components fitted on all ten classes
 
@@ -45,7 +45,7 @@ def fashion_vectors(num_items: int = 6000) -> Vectors:
     assert gallery.labels_N is not None
     gallery_N = _pixels(gallery, num_items)
     labels = labels[:NUM_FIT]
-    old = PCA(16, random_state=0).fit(fit_N[labels < 5])
+    old = PCA(6, random_state=0).fit(fit_N[labels < 5])
     side = PCA(24, random_state=0).fit(_differences(fit_N))
     new_pca = PCA(39, random_state=0).fit(fit_N)
     new_lda = LinearDiscriminantAnalysis(n_components=9).fit(new_pca.transform(fit_N), labels)
@@ -95,7 +95,9 @@ def _pixels(source: object, count: int) -> npt.NDArray[np.float32]:
 
 def _differences(pixels_N: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     square = pixels_N.reshape(-1, 28, 28)
-    return np.hstack([np.diff(square, axis=1).reshape(len(square), -1), np.diff(square, axis=2).reshape(len(square), -1)])
+    return np.hstack(
+        [np.diff(square, axis=1).reshape(len(square), -1), np.diff(square, axis=2).reshape(len(square), -1)]
+    )
 
 
 def _unit(rows_ND: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:

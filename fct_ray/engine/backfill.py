@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.engine.encoding import encode_items
-from fct_ray.engine.index_training import trained_index_ref
+from fct_ray.engine.index_training import check_enough_to_train, trained_index_ref
 from fct_ray.engine.meters import StageMeter
 from fct_ray.engine.model_store import open_encoder, resolve_encoder
 from fct_ray.engine.run_log import RunLog
@@ -102,6 +102,7 @@ def plan_backfill(settings: BackfillSettings) -> BackfillPlan:
             f"{settings.source}: {source.num_items} items, {settings.rows_per_shard} rows per shard; want at least 1 of each"
         )
     factory.check_factory(settings.index, encoder.dimension, encoder.metric)
+    check_enough_to_train(settings.index, source.num_items)
     side_info = None
     if side is not None:
         side_info = SideInfoRef(
@@ -215,7 +216,7 @@ def _trained(
     positions_N = np.flatnonzero(sample_mask(plan.ids_N, count, settings.seed))
     sample = encode_items(
         settings.source,
-        plan.encoder_uri,
+        (plan.encoder_uri,),
         positions_N,
         pool=settings.pool,
         size=size,
@@ -223,7 +224,7 @@ def _trained(
     )
     meter.add(sample.usage)
     trained = build.train_index(
-        settings.index, plan.encoder.dimension, plan.encoder.metric, sample.embeddings_NW, settings.seed
+        settings.index, plan.encoder.dimension, plan.encoder.metric, sample.embeddings[0], settings.seed
     )
     path = plan.store.trained_path(version)
     num_bytes, sha256 = objects.write_bytes(plan.store.uri_of(path), trained)

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import ray
 
@@ -46,6 +47,7 @@ def connected(settings: ClusterSettings) -> Iterator[ClusterSize]:
         return
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_TRAIN_ENABLE_V2", "1")
+    os.environ.setdefault("FCT_RAY_DATA", str(Path(".data").absolute()))  # workers have other working directories
     level = logging.INFO if settings.verbose else logging.ERROR
     address = settings.address or os.environ.get("RAY_ADDRESS")
     if address:
@@ -57,7 +59,7 @@ def connected(settings: ClusterSettings) -> Iterator[ClusterSize]:
             object_store_memory=LOCAL_OBJECT_STORE_BYTES,
             logging_level=level,
             log_to_driver=settings.verbose,
-            _temp_dir=tempfile.mkdtemp(prefix="fct-ray-", dir="/tmp" if os.path.isdir("/tmp") else None),  # noqa: S108, PTH112 (socket paths must be short)
+            _temp_dir=tempfile.mkdtemp(prefix="fct-ray-", dir="/tmp"),
         )
     if not settings.verbose:
         for name in ("ray", "ray.data", "ray.train", "ray.tune"):
@@ -70,8 +72,8 @@ def connected(settings: ClusterSettings) -> Iterator[ClusterSize]:
 
 def cluster_size() -> ClusterSize:
     """Nodes, CPUs and GPUs that are alive in the connected cluster."""
-    nodes = [node for node in ray.nodes() if node["Alive"]]
-    resources = ray.cluster_resources()
+    nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
     return ClusterSize(
         num_nodes=len(nodes), num_cpus=int(resources.get("CPU", 1)), num_gpus=int(resources.get("GPU", 0))
     )

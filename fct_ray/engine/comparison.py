@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fct_ray.engine.cluster import ClusterSize
-from fct_ray.engine.encoding import EncodedItems, encode_items
+from fct_ray.engine.encoding import encode_items
 from fct_ray.engine.model_store import load_model, open_encoder
 from fct_ray.engine.run_log import RunLog
 from fct_ray.engine.shard_stream import PoolSettings
@@ -75,6 +75,8 @@ class Quality:
 
     rows: tuple[CompatibilityRow, ...]
     recovered: Mapping[str, RecoveredShare]
+    new_queries_QW: FloatArray
+    query_labels_Q: IntArray
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -149,18 +151,16 @@ def measure_quality(
         raise SettingsError("the compared versions hold different items; want the same gallery before and after")
     positions = np.flatnonzero(_first(open_source(query_source).num_items, max_queries))
 
-    def queries(uri: str, name: str) -> EncodedItems:
-        describe = f"queries: {name} model"
-        return encode_items(query_source, uri, positions, pool=pool, size=size, describe=describe)
-
-    old_queries, new_queries = queries(encoders.old_uri, "old"), queries(encoders.new_uri, "new")
-    if old_queries.labels_N is None:
+    uris = (encoders.old_uri, encoders.new_uri) + (() if encoders.side_uri is None else (encoders.side_uri,))
+    queries = encode_items(query_source, uris, positions, pool=pool, size=size, describe="embed the queries")
+    if queries.labels_N is None:
         raise SettingsError(f"{query_source}: has no labels; want labelled queries to measure retrieval")
+    old_QD, new_QW = queries.embeddings[:2]
     old_metric, new_metric = galleries.old.metric, galleries.upgraded.metric
-    table = _Table(old_queries.ids_N, old_queries.labels_N, old.ids_G, old.labels_G)
-    table.add("old_old", "old", "old", old_queries.embeddings_NW, old.embeddings_GD, old_metric)
-    if old.embeddings_GD.shape[1] == new_queries.embeddings_NW.shape[1]:
-        table.add("direct", "new", "old", new_queries.embeddings_NW, old.embeddings_GD, new_metric)
+    table = _Table(queries.ids_N, queries.labels_N, old.ids_G, old.labels_G)
+    table.add("old_old", "old", "old", old_QD, old.embeddings_GD, old_metric)
+    if old.embeddings_GD.shape[1] == new_QW.shape[1]:
+        table.add("direct", "new", "old", new_QW, old.embeddings_GD, new_metric)
     published = _published_method(galleries.upgraded, transformations)
     for method, uri in transformations.items():
         runner = TransformRunner(load_model(uri), batch_rows=4096)
@@ -169,14 +169,18 @@ def measure_quality(
         else:
             vectors_GW, _ = runner.run(old.embeddings_GD, old.side_GS)
         gallery = "h(old, side)" if runner.uses_side else "h(old)"
-        table.add(method, "new", gallery, new_queries.embeddings_NW, vectors_GW, new_metric, side=runner.uses_side)
+        table.add(method, "new", gallery, new_QW, vectors_GW, new_metric, side=runner.uses_side)
     if old.side_GS is not None and encoders.side_uri is not None:
-        side_queries = queries(encoders.side_uri, "side-information")
-        both_QD = fused.fuse(old_queries.embeddings_NW, side_queries.embeddings_NW)
+        both_QD = fused.fuse(old_QD, queries.embeddings[2])
         both_GD = fused.fuse(old.embeddings_GD, old.side_GS)
         table.add("fused", "old + side", "old + side", both_QD, both_GD, Metric.IP, side=True)
-    table.add("new_new", "new", "new", new_queries.embeddings_NW, full.embeddings_GD, new_metric)
-    return Quality(rows=tuple(table.rows), recovered=recovered_shares(table.rows))
+    table.add("new_new", "new", "new", new_QW, full.embeddings_GD, new_metric)
+    return Quality(
+        rows=tuple(table.rows),
+        recovered=recovered_shares(table.rows),
+        new_queries_QW=new_QW,
+        query_labels_Q=queries.labels_N,
+    )
 
 
 class _Table:

@@ -29,52 +29,48 @@ CHUNK_ROWS = 512
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EncodedItems:
-    """Items with their embeddings, in the order asked for."""
+    """Items with their embeddings by each encoder, in the order asked for."""
 
     ids_N: npt.NDArray[np.int64]
-    embeddings_NW: npt.NDArray[np.float32]
+    embeddings: tuple[npt.NDArray[np.float32], ...]
+    """float32 [N, W] for each encoder, in the order asked for."""
     labels_N: npt.NDArray[np.int64] | None
     usage: Usage
 
 
 class EncodeWorker:
-    """Ray Data actor: positions in, (position, id, embedding, usage) out."""
+    """Ray Data actor: positions in, (position, id, an embedding by each encoder, usage) out."""
 
-    def __init__(self, source_spec: str, encoder_uri: str, threads: int) -> None:
-        """Open source and encoder once per actor."""
+    def __init__(self, source_spec: str, encoder_uris: tuple[str, ...], threads: int) -> None:
+        """Open source and encoders once per actor."""
         torch.set_num_threads(threads)
-        self.source, self.encoder = open_source(source_spec), open_encoder(encoder_uri)
+        self.source, self.encoders = open_source(source_spec), [open_encoder(uri) for uri in encoder_uris]
         self.meter = ProcessMeter(include_startup=True)
 
     def __call__(self, batch: Mapping[str, Any]) -> pa.Table:
         """One chunk of positions (bytes of int64) in, one Arrow table out."""
         positions_N = np.frombuffer(batch["positions"][0], dtype=np.int64)
         items = self.source.read(positions_N)
-        vectors_NW = np.ascontiguousarray(self.encoder.encode(items.columns), dtype=np.float32)
         busy_cpu_s = np.zeros(len(positions_N))
         bytes_read = np.zeros(len(positions_N), dtype=np.int64)
+        columns = {"position": positions_N, "id": items.ids_N}
+        for number, encoder in enumerate(self.encoders):
+            vectors_NW = np.ascontiguousarray(encoder.encode(items.columns), dtype=np.float32)
+            columns[f"embedding_{number}"] = pa.FixedSizeListArray.from_arrays(vectors_NW.ravel(), vectors_NW.shape[1])
         busy_cpu_s[0], bytes_read[0] = self.meter.read().busy_cpu_s, items.bytes_read
-        return pa.table(
-            {
-                "position": positions_N,
-                "id": items.ids_N,
-                "embedding": pa.FixedSizeListArray.from_arrays(vectors_NW.ravel(), vectors_NW.shape[1]),
-                "busy_cpu_s": busy_cpu_s,
-                "bytes_read": bytes_read,
-            }
-        )
+        return pa.table({**columns, "busy_cpu_s": busy_cpu_s, "bytes_read": bytes_read})
 
 
 def encode_items(
     source_spec: str,
-    encoder_uri: str,
+    encoder_uris: tuple[str, ...],
     positions_N: npt.NDArray[np.int64],
     *,
     pool: PoolSettings,
     size: ClusterSize,
     describe: str,
 ) -> EncodedItems:
-    """Embed the items at these positions of the source; `usage` is what the workers used.
+    """Embed the items at these positions of the source with each encoder; `usage` is what the workers used.
 
     Raises:
         FctRayError: what a worker raised (an unreadable item, a damaged model).
@@ -85,7 +81,7 @@ def encode_items(
     strategy, gpus = pool_strategy(pool, size, len(rows))
     encoded = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
         EncodeWorker,
-        fn_constructor_args=(source_spec, encoder_uri, pool.threads),
+        fn_constructor_args=(source_spec, encoder_uris, pool.threads),
         batch_size=1,
         num_cpus=pool.cpus_per_actor if not gpus else None,
         num_gpus=gpus or None,
@@ -97,27 +93,32 @@ def encode_items(
             for table in encoded.iter_batches(batch_size=None, batch_format="pyarrow"):
                 tables.append(table)
                 shown.update(len(table))
-    except Exception as error:  # noqa: BLE001 (the border to Ray: whatever a worker raised arrives wrapped)
+    except Exception as error:
         raise worker_error(error) from error
-    return _in_order(pa.concat_tables(tables), positions_N, source_spec, encoder_uri)
+    return _in_order(pa.concat_tables(tables), positions_N, source_spec, encoder_uris)
 
 
-def _in_order(table: pa.Table, positions_N: npt.NDArray[np.int64], source_spec: str, encoder_uri: str) -> EncodedItems:
+def _in_order(
+    table: pa.Table, positions_N: npt.NDArray[np.int64], source_spec: str, encoder_uris: tuple[str, ...]
+) -> EncodedItems:
     order = np.argsort(table["position"].to_numpy(), kind="stable")
     back = np.empty(len(order), dtype=np.int64)
     back[np.argsort(positions_N, kind="stable")] = order
-    dimension = table.schema.field("embedding").type.list_size
-    vectors = table["embedding"].combine_chunks().flatten().to_numpy().reshape(-1, dimension)
     labels = open_source(source_spec).labels_N
     usage = Usage(
         busy_cpu_s=float(np.sum(table["busy_cpu_s"].to_numpy())),
         bytes_read=int(np.sum(table["bytes_read"].to_numpy())),
-        flops=open_encoder(encoder_uri).flops_per_item * len(positions_N),
+        flops=sum(open_encoder(uri).flops_per_item for uri in encoder_uris) * len(positions_N),
         rows=len(positions_N),
     )
     return EncodedItems(
         ids_N=table["id"].to_numpy()[back],
-        embeddings_NW=vectors[back],
+        embeddings=tuple(_matrix(table, f"embedding_{number}")[back] for number in range(len(encoder_uris))),
         labels_N=None if labels is None else labels[positions_N],
         usage=usage,
     )
+
+
+def _matrix(table: pa.Table, name: str) -> npt.NDArray[np.float32]:
+    column = table[name].combine_chunks()
+    return np.asarray(column.flatten().to_numpy().reshape(len(table), -1), dtype=np.float32)

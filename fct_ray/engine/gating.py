@@ -24,6 +24,7 @@ from fct_ray.evaluation.compatibility import cosine_mean, recovered_shares
 from fct_ray.models.files import LoadedModel
 from fct_ray.plan.checks import MIN_GATE_PAIRS
 from fct_ray.plan.gate import HeldOutScores, judge
+from fct_ray.plan.splits import sample_mask
 from fct_ray.values import CompatibilityRow, GateResult, Metric, RecoveredShare, Usage
 
 FloatArray = npt.NDArray[np.float32]
@@ -63,7 +64,7 @@ def run_gate(
     uncovered_share: float,
 ) -> GateOutcome:
     """Judge the candidates on held-out pairs; see plan/gate for the decision."""
-    pairs = pairs.rows(np.arange(len(pairs.ids_P)) < MAX_HELD_OUT)
+    pairs = pairs.rows(sample_mask(pairs.ids_P, min(MAX_HELD_OUT, len(pairs.ids_P)), 0))
     searches: dict[str, tuple[str, str, FloatArray, FloatArray, Metric, bool]] = {
         "old_old": ("old", "old", pairs.old_PD, pairs.old_PD, old_metric, False),
         "new_new": ("new", "new", pairs.new_PW, pairs.new_PW, new_metric, False),
@@ -123,9 +124,7 @@ def run_gate(
 def _neighbours(
     query_QD: FloatArray, gallery_GD: FloatArray, metric: Metric, pairs: Pairs, k: int
 ) -> npt.NDArray[np.intp]:
-    return agreement.top_k(
-        query_QD, gallery_GD, k, metric=metric, query_ids_Q=pairs.ids_P, gallery_ids_G=pairs.ids_P
-    )
+    return agreement.top_k(query_QD, gallery_GD, k, metric=metric, query_ids_Q=pairs.ids_P, gallery_ids_G=pairs.ids_P)
 
 
 def _judged(query_QD: FloatArray, gallery_GD: FloatArray, metric: Metric, pairs: Pairs) -> retrieval.PerQuery:

@@ -14,6 +14,7 @@ from fct_ray.engine.model_store import load_model
 from fct_ray.engine.pairs import ShardSelection, select_rows
 from fct_ray.engine.shard_stream import worker_error
 from fct_ray.engine.transforming import TransformRunner
+from fct_ray.errors import SettingsError
 from fct_ray.index import build, factory
 from fct_ray.plan.splits import pairs_per_shard
 from fct_ray.storage import documents, objects
@@ -21,6 +22,16 @@ from fct_ray.storage.store import Store
 from fct_ray.values import IndexRef, Manifest, Metric, ObjectRef, Usage
 
 MAX_SAMPLED_SHARDS = 32
+
+
+def check_enough_to_train(index_factory: str, num_rows: int) -> None:
+    """Refuse, before any worker starts, an index type that wants more training rows than the gallery has."""
+    wanted = factory.minimum_training_rows(index_factory) if factory.needs_training(index_factory) else 0
+    if num_rows < wanted:
+        raise SettingsError(
+            f"index {index_factory!r} wants at least {wanted:,} rows to train on, the gallery has {num_rows:,}: use "
+            'fewer lists or smaller codes, or "Flat"'
+        )
 
 
 def trained_index_ref(store: Store, version: int, index_factory: str) -> IndexRef | None:

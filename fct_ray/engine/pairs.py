@@ -24,7 +24,8 @@ from fct_ray.engine.tasks import map_tasks
 from fct_ray.errors import DataError, SourceError
 from fct_ray.plan.splits import pairs_per_shard, sample_mask
 from fct_ray.sources.registry import open_source
-from fct_ray.storage import objects, pairs as pair_files, shards
+from fct_ray.storage import objects, shards
+from fct_ray.storage import pairs as pair_files
 from fct_ray.storage.store import Store
 from fct_ray.values import Manifest, ShardRecord, Usage
 
@@ -185,10 +186,10 @@ def pairs_from_encoder(
     stored = _collect(selections, meter, "pairs: sample the store")
     positions_P = positions_of(stored["id"].to_numpy(), source_spec)
     encoded = encode_items(
-        source_spec, encoder_uri, positions_P, pool=pool, size=size, describe="pairs: embed with the new model"
+        source_spec, (encoder_uri,), positions_P, pool=pool, size=size, describe="pairs: embed with the new model"
     )
     meter.add(encoded.usage)
-    return Pairs.from_table(stored.append_column("new", _vectors(encoded.embeddings_NW)))
+    return Pairs.from_table(stored.append_column("new", _vectors(encoded.embeddings[0])))
 
 
 def positions_of(ids_P: IntArray, source_spec: str) -> IntArray:

@@ -24,11 +24,15 @@ def bar(total: int, describe: str, unit: str) -> Any:
     """A tqdm bar on the error stream: lively on a terminal, a line now and then in a log."""
     watched = sys.stderr.isatty()
     return tqdm(
-        total=total, desc=describe, unit=unit, dynamic_ncols=watched, mininterval=0.1 if watched else QUIET_S, file=sys.stderr
+        total=total,
+        desc=describe,
+        unit=unit,
+        dynamic_ncols=watched,
+        mininterval=0.1 if watched else QUIET_S,
+        file=sys.stderr,
     )
 
 
-@ray.remote(num_cpus=0, max_concurrency=4)
 class ProgressBoard:
     """The latest (done, total, text) that a fit's rank 0 reported."""
 
@@ -47,7 +51,7 @@ class ProgressBoard:
 @contextmanager
 def progress_bar(describe: str) -> Iterator[Any]:
     """A bar drawn while the block runs; yields the actor handle that workers report to."""
-    board = ProgressBoard.remote()  # type: ignore[attr-defined]
+    board: Any = ray.remote(ProgressBoard).options(num_cpus=0).remote()
     stop = threading.Event()
     with bar(1, describe, "step") as shown:
         thread = threading.Thread(target=_draw, args=(board, shown, stop), daemon=True)

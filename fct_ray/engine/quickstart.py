@@ -1,7 +1,7 @@
 """The quick start: from a labelled data set to an upgraded index, with nothing prepared, and what it saved.
 
     fit old, side, new --> embed gallery (version 1) --> upgrade (version 2) --> search it
-                                                    \\--> full backfill (elsewhere) --> compare
+                                                    +--> full backfill (elsewhere) --> compare
 
 Owns: the demonstration's settings and the order of its steps. Every step is what the other jobs run. Fitted models are
 kept, so that a second run starts at the embedding; the demonstration's stores are made anew each time.
@@ -12,8 +12,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-
-import numpy as np
 
 from fct_ray.engine.backfill import BackfillOutcome, BackfillSettings, plan_backfill, run_backfill
 from fct_ray.engine.cluster import ClusterSize
@@ -26,18 +24,18 @@ from fct_ray.engine.comparison import (
     side_information_work,
     work_saved,
 )
-from fct_ray.engine.encoding import encode_items
-from fct_ray.engine.fitting.encoders import EncoderFit, FitEncoderSettings, FittedEncoder, fit_encoder
-from fct_ray.engine.fitting.encoder_loop import EncoderLoss
+from fct_ray.engine.fitting.encoder_loop import EncoderFit, EncoderLoss
+from fct_ray.engine.fitting.encoders import FitEncoderSettings, FittedEncoder, fit_encoder
+from fct_ray.engine.fitting.transformation_loop import TransformationFit
 from fct_ray.engine.searching import open_searcher
 from fct_ray.engine.upgrade import UpgradeOutcome, run_upgrade
 from fct_ray.engine.upgrade_plan import UpgradeSettings, plan_upgrade
 from fct_ray.sources.registry import open_source
 from fct_ray.storage import objects
 from fct_ray.storage.store import Store
-from fct_ray.values import Usage
 
 logger = logging.getLogger(__name__)
+MAX_GALLERY, MAX_QUERIES, NUM_EXAMPLES = 50_000, 2_000, 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,18 +54,20 @@ class QuickstartSettings:
     """The items of the index."""
     queries: str = "fashion-mnist:query?limit=2000"
     """What searches it."""
-    num_pairs: int = 5000
+    num_pairs: int = 6000
     """Gallery items embedded with the new model to fit and judge h."""
     rows_per_shard: int = 5000
     """Items per shard."""
     old: EncoderFit = field(default_factory=lambda: EncoderFit(backbone="small_cnn-8", dimension=64, epochs=3))
     """How the old model is fitted."""
     side: EncoderFit = field(
-        default_factory=lambda: EncoderFit(backbone="small_cnn-16", dimension=64, epochs=6, loss=EncoderLoss.SIMCLR)
+        default_factory=lambda: EncoderFit(backbone="small_cnn-16", dimension=128, epochs=6, loss=EncoderLoss.SIMCLR)
     )
     """How the side-information model is fitted."""
-    new: EncoderFit = field(default_factory=lambda: EncoderFit(backbone="small_cnn-24", dimension=128, epochs=4))
+    new: EncoderFit = field(default_factory=lambda: EncoderFit(backbone="small_cnn-16", dimension=128, epochs=3))
     """How the new model is fitted."""
+    h: TransformationFit = field(default_factory=lambda: TransformationFit(inner=512, batch_size=128))
+    """How h is fitted; small batches, for there are few pairs."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,6 +122,7 @@ def run_quickstart(
         encoder=models["new"].uri,
         source=settings.gallery,
         num_pairs=settings.num_pairs,
+        fit=settings.h,
         controls=True,
     )
     upgraded = run_upgrade(chosen, plan_upgrade(chosen, usd_per_node_hour, size), size)
@@ -162,11 +163,8 @@ def run_quickstart(
         backfill=backfill,
         quality=quality,
         saved=saved,
-        examples=_search(settings, store_uri, models["new"].uri, upgrade, size),
+        examples=_search(settings, store_uri, models["new"].uri, quality),
     )
-
-
-MAX_GALLERY, MAX_QUERIES = 50_000, 2_000
 
 
 def _fit_models(
@@ -190,20 +188,16 @@ def _fit_models(
 
 
 def _search(
-    settings: QuickstartSettings, store_uri: str, encoder_uri: str, upgrade: UpgradeSettings, size: ClusterSize
+    settings: QuickstartSettings, store_uri: str, encoder_uri: str, quality: Quality
 ) -> tuple[SearchedExample, ...]:
     """A few queries through the real index, as jobs/search.py would."""
-    queries = encode_items(
-        settings.queries, encoder_uri, np.arange(5), pool=upgrade.pool, size=size, describe="example queries"
-    )
-    _, found_QK = open_searcher(store_uri, encoder_uri).search(queries.embeddings_NW, 5)
+    _, found_QK = open_searcher(store_uri, encoder_uri).search(quality.new_queries_QW[:NUM_EXAMPLES], 5)
     gallery = open_source(settings.gallery)
-    if queries.labels_N is None or gallery.labels_N is None:
-        return ()
+    assert gallery.labels_N is not None  # noqa: S101 (quality was measured with them)
     label_of = dict(zip(gallery.ids_N.tolist(), gallery.labels_N.tolist(), strict=True))
     return tuple(
         SearchedExample(query_label=int(label), neighbour_labels=tuple(label_of[int(i)] for i in ids if i >= 0))
-        for label, ids in zip(queries.labels_N, found_QK, strict=True)
+        for label, ids in zip(quality.query_labels_Q[:NUM_EXAMPLES], found_QK, strict=True)
     )
 
 

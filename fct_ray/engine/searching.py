@@ -16,7 +16,8 @@ from fct_ray.engine.meters import measure_stage
 from fct_ray.engine.model_store import resolve_encoder
 from fct_ray.errors import EncoderMismatchError, SettingsError
 from fct_ray.index import search
-from fct_ray.storage import objects, pairs as pair_files, shards
+from fct_ray.storage import objects, shards
+from fct_ray.storage import pairs as pair_files
 from fct_ray.storage.store import Store
 from fct_ray.values import EncoderRef, Manifest, Usage
 
@@ -108,14 +109,14 @@ def search_file(settings: SearchSettings) -> tuple[Manifest, Usage]:
     with measure_stage() as meter:
         searcher = open_searcher(settings.store, settings.encoder)
         queries = pair_files.read_queries(settings.queries)
-        scores_QK, ids_QK = searcher.search(queries.embeddings_NW, settings.k, settings.nprobe)
+        scores_QK, ids_QK = searcher.search(queries.embeddings_QD, settings.k, settings.nprobe)
         found = np.flatnonzero(ids_QK.ravel() >= 0)
         pair_files.write_search_results(
             settings.output,
-            query=np.repeat(queries.ids_N, settings.k)[found],
-            rank=np.tile(np.arange(settings.k), len(queries.ids_N))[found],
+            query=np.repeat(queries.ids_Q, settings.k)[found],
+            rank=np.tile(np.arange(settings.k), len(queries.ids_Q))[found],
             id=ids_QK.ravel()[found],
             score=scores_QK.ravel()[found],
         )
-        meter.add(Usage(rows=len(queries.ids_N)))
+        meter.add(Usage(rows=len(queries.ids_Q)))
     return searcher.manifest, meter.measured

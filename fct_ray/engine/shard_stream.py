@@ -94,7 +94,7 @@ def stream_shards(
             for row in finished.iter_rows():
                 shown.update(1)
                 shown.set_postfix_str(str(row["done"]), refresh=False)
-    except Exception as error:  # noqa: BLE001 (the border to Ray: whatever a worker raised arrives wrapped)
+    except Exception as error:
         raise worker_error(error) from error
 
 

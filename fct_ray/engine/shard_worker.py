@@ -123,7 +123,7 @@ class ShardWriter:
             input_sha256=input_sha256,
         )
         usage = usage + self.meter.read() + Usage(rows=rows, bytes_written=embeddings.bytes + index.bytes)
-        worker = f"{ray.util.get_node_ip_address()}:{os.getpid()}"
+        worker = f"{ray.get_runtime_context().get_node_id()[:12]}:{os.getpid()}"
         receipt = Receipt(run=job.run, record=record, usage=usage, peak_memory_bytes=peak_memory_bytes(), worker=worker)
         self.store.write_receipt(job.version, receipt)
         return receipt

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import ray
 
+from fct_ray.engine.cluster import cluster_size
 from fct_ray.engine.progress import bar
 from fct_ray.engine.shard_stream import worker_error
 
@@ -29,7 +30,7 @@ def map_tasks(
     """
     remote = ray.remote(num_cpus=num_cpus, max_retries=3)(function)
     references = [ray.put(value) for value in shared]
-    limit = IN_FLIGHT_PER_CPU * max(1, int(ray.cluster_resources().get("CPU", 1)))
+    limit = IN_FLIGHT_PER_CPU * max(1, cluster_size().num_cpus)
     waiting: dict[Any, int] = {}
     with bar(len(items), describe, "shard") as shown:
         for position, item in enumerate(items):

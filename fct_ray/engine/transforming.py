@@ -27,13 +27,14 @@ class TransformRunner:
         """`batch_rows` rows are transformed at a time."""
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.batch_rows = batch_rows
-        self.flops_per_row = transformation_flops(model.module.architecture)
-        self.uses_side = model.module.architecture.side_dimension > 0
+        transformation = model.transformation()
+        self.flops_per_row = transformation_flops(transformation.architecture)
+        self.uses_side = transformation.architecture.side_dimension > 0
         self.dimension: int = model.document.dimension
-        self.module = export(model.module).to(self.device)
+        self.module = export(transformation).to(self.device)
 
     def run(self, old_ND: FloatArray, side_NS: FloatArray | None) -> tuple[FloatArray, Usage]:
-        """h of every row, float32 [N, W], and the FLOPs and GPU seconds it took."""
+        """H of every row, float32 [N, W], and the FLOPs and GPU seconds it took."""
         out_NW = np.empty((len(old_ND), self.dimension), dtype=np.float32)
         start_s = time.perf_counter()
         with torch.inference_mode():

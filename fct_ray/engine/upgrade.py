@@ -13,7 +13,7 @@ from __future__ import annotations
 import datetime
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -29,13 +29,13 @@ from fct_ray.engine.shard_stream import stream_shards
 from fct_ray.engine.shard_worker import OutputJob, TransformJob, TransformWorker
 from fct_ray.engine.upgrade_plan import UpgradePlan, UpgradeSettings
 from fct_ray.engine.verification import verify_version
-from fct_ray.errors import GateRefusedError
 from fct_ray.models.files import LoadedModel
 from fct_ray.plan import checks
 from fct_ray.plan.resume import done_receipts, shards_to_do, usage_of
 from fct_ray.plan.splits import gate_mask
 from fct_ray.plan.versions import upgraded_manifest
-from fct_ray.storage import documents, objects, pairs as pair_files
+from fct_ray.storage import documents, objects
+from fct_ray.storage import pairs as pair_files
 from fct_ray.values import (
     CompatibilityRow,
     GateResult,
@@ -145,7 +145,7 @@ def _fit_and_judge(
     fitted, models = {}, {}
     if plan.given is not None:
         assert settings.transformation is not None  # noqa: S101 (planning loaded it from there)
-        method = "fct_side" if plan.given.module.architecture.side_dimension else "fct_noside"
+        method = "fct_side" if plan.given.transformation().architecture.side_dimension else "fct_noside"
         fitted, models = {method: settings.transformation}, {method: plan.given}
     else:
         with log.stage("fit") as meter:

@@ -14,6 +14,7 @@ from fct_ray.engine.cluster import ClusterSize
 from fct_ray.engine.fitting.trainer import TrainSettings
 from fct_ray.engine.fitting.transformation_loop import TransformationFit
 from fct_ray.engine.gating import GateSettings
+from fct_ray.engine.index_training import check_enough_to_train
 from fct_ray.engine.model_store import EncoderChoice, load_model, open_encoder, resolve_encoder
 from fct_ray.engine.pairs import check_ids_in_range
 from fct_ray.engine.shard_stream import PoolSettings
@@ -25,7 +26,8 @@ from fct_ray.models.transformation import TransformationArchitecture
 from fct_ray.plan import checks
 from fct_ray.plan.forecast import CPU_2_CORES, Forecast, forecast
 from fct_ray.plan.identity import run_id
-from fct_ray.storage import documents, objects, pairs as pair_files
+from fct_ray.storage import documents, objects
+from fct_ray.storage import pairs as pair_files
 from fct_ray.storage.store import Store
 from fct_ray.values import Current, Manifest, Metric
 
@@ -121,6 +123,7 @@ def plan_upgrade(settings: UpgradeSettings, usd_per_node_hour: float | None, siz
     space = _target_space(settings, parent, choice)
     checks.check_upgrade(parent, new_encoder=choice.ref, new_dimension=space.dimension, side_info=settings.side_info)
     factory.check_factory(settings.index, space.dimension, space.metric)
+    check_enough_to_train(settings.index, parent.num_rows)
     num_pairs = _num_pairs(settings, parent)
     use_side = parent.side_info is not None and settings.side_info != "none"
     expected = _forecast(settings, parent, space, use_side, usd_per_node_hour, size)
@@ -217,7 +220,7 @@ def _given_transformation(
     document = model.document
     if document.kind != "transformation" or document.from_encoder is None or document.to_encoder is None:
         raise ModelError(f"{settings.transformation} is a model of kind {document.kind!r}; want a transformation")
-    architecture = model.module.architecture
+    architecture = model.transformation().architecture
     checks.check_transformation(
         parent,
         from_encoder=document.from_encoder,

@@ -70,7 +70,9 @@ def test_one_and_two_workers_fit_transformations_of_the_same_quality(size: Clust
     cosines = _held_out_cosine(one), _held_out_cosine(two)
     assert min(cosines) > 0.8
     assert abs(cosines[0] - cosines[1]) < COSINE_TOLERANCE, cosines
-    assert two.usage.rows == pytest.approx(one.usage.rows, rel=0.1), "two workers divide the work, they do not double it"
+    assert two.usage.rows == pytest.approx(one.usage.rows, rel=0.1), (
+        "two workers divide the work, they do not double it"
+    )
 
 
 @pytest.mark.timeout(600)

@@ -113,7 +113,12 @@ def test_a_transformation_for_other_encoders_or_in_the_wrong_direction(
     start, end = (new, old) if backwards else (resolve_encoder("third-api", None).ref, new)
     module = Transformation(TransformationArchitecture(old_dimension=16, new_dimension=48, inner=8))
     packed = pack_model(
-        module, kind="transformation", name="h", provenance={}, from_encoder=start.fingerprint, to_encoder=end.fingerprint
+        module,
+        kind="transformation",
+        name="h",
+        provenance={},
+        from_encoder=start.fingerprint,
+        to_encoder=end.fingerprint,
     )
     uri = save_model(str(tmp_path), packed)
     word = "direction" if backwards else "old-api"
@@ -153,9 +158,7 @@ def test_adopting_a_bad_shard_names_the_shard_and_makes_no_store(
     copy = shutil.copytree(gallery, tmp_path / "gallery")
     bad = copy / "part-003.parquet"
     pq.write_table(damage(pq.read_table(bad)), bad)
-    done = run_job(
-        "embed", "adopt", "--store", tmp_path / "s", "--embeddings", copy, "--encoder", "old-api", expect=2
-    )
+    done = run_job("embed", "adopt", "--store", tmp_path / "s", "--embeddings", copy, "--encoder", "old-api", expect=2)
     last = done.stderr.strip().splitlines()
     text = " ".join(last[-4:])
     assert "part-003.parquet" in text

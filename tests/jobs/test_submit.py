@@ -32,7 +32,7 @@ def _free_port() -> int:
 @pytest.fixture(scope="module")
 def head() -> Iterator[dict[str, str]]:
     """A head node of our own: its ports, its directory, its token; ended by process id."""
-    directory = tempfile.mkdtemp(prefix="ray-head-", dir="/tmp")  # noqa: S108 (Ray's socket paths must be short)
+    directory = tempfile.mkdtemp(prefix="ray-head-", dir="/tmp")
     port, dashboard = _free_port(), _free_port()
     environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     environment.pop("RAY_ADDRESS", None)

@@ -7,7 +7,9 @@ import json
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -17,18 +19,22 @@ import pytest
 from tests.fashion_vectors import Vectors, fixed_size_list
 from tests.jobs.conftest import ROOT, SMALL_FIT, command, report_of, run_job
 
+Upgraded = tuple[Path, dict[str, Any]]
+
 
 @pytest.fixture(scope="module")
-def upgraded(tmp_path_factory: pytest.TempPathFactory, gallery: Path, pairs: Path) -> tuple[Path, dict]:  # type: ignore[type-arg]
+def upgraded(tmp_path_factory: pytest.TempPathFactory, gallery: Path, pairs: Path) -> Upgraded:
     """An adopted store, upgraded by pairs alone."""
     store = tmp_path_factory.mktemp("store") / "shop"
     run_job("embed", "adopt", "--store", store, "--embeddings", gallery, "--encoder", "old-api", "--metric", "ip")
-    done = run_job("upgrade", "--store", store, "--pairs", pairs, "--encoder", "new-api", "--index", "IVF16,Flat", *SMALL_FIT)
+    done = run_job(
+        "upgrade", "--store", store, "--pairs", pairs, "--encoder", "new-api", "--index", "IVF16,Flat", *SMALL_FIT
+    )
     return store, report_of(done)
 
 
-def test_a_foreign_reader_finds_every_row_once_with_its_other_columns(upgraded, vectors: Vectors) -> None:  # type: ignore[no-untyped-def]
-    """pyarrow and faiss alone: no line of this package."""
+def test_a_foreign_reader_finds_every_row_once_with_its_other_columns(upgraded: Upgraded, vectors: Vectors) -> None:
+    """Pyarrow and faiss alone: no line of this package."""
     store, _ = upgraded
     current = json.loads((store / "CURRENT.json").read_text())
     raw = (store / current["manifest"]).read_bytes()
@@ -38,7 +44,10 @@ def test_a_foreign_reader_finds_every_row_once_with_its_other_columns(upgraded, 
     ids, labels, embeddings, indexes = [], [], [], []
     for shard in manifest["shards"]:
         table = pq.read_table(store / shard["embeddings"]["path"])
-        assert hashlib.sha256((store / shard["embeddings"]["path"]).read_bytes()).hexdigest() == shard["embeddings"]["sha256"]
+        assert (
+            hashlib.sha256((store / shard["embeddings"]["path"]).read_bytes()).hexdigest()
+            == shard["embeddings"]["sha256"]
+        )
         ids.append(table["id"].to_numpy())
         labels.append(table["label"].to_numpy())
         embeddings.append(np.stack(table["embedding"].to_numpy()))
@@ -54,7 +63,7 @@ def test_a_foreign_reader_finds_every_row_once_with_its_other_columns(upgraded, 
     np.testing.assert_allclose(scores[:, 0], 1.0, atol=1e-4)
 
 
-def test_the_report_counts_every_stage_and_says_what_was_recovered(upgraded) -> None:  # type: ignore[no-untyped-def]
+def test_the_report_counts_every_stage_and_says_what_was_recovered(upgraded: Upgraded) -> None:
     _, report = upgraded
     assert report["job"] == "upgrade"
     assert report["rows"] == 6000
@@ -69,7 +78,9 @@ def test_the_report_counts_every_stage_and_says_what_was_recovered(upgraded) -> 
 
 
 def test_search_finds_what_brute_force_on_the_true_new_embeddings_mostly_finds(
-    upgraded, vectors: Vectors, tmp_path: Path  # type: ignore[no-untyped-def]
+    upgraded: Upgraded,
+    vectors: Vectors,
+    tmp_path: Path,
 ) -> None:
     store, _ = upgraded
     queries, output = tmp_path / "q.parquet", tmp_path / "found.parquet"
@@ -85,7 +96,7 @@ def test_search_finds_what_brute_force_on_the_true_new_embeddings_mostly_finds(
     assert np.mean(hits) > 0.5, "the upgraded index must find neighbours of the true new space"
 
 
-def test_search_refuses_queries_of_the_old_encoder(upgraded, vectors: Vectors, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_search_refuses_queries_of_the_old_encoder(upgraded: Upgraded, vectors: Vectors, tmp_path: Path) -> None:
     store, _ = upgraded
     queries = tmp_path / "q.parquet"
     _write_queries(queries, vectors.ids_N[:5], vectors.old_ND[:5])
@@ -96,10 +107,12 @@ def test_search_refuses_queries_of_the_old_encoder(upgraded, vectors: Vectors, t
     assert "new-api" in done.stderr
 
 
-def test_running_the_same_command_again_finds_the_run_finished(upgraded, pairs: Path) -> None:  # type: ignore[no-untyped-def]
+def test_running_the_same_command_again_finds_the_run_finished(upgraded: Upgraded, pairs: Path) -> None:
     store, first = upgraded
     before = (store / "CURRENT.json").read_bytes()
-    done = run_job("upgrade", "--store", store, "--pairs", pairs, "--encoder", "new-api", "--index", "IVF16,Flat", *SMALL_FIT)
+    done = run_job(
+        "upgrade", "--store", store, "--pairs", pairs, "--encoder", "new-api", "--index", "IVF16,Flat", *SMALL_FIT
+    )
     assert (store / "CURRENT.json").read_bytes() == before
     again = report_of(done)
     assert (again["version"], again["run"]) == (2, first["run"])
@@ -107,7 +120,10 @@ def test_running_the_same_command_again_finds_the_run_finished(upgraded, pairs: 
 
 
 def test_a_killed_driver_resumes_and_ends_with_the_bytes_of_an_undisturbed_run(
-    upgraded, gallery: Path, pairs: Path, tmp_path: Path  # type: ignore[no-untyped-def]
+    upgraded: Upgraded,
+    gallery: Path,
+    pairs: Path,
+    tmp_path: Path,
 ) -> None:
     undisturbed, _ = upgraded
     store = tmp_path / "killed"
@@ -159,7 +175,7 @@ def _write_queries(path: Path, ids: np.ndarray, matrix: np.ndarray) -> None:
     pq.write_table(pa.table({"id": ids, "embedding": fixed_size_list(matrix)}), path)
 
 
-def _wait_until(condition, process: subprocess.Popen[bytes], timeout_s: float = 300.0) -> None:  # type: ignore[no-untyped-def]
+def _wait_until(condition: Callable[[], bool], process: subprocess.Popen[bytes], timeout_s: float = 300.0) -> None:
     end = time.monotonic() + timeout_s
     while not condition():
         assert process.poll() is None, f"the driver ended (code {process.returncode}) before it could be killed"

@@ -112,7 +112,7 @@ def encoder_loop(worker: Worker, settings: EncoderLoopSettings) -> None:
                 break
             batch_loss = _batch_loss(model, module.encoder, batch, settings, random)
             optimizer.zero_grad(set_to_none=True)
-            batch_loss.backward()
+            batch_loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
             worker.count(rows=batch_rows, flops=batch_rows * flops_per_item)
@@ -167,8 +167,8 @@ def _batch_loss(
         return loss
     if settings.fit.augment:
         unit_NCHW = augmented(unit_NCHW, replace(LIGHT, flip=settings.fit.flip), random)
-    loss = model(encoder.normalise(unit_NCHW), batch["label"].to(unit_NCHW.device))
-    return loss
+    supervised: torch.Tensor = model(encoder.normalise(unit_NCHW), batch["label"].to(unit_NCHW.device))
+    return supervised
 
 
 def _training_flops(module: Fitted, settings: EncoderLoopSettings) -> float:

@@ -6,7 +6,6 @@ source sorted by class is read in random order without moving a byte through a s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -42,7 +41,7 @@ def class_labels(source_spec: str) -> np.ndarray:
     return np.unique(labels)
 
 
-def _read_chunk(batch: Mapping[str, Any], source_spec: str, classes: np.ndarray) -> dict[str, np.ndarray]:
+def _read_chunk(batch: Any, source_spec: str, classes: np.ndarray) -> dict[str, np.ndarray]:
     positions = np.frombuffer(batch["positions"][0], dtype=np.int64)
     source = open_source(source_spec)
     images = source.read(positions).columns.get("image")
