@@ -19,7 +19,10 @@ from pathlib import Path
 def write(path: Path, data: bytes) -> None:
     """Write `data` as the whole content of `path`: temporary file, fsync, rename."""
     temporary = _write_temporary(path, data)
-    temporary.replace(path)
+    try:
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
     _sync_directory(path.parent)
 
 
@@ -58,10 +61,14 @@ def files(directory: Path) -> Iterator[Path]:
 
 
 def children(directory: Path) -> list[str]:
-    """Names of files and directories directly in `directory`; empty if there is no such directory."""
+    """Names of files, and of directories that hold files, directly in `directory`; empty if there is none.
+
+    An empty directory is invisible, as on S3: it is what a writer leaves for a moment before its first object.
+    """
     if not directory.is_dir():
         return []
-    return [entry.name for entry in os.scandir(directory) if not entry.name.startswith(".")]
+    entries = (entry for entry in os.scandir(directory) if not entry.name.startswith("."))
+    return [entry.name for entry in entries if entry.is_file() or any(files(Path(entry.path)))]
 
 
 def delete_tree(path: Path) -> None:

@@ -21,16 +21,16 @@ from fct_ray.storage.shards import FloatArray, IdArray, ShardColumns, encode_tab
 class PairsFile:
     """New embeddings of a sample of the gallery, by id."""
 
-    ids_N: IdArray  # noqa: N815
-    embeddings_NW: FloatArray  # noqa: N815
+    ids_N: IdArray
+    embeddings_NW: FloatArray
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class QueriesFile:
     """Embeddings of queries, by query id."""
 
-    ids_Q: IdArray  # noqa: N815
-    embeddings_QD: FloatArray  # noqa: N815
+    ids_Q: IdArray
+    embeddings_QD: FloatArray
 
 
 def read_pairs(uri: str) -> PairsFile:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -24,7 +25,7 @@ from botocore.exceptions import (  # type: ignore[import-untyped]
 from botocore.exceptions import ConnectionError as BotoConnectionError
 from botocore.parsers import ResponseParserError  # type: ignore[import-untyped]
 from fsspec.asyn import sync
-from tenacity import RetryCallState, Retrying, stop_after_attempt, stop_after_delay, wait_exponential_jitter
+from tenacity import RetryCallState, Retrying, stop_after_attempt, stop_after_delay, wait_random_exponential
 
 from fct_ray.errors import NotFoundError, StoreError
 
@@ -32,7 +33,7 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 ATTEMPTS = 7
-"""Tries of a request that meets passing faults; waits double from 0.2 s to 5 s, plus up to 1 s of jitter."""
+"""Tries of a request that meets passing faults, after random waits of up to 0.4, 0.8, ... 6 s, 18 s in all."""
 PATIENCE_S = 60.0
 REFUSED_ATTEMPTS = 3
 """Tries of a refused request: some servers answer "access denied" under load, but a wrong key must fail in seconds."""
@@ -45,6 +46,7 @@ _PASSING_CODES = {
     *("BadDigest", "500", "502", "503", "504", "429", "409"),
 }
 _PASSING_ERRORS = (HTTPClientError, BotoConnectionError, ResponseParserError, HttpError, TimeoutError, ConnectionError)
+_WRITER = "fct-ray-writer"
 _REFUSED_FOR_GOOD = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"}
 
 _connections: dict[tuple[int, tuple[tuple[str, str], ...]], s3fs.S3FileSystem] = {}
@@ -93,17 +95,17 @@ def put(uri: str, data: bytes) -> None:
 def put_if(uri: str, data: bytes, *, etag: str | None) -> bool:
     """Write an object if its etag is still `etag` (None: if it does not exist); False if the condition failed.
 
-    When an answer was lost and the repeated request meets our own bytes, the first one had won: that is True.
+    The object carries a token of this call: when an answer was lost and the request repeated (aiohttp does so too,
+    silently), the repetition meets our own object and fails, and only the token tells that we had won.
     """
     bucket, key = split(uri)
     condition = {"IfNoneMatch": "*"} if etag is None else {"IfMatch": etag}
-    attempts = 0
+    token = uuid.uuid4().hex
 
     def attempt() -> bool:
-        nonlocal attempts
-        attempts += 1
+        s3 = connection()
         try:
-            connection().call_s3("put_object", Bucket=bucket, Key=key, Body=data, **condition)
+            s3.call_s3("put_object", Bucket=bucket, Key=key, Body=data, Metadata={_WRITER: token}, **condition)
         except FileNotFoundError:
             if etag is None:
                 raise
@@ -111,7 +113,11 @@ def put_if(uri: str, data: bytes, *, etag: str | None) -> bool:
         except OSError as error:
             if not (isinstance(error, FileExistsError) or _code(error) in {"PreconditionFailed", "412"}):
                 raise
-            return attempts > 1 and get(uri)[0] == data
+            try:
+                there = s3.call_s3("head_object", Bucket=bucket, Key=key)
+            except FileNotFoundError:
+                return False
+            return bool(there["Metadata"].get(_WRITER) == token)
         return True
 
     return _insist("write", uri, attempt)
@@ -167,7 +173,7 @@ def _connect() -> s3fs.S3FileSystem:
 def _insist(verb: str, uri: str, attempt: Callable[[], T]) -> T:
     retrying = Retrying(
         retry=_passes,
-        wait=wait_exponential_jitter(initial=0.2, max=5.0),
+        wait=wait_random_exponential(multiplier=0.4, max=6.0),
         stop=stop_after_attempt(ATTEMPTS) | stop_after_delay(PATIENCE_S),
         before_sleep=lambda state: logger.info("%s %s: attempt %d failed, again", verb, uri, state.attempt_number),
         reraise=True,

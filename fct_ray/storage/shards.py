@@ -33,10 +33,10 @@ _ARROW_TYPES: dict[str, Any] = {"float32": pa.float32(), "float16": pa.float16()
 class ShardColumns:
     """A checked shard. The arrays may be read-only views of the table's memory."""
 
-    ids_N: IdArray  # noqa: N815
-    embeddings_ND: FloatArray  # noqa: N815
+    ids_N: IdArray
+    embeddings_ND: FloatArray
     """C-contiguous."""
-    side_info_NS: FloatArray | None  # noqa: N815
+    side_info_NS: FloatArray | None
     """Decoded: int8 is multiplied by its scale."""
     table: pa.Table
     """All columns as they lie in the file; `side_info` undecoded, carried columns untouched."""
@@ -47,7 +47,10 @@ def read_parquet_bytes(data: bytes, uri: str, columns: list[str] | None = None) 
     try:
         return pq.ParquetFile(pa.BufferReader(data)).read(columns=columns)
     except (pa.ArrowInvalid, OSError) as error:
-        raise FormatError(f"{uri}: not a readable Parquet file ({error}). Write or copy it again") from error
+        raise FormatError(
+            f"{uri}: not a readable Parquet file ({error}). If it speaks of list sizes, a row of a fixed_size_list is "
+            "null: embed that item or remove it; otherwise write or copy the file again"
+        ) from error
 
 
 def parse_shard(data: bytes, uri: str, *, dimension: int | None, side_dimension: int | None) -> ShardColumns:
@@ -239,7 +242,8 @@ def _width(column: ArrowArray, name: str, uri: str) -> int:
 
 def _decoded(vectors: npt.NDArray[Any], field: ArrowField, uri: str) -> FloatArray:
     if vectors.dtype != np.int8:
-        return np.ascontiguousarray(vectors, dtype=np.float32)
+        with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, and is refused as such
+            return np.ascontiguousarray(vectors, dtype=np.float32)
     text = (field.metadata or {}).get(b"scale", b"")
     try:
         scale = float(text)
@@ -279,7 +283,9 @@ def _encoded_side_info(side_info_NS: FloatArray, dtype: str) -> tuple[ArrowField
 
 def _vector_array(vectors: npt.NDArray[Any], dtype: str) -> ArrowArray:
     flat = np.ascontiguousarray(vectors, dtype=dtype).reshape(-1)
-    return pa.FixedSizeListArray.from_arrays(pa.array(flat, _ARROW_TYPES[dtype]), vectors.shape[1])
+    # "element" is what Parquet calls it: so a table read back equals the one written, and encodes to the same bytes.
+    kind: Any = pa.list_(pa.field("element", _ARROW_TYPES[dtype]), vectors.shape[1])
+    return pa.FixedSizeListArray.from_arrays(pa.array(flat, _ARROW_TYPES[dtype]), type=kind)
 
 
 def _first(mask: ArrowArray) -> int:

@@ -19,7 +19,7 @@ from fct_ray.storage import documents, objects
 from fct_ray.values import FORMAT_VERSION, Current, Manifest, Receipt
 
 _CURRENT = "CURRENT.json"
-_LEDGER_THREADS = 16
+_THREADS = 16
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,7 +122,7 @@ class Store:
     def versions(self) -> list[int]:
         """Numbers of the complete versions (those with a manifest), ascending."""
         numbers = self._numbers()
-        with ThreadPoolExecutor(_LEDGER_THREADS) as threads:
+        with ThreadPoolExecutor(_THREADS) as threads:
             complete = threads.map(lambda number: objects.exists(self.uri_of(self.manifest_path(number))), numbers)
             return [number for number, there in zip(numbers, complete, strict=True) if there]
 
@@ -136,9 +136,10 @@ class Store:
         The claim is `run.json` in the version's directory, created only if absent: two runs never share a number.
         """
         numbers = self._numbers()
-        for number in reversed(numbers):
-            if self._claimed_by(number) == run:
-                return number
+        with ThreadPoolExecutor(_THREADS) as threads:
+            claims = dict(zip(threads.map(self._claimed_by, numbers), numbers, strict=True))
+        if run in claims:
+            return claims[run]
         number = max(numbers, default=0) + 1
         while not objects.create(self._claim_uri(number), documents.dump(VersionClaim(run=run))):
             if self._claimed_by(number) == run:
@@ -153,7 +154,7 @@ class Store:
     def ledger(self, version: int, run: str) -> list[Receipt]:
         """The receipts that `run` wrote for a version, sorted by shard; read from storage. Raises FormatError."""
         uris = objects.list_uris(self.uri_of(f"{self.version_path(version)}/receipts"))
-        with ThreadPoolExecutor(_LEDGER_THREADS) as threads:
+        with ThreadPoolExecutor(_THREADS) as threads:
             receipts = list(threads.map(lambda uri: documents.load(Receipt, objects.read_bytes(uri), uri), uris))
         return sorted((receipt for receipt in receipts if receipt.run == run), key=lambda receipt: receipt.record.shard)
 

@@ -1,0 +1,215 @@
+"""Bytes at a URI keep the same promises on local disk and on a real S3 server."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pyarrow.fs
+import pytest
+
+from fct_ray.errors import FormatError, NotFoundError, PublishConflictError, SettingsError, StoreError
+from fct_ray.storage import objects
+from tests.s3_server import S3Server
+
+
+def test_what_was_written_is_read_back_and_described(root: str) -> None:
+    uri = objects.join(root, "a/b c/+ü.bin")
+    assert objects.write_bytes(uri, b"one") == (3, hashlib.sha256(b"one").hexdigest())
+    objects.write_bytes(uri, b"three")
+    assert objects.read_bytes(uri) == b"three"
+    assert objects.size_bytes(uri) == 5
+    assert objects.exists(uri)
+
+
+def test_an_object_that_is_not_there_is_named(root: str) -> None:
+    uri = objects.join(root, "missing.bin")
+    assert not objects.exists(uri)
+    for look in (objects.read_bytes, objects.size_bytes):
+        with pytest.raises(NotFoundError, match=r"missing\.bin"):
+            look(uri)
+
+
+def test_create_writes_only_once(root: str) -> None:
+    uri = objects.join(root, "once.json")
+    assert objects.create(uri, b"first")
+    assert not objects.create(uri, b"second")
+    assert not objects.create(uri, b"first"), "also when the content would be the same"
+    assert objects.read_bytes(uri) == b"first"
+
+
+def test_compare_and_swap_replaces_only_what_was_expected(root: str) -> None:
+    uri = objects.join(root, "CURRENT.json")
+    objects.compare_and_swap(uri, expected=None, new=b"1")
+    with pytest.raises(PublishConflictError, match="seen '1', wanted no object"):
+        objects.compare_and_swap(uri, expected=None, new=b"2")
+    objects.compare_and_swap(uri, expected=b"1", new=b"2")
+    with pytest.raises(PublishConflictError, match="seen '2', wanted '1'"):
+        objects.compare_and_swap(uri, expected=b"1", new=b"3")
+    assert objects.read_bytes(uri) == b"2"
+
+
+def test_compare_and_swap_of_a_deleted_object_is_a_conflict(root: str) -> None:
+    with pytest.raises(PublishConflictError, match="seen no object"):
+        objects.compare_and_swap(objects.join(root, "gone"), expected=b"1", new=b"2")
+
+
+def test_listings_are_sorted_and_complete_without_own_and_neighbouring_files(root: str) -> None:
+    for path in ("d/b", "d/a/z", "d/a/y", "d-neighbour/x", "d.json"):
+        objects.write_bytes(objects.join(root, path), b"x")
+    objects.compare_and_swap(objects.join(root, "d/c"), expected=None, new=b"x")  # leaves a lock file locally
+    wanted = [f"{root}/d/{name}" for name in ("a/y", "a/z", "b", "c")]
+    assert objects.list_uris(f"{root}/d") == objects.list_uris(f"{root}/d/") == wanted
+    assert objects.list_names(f"{root}/d") == ["a", "b", "c"]
+    assert objects.list_uris(f"{root}/nothing") == []
+    assert objects.list_names(f"{root}/nothing") == []
+
+
+def test_a_listing_of_more_than_one_page_is_complete_and_can_be_deleted(s3_uri: str) -> None:
+    bucket_key = f"{s3_uri}/many"
+    names = [f"{number:04d}" for number in range(1003)]
+    with ThreadPoolExecutor(16) as threads:
+        list(threads.map(lambda name: objects.write_bytes(f"{bucket_key}/{name}", b"x"), names))
+    assert objects.list_names(bucket_key) == names
+    objects.delete_tree(bucket_key)
+    assert objects.list_uris(bucket_key) == []
+
+
+def test_delete_tree_spares_neighbours_and_accepts_nothing(root: str) -> None:
+    for path in ("v/1/a", "v/1/b/c", "v/10/a"):
+        objects.write_bytes(objects.join(root, path), b"x")
+    objects.delete_tree(f"{root}/v/1")
+    objects.delete_tree(f"{root}/v/1")
+    assert objects.list_uris(root) == [f"{root}/v/10/a"]
+    objects.delete_tree(f"{root}/v/10/a")
+    assert objects.list_uris(root) == []
+
+
+@pytest.mark.parametrize("uri", ["/", "s3://bucket", "s3://bucket/", "file:///"])
+def test_a_whole_bucket_or_file_system_is_never_deleted(uri: str) -> None:
+    with pytest.raises(SettingsError, match="refusing"):
+        objects.delete_tree(uri)
+
+
+def test_globs_find_parquet_objects_as_absolute_uris(root: str) -> None:
+    for path in ("x/p-1.parquet", "x/p-2.parquet", "x/deep/q.parquet", "x/p.txt", "x/[1].parquet", "y.parquet"):
+        objects.write_bytes(objects.join(root, path), b"x")
+
+    def uris(*names: str) -> list[str]:
+        return [f"{root}/{name}" if root.startswith("s3") else Path(root, name).as_uri() for name in names]
+
+    assert objects.expand_glob(f"{root}/x") == uris(
+        "x/[1].parquet", "x/deep/q.parquet", "x/p-1.parquet", "x/p-2.parquet"
+    )
+    assert objects.expand_glob(f"{root}/x/p-*.parquet") == uris("x/p-1.parquet", "x/p-2.parquet")
+    assert objects.expand_glob(f"{root}/**/q.parquet") == uris("x/deep/q.parquet")
+    assert objects.expand_glob(f"{root}/x/[[]1].parquet") == uris("x/[1].parquet")
+    assert objects.expand_glob(f"{root}/y.parquet") == uris("y.parquet")
+    assert objects.read_bytes(objects.expand_glob(f"{root}/x/deep")[0]) == b"x"
+    for nothing in (f"{root}/z", f"{root}/x/z-*.parquet"):
+        with pytest.raises(NotFoundError, match="no Parquet objects"):
+            objects.expand_glob(nothing)
+
+
+def test_relative_local_paths_of_globs_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    objects.write_bytes("odd name/%20.parquet", b"x")
+    (found,) = objects.expand_glob("odd name")
+    assert found == (tmp_path / "odd name" / "%20.parquet").as_uri()
+    assert objects.read_bytes(found) == b"x"
+
+
+def test_join_keeps_absolute_uris_and_refuses_to_climb_out() -> None:
+    assert objects.join("s3://b/p/", "x/y") == "s3://b/p/x/y"
+    assert objects.join("/data", "s3://b/x") == "s3://b/x"
+    assert objects.join("/data", "file:///x") == "file:///x"
+    for path in ("../x", "a/../x", "/etc/passwd", ""):
+        with pytest.raises(FormatError, match="wanted a path relative to it"):
+            objects.join("/data", path)
+
+
+@pytest.mark.parametrize("uri", ["", "gs://bucket/x", "s3://", "s3:///key"])
+def test_uris_of_no_known_kind_are_refused(uri: str) -> None:
+    with pytest.raises((SettingsError, StoreError), match=r"wanted|write s3://"):
+        objects.absolute(uri)
+
+
+def test_large_objects_go_up_in_parts_and_come_back_whole(s3_uri: str) -> None:
+    data = bytes(range(256)) * (130 * 4096)  # 130 MiB: three parts
+    assert (
+        objects.write_bytes(f"{s3_uri}/large", data)[1]
+        == hashlib.sha256(objects.read_bytes(f"{s3_uri}/large")).hexdigest()
+    )
+
+
+def test_arrow_filesystem_reads_and_writes_the_same_objects_in_any_process(root: str) -> None:
+    filesystem, path = objects.arrow_filesystem(f"{root}/train")
+    pickled = pickle.dumps(filesystem)
+    filesystem = pickle.loads(pickled)  # noqa: S301
+    assert isinstance(filesystem, pyarrow.fs.FileSystem)
+    filesystem.create_dir(path, recursive=True)
+    with filesystem.open_output_stream(f"{path}/x") as stream:
+        stream.write(b"through arrow")
+    assert objects.read_bytes(f"{root}/train/x") == b"through arrow"
+
+
+def test_a_pickled_arrow_filesystem_holds_no_credentials(s3_uri: str, s3: S3Server) -> None:
+    pickled = pickle.dumps(objects.arrow_filesystem(s3_uri)[0])
+    assert s3.secret_key.encode() not in pickled
+    assert s3.access_key.encode() not in pickled
+
+
+@pytest.mark.parametrize("change", [{"AWS_SECRET_ACCESS_KEY": "wrong"}, {"AWS_ACCESS_KEY_ID": "stranger"}])
+def test_wrong_credentials_are_said_within_seconds(
+    s3_uri: str, change: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in change.items():
+        monkeypatch.setenv(name, value)
+    _expect_refusals_within_seconds(s3_uri)
+
+
+def test_missing_credentials_are_said_within_seconds(
+    s3_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    _expect_refusals_within_seconds(s3_uri)
+
+
+def _expect_refusals_within_seconds(s3_uri: str) -> None:
+    started = time.monotonic()
+    for action in (
+        lambda: objects.read_bytes(f"{s3_uri}/x"),
+        lambda: objects.write_bytes(f"{s3_uri}/x", b""),
+        lambda: objects.create(f"{s3_uri}/x", b""),
+        lambda: objects.list_uris(s3_uri),
+        lambda: objects.exists(f"{s3_uri}/x"),
+    ):
+        with pytest.raises(StoreError, match=r"s3://test/.*AWS_ACCESS_KEY_ID") as caught:
+            action()
+        assert not isinstance(caught.value, NotFoundError)
+        assert isinstance(pickle.loads(pickle.dumps(caught.value)), StoreError)  # noqa: S301
+    assert time.monotonic() - started < 15
+
+
+def test_a_bucket_that_does_not_exist_is_not_an_empty_one(s3_uri: str) -> None:
+    with pytest.raises(NotFoundError, match="no-such-bucket"):
+        objects.list_uris("s3://no-such-bucket/x")
+
+
+def test_an_unwritable_directory_is_a_store_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StoreError, match="file/below"):
+        objects.write_bytes(str(tmp_path / "file" / "below"), b"")
+
+
+def test_a_failed_write_leaves_no_temporary_files(tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(StoreError):
+        objects.write_bytes(str(tmp_path / "taken"), b"")
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
