@@ -6,6 +6,7 @@ source sorted by class is read in random order without moving a byte through a s
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ def items_dataset(source_spec: str, seed: int) -> ray.data.Dataset:
     chunks = [order[start : start + CHUNK_ROWS] for start in range(0, len(order), CHUNK_ROWS)]
     rows = [{"positions": chunk.astype(np.int64).tobytes()} for chunk in chunks]
     return ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
-        _read_chunk, fn_args=(source_spec, classes), batch_size=1, num_cpus=0.5
+        partial(_read_chunk, source_spec=source_spec, classes=classes), batch_size=1, num_cpus=0.5
     )
 
 
