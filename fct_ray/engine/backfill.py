@@ -222,7 +222,7 @@ def _trained(
         size=size,
         describe="embed a sample to train the index",
     )
-    meter.add(sample.usage)
+    meter.add(sample.usage.replace(rows=0))
     trained = build.train_index(
         settings.index, plan.encoder.dimension, plan.encoder.metric, sample.embeddings[0], settings.seed
     )

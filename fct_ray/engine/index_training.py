@@ -115,7 +115,7 @@ def _train(
         assert old is not None  # noqa: S101 (select_rows always gives it)
         vectors, used = runner.run(old, side)
         parts.append(vectors)
-        usage = usage + used + read.replace(busy_cpu_s=0.0)
+        usage = usage + used + read.replace(busy_cpu_s=0.0, rows=0)  # rows of the stage are rows written
     sample = np.concatenate(parts)
     trained = build.train_index(index_factory, sample.shape[1], metric, sample, seed)
     size, sha256 = objects.write_bytes(uri, trained)
