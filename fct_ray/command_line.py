@@ -1,6 +1,6 @@
 """From the command line (or a YAML file) to one frozen settings dataclass, and from errors to exit codes.
 
-Owns: parsing through tyro, `--config FILE.yaml` through pydantic, log handlers, exit codes. Knows nothing of what a
+Owns: parsing through tyro, `--config FILE.yaml`, log handlers, exit codes. Knows nothing of what a
 job does. Exit codes: 0 done; 2 a setting or an input was refused before or during the run; 3 the gate refused; 130
 interrupted.
 """
@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import pydantic
 import tyro
 import yaml
 
@@ -68,7 +67,7 @@ def _choose(
     name = arguments[0] if arguments else ""
     if name in commands:
         settings_type, run = commands[name]
-        return parse_settings(settings_type, arguments[1:], None, prog=f"{Path(sys.argv[0]).name} {name}"), run
+        return parse_settings(settings_type, arguments[1:], None, prog=f"jobs/{Path(sys.argv[0]).name} {name}"), run
     types: dict[str, Callable[..., Any]] = {key: pair[0] for key, pair in commands.items()}
     tyro.extras.subcommand_cli_from_dict(types, description=description, args=arguments or ["--help"])
     raise SettingsError(f"unknown command {name!r}: want one of {', '.join(commands)}")
@@ -80,33 +79,46 @@ def parse_settings(
     """Settings from `--config FILE` (if given), overridden by the command line.
 
     Raises:
-        SettingsError: the YAML file is missing, is not a mapping, or has unknown keys or values of the wrong type.
+        SettingsError: the YAML file is missing or is not a mapping.
+        SystemExit: an unknown setting or a value of the wrong type (code 2, with suggestions).
     """
+    config, rest = ConfigFile(), list(arguments)
     if not {"-h", "--help"} & set(arguments):
-        config, rest = tyro.cli(ConfigFile, args=list(arguments), return_unknown_args=True, add_help=False)
-        if config.config is not None:
-            default = _from_yaml(settings_type, config.config)
-            return tyro.cli(
-                settings_type, args=rest, default=default, description=description, prog=prog, config=VALUES_OF_ENUMS
-            )
+        config, rest = tyro.cli(ConfigFile, args=rest, return_unknown_args=True, add_help=False)
+    if config.config is not None:
+        rest = [*flags_of_yaml(config.config), *rest]
     text = (description or settings_type.__doc__ or "") + "\n\nAlso: --config FILE.yaml reads any of these settings."
-    return tyro.cli(settings_type, args=list(arguments), description=text, prog=prog, config=VALUES_OF_ENUMS)
+    return tyro.cli(settings_type, args=rest, description=text, prog=prog, config=VALUES_OF_ENUMS)
 
 
-def _from_yaml(settings_type: type[SettingsT], path: Path) -> SettingsT:
+def flags_of_yaml(path: Path) -> list[str]:
+    """The settings of a YAML file as command-line flags, so that both are checked by the same parser.
+
+    `{quickstart: {num_pairs: 5}, controls: true}` is `--quickstart.num-pairs 5 --controls`.
+
+    Raises:
+        SettingsError: the file is missing, is not YAML, or is not a mapping.
+    """
     if not path.is_file():
         raise SettingsError(f"--config {path}: no such file; give the path of a YAML file with settings")
-    content = yaml.safe_load(path.read_text())
+    try:
+        content = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise SettingsError(f"--config {path}: is not YAML ({error}); want lines of setting: value") from None
     if not isinstance(content, dict):
         raise SettingsError(f"--config {path}: holds {type(content).__name__}; want a mapping of setting: value")
-    content = {str(key).replace("-", "_"): value for key, value in content.items()}
-    try:
-        return pydantic.TypeAdapter(
-            settings_type, config=None if _has_config(settings_type) else pydantic.ConfigDict(extra="forbid")
-        ).validate_python(content)
-    except (pydantic.ValidationError, pydantic.PydanticUserError) as error:
-        raise SettingsError(f"--config {path}: {error}") from None
+    return _flags(content, "")
 
 
-def _has_config(settings_type: type[Any]) -> bool:
-    return dataclasses.is_dataclass(settings_type)
+def _flags(content: dict[Any, Any], prefix: str) -> list[str]:
+    flags: list[str] = []
+    for key, value in content.items():
+        name = f"{prefix}{str(key).replace('_', '-')}"
+        if isinstance(value, dict):
+            flags += _flags(value, f"{name}.")
+        elif isinstance(value, bool):
+            head, _, last = name.rpartition(".")
+            flags.append(f"--{name}" if value else f"--{head}.no-{last}" if head else f"--no-{last}")
+        else:
+            flags += [f"--{name}", str(value)]
+    return flags

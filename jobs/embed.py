@@ -1,7 +1,8 @@
 """Make a version of a store: embed raw items (full backfill), or adopt embeddings that exist.
 
-python jobs/embed.py backfill --store S --source images:s3://bucket/photos --encoder models/old-0123456789ab
-python jobs/embed.py adopt --store S --embeddings "s3://bucket/vectors/*.parquet" --encoder NAME --metric ip
+Examples:
+    python jobs/embed.py backfill --store S --source images:s3://bucket/photos --encoder models/old-0123456789ab
+    python jobs/embed.py adopt --store S --embeddings "s3://bucket/vectors/*.parquet" --encoder NAME --metric ip
 """
 
 from dataclasses import dataclass, field
@@ -49,8 +50,8 @@ def backfill(settings: Backfill) -> None:
 def adopt(settings: Adopt) -> None:
     """Take over embeddings in place."""
     pricing = pricing_of(settings.pricing)
-    with connected(settings.cluster) as size:
-        manifest, stages = run_adopt(settings, size)
+    with connected(settings.cluster):
+        manifest, stages = run_adopt(settings)
     finish(version_report("adopt", settings.store, manifest, stages, settings, pricing), settings.report_dir)
 
 

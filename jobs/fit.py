@@ -1,8 +1,9 @@
 """Fit one model with Ray Train: an encoder (old, new), side-information, or a transformation h.
 
-python jobs/fit.py old --source images:s3://bucket/photos --output s3://bucket/models --fit.backbone resnet50
-python jobs/fit.py side --source images:s3://bucket/photos --output s3://bucket/models
-python jobs/fit.py transformation --store S --encoder NEW --pairs pairs.parquet --output s3://bucket/models
+Examples:
+    python jobs/fit.py old --source images:s3://bucket/photos --output s3://bucket/models --fit.backbone resnet50
+    python jobs/fit.py side --source images:s3://bucket/photos --output s3://bucket/models
+    python jobs/fit.py transformation --store S --encoder NEW --pairs pairs.parquet --output s3://bucket/models
 """
 
 from dataclasses import dataclass, field, replace
@@ -21,7 +22,7 @@ class FitEncoder(FitEncoderSettings):
     """Fit an encoder on labelled items."""
 
     name: str = ""
-    """The model's name. Empty: "old" or "new", as the command."""
+    """The model's name. Empty: "old", "side" or "new", as the command."""
     cluster: ClusterSettings = field(default_factory=ClusterSettings)
     """Where the work runs."""
     pricing: PricingSettings = field(default_factory=PricingSettings)

@@ -1,8 +1,9 @@
 """Look at a store, and move it back: what is published, its versions, and rolling back to one of them.
 
-python jobs/store.py status --store S
-python jobs/store.py history --store S
-python jobs/store.py rollback --store S [--version N]
+Examples:
+    python jobs/store.py status --store S
+    python jobs/store.py history --store S
+    python jobs/store.py rollback --store S [--version N]
 """
 
 from dataclasses import dataclass

@@ -15,6 +15,7 @@ from fct_ray.engine.cluster import ClusterSettings, connected
 from fct_ray.engine.quickstart import QuickstartSettings, run_quickstart
 from fct_ray.engine.upgrade import run_upgrade
 from fct_ray.engine.upgrade_plan import UpgradeSettings, plan_upgrade
+from fct_ray.errors import SettingsError
 from fct_ray.report.finish import finish
 from fct_ray.report.outcomes import PricingSettings, plan_report, pricing_of, upgrade_report
 
@@ -41,6 +42,10 @@ def run(settings: Settings) -> None:
     """Plan, then upgrade; or the quick start."""
     pricing = pricing_of(settings.pricing)
     if not settings.store:
+        if settings.plan or settings.pairs or settings.source:
+            raise SettingsError(
+                "--plan, --pairs and --source want a store: give --store, or leave them out (quick start)"
+            )
         with connected(settings.cluster) as size:
             shown = run_quickstart(settings.quickstart, settings, size, pricing.usd_per_node_hour)
         finish(
@@ -49,12 +54,10 @@ def run(settings: Settings) -> None:
             refused=shown.upgrade.published is None,
         )
         return
-    if settings.plan:
-        finish(
-            plan_report(plan_upgrade(settings, pricing.usd_per_node_hour, None), settings, pricing), settings.report_dir
-        )
-        return
     plan = plan_upgrade(settings, pricing.usd_per_node_hour, None)
+    if settings.plan:
+        finish(plan_report(plan, settings, pricing), settings.report_dir)
+        return
     with connected(settings.cluster) as size:
         outcome = run_upgrade(settings, plan, size)
     finish(upgrade_report(outcome, settings, pricing), settings.report_dir, refused=outcome.published is None)

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fct_ray.engine.cluster import ClusterSize
 from fct_ray.engine.meters import ProcessMeter
 from fct_ray.engine.model_store import resolve_encoder
 from fct_ray.engine.run_log import RunLog
@@ -56,7 +55,7 @@ class Inspected:
     usage: Usage
 
 
-def run_adopt(settings: AdoptSettings, size: ClusterSize) -> tuple[Manifest, dict[str, Usage]]:
+def run_adopt(settings: AdoptSettings) -> tuple[Manifest, dict[str, Usage]]:
     """Read every object once, check it, and publish a version that points at them; returns it and the work per stage.
 
     Raises:
@@ -70,7 +69,7 @@ def run_adopt(settings: AdoptSettings, size: ClusterSize) -> tuple[Manifest, dic
     run = run_id(
         "adopt", *uris, choice.ref.fingerprint, settings.metric.value, "" if current is None else current.sha256
     )
-    log = RunLog(store, run, size.num_nodes)
+    log = RunLog(store, run)
     with log.stage("stream") as meter:
         found: dict[int, Inspected] = {}
         for position, inspected in map_tasks(inspect_shard, list(enumerate(uris)), describe="read and check"):

@@ -139,7 +139,7 @@ def run_backfill(settings: BackfillSettings, plan: BackfillPlan, size: ClusterSi
     Raises:
         FctRayError: an item is bad, or the store cannot be written. CURRENT is unchanged, finished shards are kept.
     """
-    store, log = plan.store, RunLog(plan.store, plan.run, size.num_nodes)
+    store, log = plan.store, RunLog(plan.store, plan.run)
     version = store.claim_version(plan.run)
     with log.stage("stream") as meter:
         index = _trained(settings, plan, version, meter, size)

@@ -77,3 +77,8 @@ def cluster_size() -> ClusterSize:
     return ClusterSize(
         num_nodes=len(nodes), num_cpus=int(resources.get("CPU", 1)), num_gpus=int(resources.get("GPU", 0))
     )
+
+
+def count_nodes() -> int:
+    """Nodes that are alive now; 1 where this process is not connected."""
+    return cluster_size().num_nodes if ray.is_initialized() else 1

@@ -251,7 +251,7 @@ def side_information_work(store: Store, old: Manifest, side_uri: str | None, enc
         return None
     side, encoder = open_encoder(side_uri), open_encoder(encoder_uri)
     share = side.flops_per_item / (side.flops_per_item + encoder.flops_per_item)
-    wall = RunLog(store, old.run, 1).used().get("stream", Usage())
+    wall = RunLog(store, old.run).used().get("stream", Usage())
     embedded = (embedding + Usage(node_s=wall.node_s)) * share
     fitted = load_model(side_uri).document.provenance.get("usage")
     return embedded + Usage(**fitted) if isinstance(fitted, dict) else embedded

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import resource
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from fct_ray.values import Usage
+
+COUNT_NODES_EVERY_S = 5.0
 
 
 class ProcessMeter:
@@ -47,12 +50,46 @@ class StageMeter:
         self.worker_usage = self.worker_usage + usage.replace(wall_s=0.0, node_s=0.0)
 
 
+class NodeClock:
+    """Node-seconds held: the number of nodes, read now and then, integrated over time (clusters grow and shrink)."""
+
+    def __init__(self, count_nodes: Callable[[], int]) -> None:
+        """Start counting in a thread of its own."""
+        self._count_nodes, self._stop = count_nodes, threading.Event()
+        self._node_s, self._last_s = 0.0, time.monotonic()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> float:
+        """Node-seconds since the start."""
+        self._stop.set()
+        self._thread.join()
+        return self._node_s
+
+    def _run(self) -> None:
+        nodes = max(1, self._count_nodes())
+        while not self._stop.wait(COUNT_NODES_EVERY_S):
+            self._add(nodes)
+            nodes = max(1, self._count_nodes())
+        self._add(nodes)
+
+    def _add(self, nodes: int) -> None:
+        now_s = time.monotonic()
+        self._node_s += nodes * (now_s - self._last_s)
+        self._last_s = now_s
+
+
+def one_node() -> int:
+    """For work that happens on this machine alone."""
+    return 1
+
+
 @contextmanager
-def measure_stage(num_nodes: int = 1) -> Iterator[StageMeter]:
+def measure_stage(count_nodes: Callable[[], int] = one_node) -> Iterator[StageMeter]:
     """Measure wall time, the driver's CPU time and node-seconds held; `.measured` is filled at the end."""
-    meter, process, start_s = StageMeter(), ProcessMeter(), time.monotonic()
+    meter, process, start_s, nodes = StageMeter(), ProcessMeter(), time.monotonic(), NodeClock(count_nodes)
     try:
         yield meter
     finally:
-        wall_s = time.monotonic() - start_s
-        meter.measured = process.read() + meter.worker_usage + Usage(wall_s=wall_s, node_s=wall_s * num_nodes)
+        held = Usage(node_s=nodes.stop(), wall_s=time.monotonic() - start_s)
+        meter.measured = process.read() + meter.worker_usage + held

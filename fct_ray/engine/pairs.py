@@ -100,7 +100,10 @@ class ShardSelection:
 
 
 def select_rows(selection: ShardSelection) -> tuple[pa.Table, Usage]:
-    """Rows of one shard as (id, old, side, label), and what reading them took. Runs in a Ray task."""
+    """Rows of one shard as (id, old, side, label), and what reading them took. Runs in a Ray task.
+
+    Labels are whole numbers; a `label` column of another type is carried through an upgrade but judges nothing.
+    """
     meter = ProcessMeter()
     data = objects.read_bytes(selection.uri)
     columns = shards.parse_shard(
@@ -113,7 +116,7 @@ def select_rows(selection: ShardSelection) -> tuple[pa.Table, Usage]:
     picked = {"id": pa.array(columns.ids_N[rows]), "old": _vectors(columns.embeddings_ND[rows])}
     if columns.side_info_NS is not None:
         picked["side"] = _vectors(columns.side_info_NS[rows])
-    if "label" in columns.table.column_names:
+    if "label" in columns.table.column_names and pa.types.is_integer(columns.table.schema.field("label").type):
         picked["label"] = columns.table["label"].combine_chunks().cast(pa.int64()).take(pa.array(rows))
     return pa.table(picked), meter.read() + Usage(bytes_read=len(data), rows=len(rows))
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from fct_ray.engine.cluster import count_nodes
 from fct_ray.engine.meters import StageMeter, measure_stage
 from fct_ray.storage import documents, objects
 from fct_ray.storage.store import Store
@@ -23,9 +24,9 @@ STAGES = ("plan", "pairs", "fit", "gate", "stream", "verify", "publish", "refine
 class RunLog:
     """The usage records of one run."""
 
-    def __init__(self, store: Store, run: str, num_nodes: int) -> None:
+    def __init__(self, store: Store, run: str) -> None:
         """Records go below `store.run_uri(run, ...)`."""
-        self.store, self.run, self.num_nodes = store, run, num_nodes
+        self.store, self.run = store, run
 
     @contextmanager
     def stage(self, name: str) -> Iterator[StageMeter]:
@@ -33,7 +34,7 @@ class RunLog:
         attempt = len(self._records(name))
         meter = StageMeter()
         try:
-            with measure_stage(self.num_nodes) as meter:
+            with measure_stage(count_nodes) as meter:
                 yield meter
         finally:
             uri = self.store.run_uri(self.run, f"usage/{name}-{attempt:04d}.json")

@@ -86,7 +86,7 @@ def run_upgrade(settings: UpgradeSettings, plan: UpgradePlan, size: ClusterSize)
         FctRayError: a stage failed. CURRENT is unchanged and finished shards are kept.
     """
     if plan.finished is not None:
-        log = RunLog(plan.store, plan.run, size.num_nodes)
+        log = RunLog(plan.store, plan.run)
         logger.info("run %s has published version %d already", plan.run, plan.finished.version)
         judged = _read_judged(plan)
         return UpgradeOutcome(plan=plan, published=plan.finished, stages=_stages(log, plan.finished), judged=judged)
@@ -100,7 +100,7 @@ def fit_and_judge(
     settings: UpgradeSettings, plan: UpgradePlan, size: ClusterSize
 ) -> tuple[JudgedTransformation, np.ndarray, RunLog]:
     """The stages pairs, fit and gate; returns the verdict, some of the new model's held-out vectors, and the run's log."""
-    log = RunLog(plan.store, plan.run, size.num_nodes)
+    log = RunLog(plan.store, plan.run)
     pairs = _pairs(settings, plan, log, size)
     held_out_P = gate_mask(pairs.ids_P, settings.gate.share, settings.seed)
     checks.check_pair_counts(num_fit=int((~held_out_P).sum()), num_gate=int(held_out_P.sum()))

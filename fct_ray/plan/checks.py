@@ -178,7 +178,7 @@ def check_budget(expected: Forecast, *, max_usd: float | None = None, max_wall_s
         raise SettingsError(f"budget is {max_usd:.2f} USD but no price is known: name a node type of the price book")
     if max_usd is not None and expected.usd is not None and expected.usd > max_usd:
         raise SettingsError(
-            f"forecast is {expected.usd:.2f} USD, budget {max_usd:.2f} USD: raise it, or use spot nodes"
+            f"forecast is {expected.usd:.2g} USD, budget {max_usd:.2g} USD: raise the budget, or use spot nodes"
         )
     if max_wall_s is not None and expected.wall_s > max_wall_s:
         raise SettingsError(f"forecast is {expected.wall_s:.0f} s, limit {max_wall_s:.0f} s: use more nodes")

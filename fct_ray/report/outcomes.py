@@ -62,7 +62,7 @@ def plan_report(plan: UpgradePlan, settings: object, pricing: Pricing) -> Report
         environment=describe_environment(datetime.now(UTC)),
         pricing=pricing,
         settings=dataclasses.asdict(settings),  # type: ignore[call-overload]
-        notes=("planned only: nothing was started and nothing was written",),
+        notes=("planned only: no worker was started and the store's versions are untouched",),
     )
 
 

@@ -56,16 +56,31 @@ def why_it_works(report: Report) -> tuple[str, ...]:
             f"New queries cannot search the old embeddings directly ({percent(rows['direct'].map)} mAP): the two "
             f"models' spaces have nothing in common, so a map h between them is needed."
         )
-    sentences += _recovery(report.recovered_share)
+    chosen = None if report.gate is None else report.gate.chosen
+    if chosen is not None and chosen in report.recovered_share:
+        sentences.append(_chosen(chosen, report.recovered_share[chosen].map))
+    sentences += _recovery(report.recovered_share, alone=chosen in (None, "fct_side", "fct_noside"))
     return tuple(sentences)
 
 
-def _recovery(shares: Mapping[str, RecoveredShare]) -> list[str]:
-    """What h recovers without and with side-information, and whether the side-information earned its bytes."""
+def _chosen(method: str, share: float) -> str:
+    """What the transformation that the gate chose recovers."""
+    title = METHOD_TITLES.get(method, method)
+    text = f"The transformation chosen on held-out pairs ({title}) recovers {percent(share)} of that gain"
+    return f"{text} without re-embedding the gallery." if share > 0 else f"{text}: it would do harm here."
+
+
+def _recovery(shares: Mapping[str, RecoveredShare], *, alone: bool) -> list[str]:
+    """What h recovers without and with side-information, and whether the side-information earned its bytes.
+
+    `alone`: no other transformation was chosen, so that one of them is worth a sentence.
+    """
     with_side, without = shares.get("fct_side"), shares.get("fct_noside")
     if with_side is None and without is None:
         return []
     if with_side is None or without is None:
+        if not alone:
+            return []
         share, kind = (with_side, "with") if with_side is not None else (without, "without")
         assert share is not None  # noqa: S101  (one of the two is there; said for the type checker)
         return [_one(share.map, kind)]

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 
 from fct_ray import __version__
-from fct_ray.engine.cluster import ClusterSize
+from fct_ray.engine.cluster import ClusterSize, count_nodes
 from fct_ray.engine.fitting.encoder_loop import EncoderFit, EncoderLoopSettings, EncoderLoss, encoder_loop
 from fct_ray.engine.fitting.items_dataset import class_labels, items_dataset
 from fct_ray.engine.fitting.trainer import TrainSettings, run_fit
@@ -76,6 +76,10 @@ def fit_encoder(settings: FitEncoderSettings, size: ClusterSize) -> FittedEncode
             return _fitted(objects.join(settings.output, directory), run, reused=True)
     architecture = _architecture(settings)
     classes = class_labels(settings.source)
+    if len(classes) == 0 and settings.fit.loss is not EncoderLoss.SIMCLR:
+        raise SourceError(
+            f"{settings.source}: has no labels, which {settings.fit.loss.value} wants; name a labelled source, or use simclr"
+        )
     loop = EncoderLoopSettings(
         architecture=architecture,
         fit=settings.fit,
@@ -83,7 +87,7 @@ def fit_encoder(settings: FitEncoderSettings, size: ClusterSize) -> FittedEncode
         num_items=open_source(settings.source).num_items,
         seed=settings.seed,
     )
-    with measure_stage(size.num_nodes) as meter:
+    with measure_stage(count_nodes) as meter:
         outcome = run_fit(
             encoder_loop,
             loop,

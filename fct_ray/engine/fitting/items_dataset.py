@@ -21,8 +21,10 @@ CHUNK_ROWS = 1024
 def items_dataset(source_spec: str, seed: int) -> ray.data.Dataset:
     """Rows of (image uint8 [H, W, C], label int64: its index among the source's sorted labels), in seeded order.
 
+    A source without labels gives label 0 throughout, which only a contrastive fit can use.
+
     Raises:
-        SourceError: the source has no labels, or its images are not all of one size.
+        SourceError: the images are not all of one size.
     """
     source = open_source(source_spec)
     classes = class_labels(source_spec)
@@ -35,11 +37,9 @@ def items_dataset(source_spec: str, seed: int) -> ray.data.Dataset:
 
 
 def class_labels(source_spec: str) -> np.ndarray:
-    """The distinct labels of a source, ascending: class c of a fit is the c-th of them."""
+    """The distinct labels of a source, ascending: class c of a fit is the c-th of them; empty without labels."""
     labels = open_source(source_spec).labels_N
-    if labels is None:
-        raise SourceError(f"{source_spec}: has no labels, which fitting wants; name a source with a label column")
-    return np.unique(labels)
+    return np.zeros(0, dtype=np.int64) if labels is None else np.unique(labels)
 
 
 def _read_chunk(batch: Any, source_spec: str, classes: np.ndarray) -> dict[str, np.ndarray]:
@@ -50,5 +50,6 @@ def _read_chunk(batch: Any, source_spec: str, classes: np.ndarray) -> dict[str, 
         raise SourceError(
             f"{source_spec}: images differ in size, which fitting does not take; resize them to one size first"
         )
-    assert source.labels_N is not None  # noqa: S101 (class_labels refused a source without)
+    if source.labels_N is None:
+        return {"image": images, "label": np.zeros(len(positions), dtype=np.int64)}
     return {"image": images, "label": np.searchsorted(classes, source.labels_N[positions])}
