@@ -7,7 +7,7 @@ the shard's worker, and those tests run the job.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,8 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from fct_ray.engine.adoption import AdoptSettings, run_adopt
+from fct_ray.engine.cluster import ClusterSettings, connected
 from fct_ray.engine.upgrade_plan import UpgradeSettings, plan_upgrade
-from fct_ray.errors import DataError, FctRayError, FormatError, ModelError, NotFoundError, SettingsError
+from fct_ray.errors import DataError, FctRayError, FormatError, ModelError, NotFoundError, SettingsError, StoreError
 from fct_ray.models.files import pack_model
 from fct_ray.models.transformation import Transformation, TransformationArchitecture
 from fct_ray.storage.store import Store
@@ -26,10 +28,17 @@ from tests.jobs.conftest import run_job
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory, gallery: Path) -> Path:
+def cluster() -> Iterator[None]:
+    """A local Ray cluster for this module."""
+    with connected(ClusterSettings(num_cpus=2)):
+        yield
+
+
+@pytest.fixture(scope="module")
+def store(cluster: None, tmp_path_factory: pytest.TempPathFactory, gallery: Path) -> Path:
     """An adopted store of real photos' embeddings."""
     path = tmp_path_factory.mktemp("bad") / "store"
-    run_job("embed", "adopt", "--store", path, "--embeddings", gallery, "--encoder", "old-api", "--metric", "ip")
+    run_adopt(AdoptSettings(store=str(path), embeddings=str(gallery), encoder="old-api"))
     return path
 
 
@@ -153,29 +162,31 @@ def _of_another_dimension(table: pa.Table) -> pa.Table:
     [(_without_ids, "id"), (_with_infinity, "row 41"), (_with_a_doubled_id, "row"), (_of_another_dimension, "4")],
 )
 def test_adopting_a_bad_shard_names_the_shard_and_makes_no_store(
-    gallery: Path, tmp_path: Path, damage: Damage, word: str
+    cluster: None, gallery: Path, tmp_path: Path, damage: Damage, word: str
 ) -> None:
     copy = shutil.copytree(gallery, tmp_path / "gallery")
     bad = copy / "part-003.parquet"
     pq.write_table(damage(pq.read_table(bad)), bad)
-    done = run_job("embed", "adopt", "--store", tmp_path / "s", "--embeddings", copy, "--encoder", "old-api", expect=2)
-    last = done.stderr.strip().splitlines()
-    text = " ".join(last[-4:])
-    assert "part-003.parquet" in text
-    assert word in text
+    with pytest.raises(StoreError, match=r"part-003\.parquet") as refusal:
+        run_adopt(AdoptSettings(store=str(tmp_path / "s"), embeddings=str(copy), encoder="old-api"))
+    assert word in str(refusal.value)
     assert not (tmp_path / "s" / "CURRENT.json").exists()
 
 
-def test_adopting_two_objects_with_the_same_id_names_both(gallery: Path, tmp_path: Path) -> None:
+def test_adopting_two_objects_with_the_same_id_names_both(cluster: None, gallery: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(gallery, tmp_path / "gallery")
     table = pq.read_table(copy / "part-000.parquet")
     other = pq.read_table(copy / "part-005.parquet")
     ids = other["id"].to_numpy().copy()
     ids[0] = table["id"][7].as_py()
     pq.write_table(other.set_column(0, "id", pa.array(ids)), copy / "part-005.parquet")
-    done = run_job("embed", "adopt", "--store", tmp_path / "s", "--embeddings", copy, "--encoder", "o", expect=2)
-    assert "part-000.parquet" in done.stderr
-    assert "part-005.parquet" in done.stderr
+    with pytest.raises(DataError, match=r"part-000\.parquet.*part-005\.parquet"):
+        run_adopt(AdoptSettings(store=str(tmp_path / "s"), embeddings=str(copy), encoder="o"))
+
+
+def test_a_job_that_refuses_says_why_last_and_exits_with_2(tmp_path: Path) -> None:
+    done = run_job("embed", "adopt", "--store", tmp_path / "s", "--embeddings", tmp_path, "--encoder", "o", expect=2)
+    assert str(tmp_path) in done.stderr.strip().splitlines()[-1]
 
 
 def test_a_shard_damaged_after_adoption_stops_the_upgrade_and_publishes_nothing(
