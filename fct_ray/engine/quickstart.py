@@ -61,12 +61,12 @@ class QuickstartSettings:
     old: EncoderFit = field(default_factory=lambda: EncoderFit(backbone="small_cnn-8", dimension=64, epochs=3))
     """How the old model is fitted."""
     side: EncoderFit = field(
-        default_factory=lambda: EncoderFit(backbone="small_cnn-16", dimension=128, epochs=6, loss=EncoderLoss.SIMCLR)
+        default_factory=lambda: EncoderFit(backbone="small_cnn-16", dimension=128, epochs=5, loss=EncoderLoss.SIMCLR)
     )
     """How the side-information model is fitted."""
     new: EncoderFit = field(default_factory=lambda: EncoderFit(backbone="small_cnn-16", dimension=128, epochs=3))
     """How the new model is fitted."""
-    h: TransformationFit = field(default_factory=lambda: TransformationFit(inner=512, batch_size=128))
+    h: TransformationFit = field(default_factory=lambda: TransformationFit(inner=512, batch_size=128, epochs=30))
     """How h is fitted; small batches, for there are few pairs."""
 
 
@@ -123,6 +123,7 @@ def run_quickstart(
         source=settings.gallery,
         num_pairs=settings.num_pairs,
         fit=settings.h,
+        fit_dir=objects.join(root, "models/h"),
         controls=True,
     )
     upgraded = run_upgrade(chosen, plan_upgrade(chosen, usd_per_node_hour, size), size)

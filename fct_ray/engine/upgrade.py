@@ -22,7 +22,7 @@ from fct_ray.engine.fitting.transformations import Direction, fit_candidates
 from fct_ray.engine.gating import GateOutcome, run_gate
 from fct_ray.engine.index_training import train_on_transformed
 from fct_ray.engine.meters import StageMeter
-from fct_ray.engine.model_store import MODEL_JSON, WEIGHTS, load_model, save_model
+from fct_ray.engine.model_store import MODEL_JSON, WEIGHTS, load_model
 from fct_ray.engine.pairs import Pairs, pairs_from_encoder, pairs_from_file
 from fct_ray.engine.run_log import RunLog
 from fct_ray.engine.shard_stream import stream_shards
@@ -180,13 +180,12 @@ def _fit(
         train=settings.train,
         seed=settings.seed,
         controls=settings.controls,
-        storage_uri=plan.store.run_uri(plan.run, "fit"),
+        storage_uri=settings.fit_dir or plan.store.run_uri(plan.run, "fit"),
         size=size,
     )
-    uris = {}
     for candidate in candidates:
         meter.add(candidate.usage)
-        uris[candidate.method] = save_model(plan.store.run_uri(plan.run, "models"), candidate.packed)
+    uris = {candidate.method: candidate.uri for candidate in candidates}
     return uris, {candidate.method: candidate.model for candidate in candidates}
 
 

@@ -64,6 +64,8 @@ class UpgradeSettings:
     """Stop after planning: print what would be done and what it would take."""
     max_usd: float | None = None
     """Refuse to start if the forecast is above this many US dollars."""
+    fit_dir: str | None = None
+    """Where fitted transformations are kept, to be found again for the same pairs. None: with the run."""
     seed: int = 0
     """Seed of the pairs, the fit and the index."""
     batch_rows: int = 4096

@@ -83,4 +83,11 @@ def test_one_and_two_workers_fit_transformations_of_the_same_quality(
 
 @pytest.mark.timeout(600)
 def test_the_same_seed_gives_the_same_weights(one: Candidate, size: ClusterSize, tmp_path: Path) -> None:
-    assert _fit(1, size, tmp_path).packed.weights == one.packed.weights
+    again = _fit(1, size, tmp_path)
+    assert again.uri != one.uri
+    assert again.model.document.weights_sha256 == one.model.document.weights_sha256
+
+
+def test_the_same_fit_on_the_same_pairs_is_found_again(one: Candidate, size: ClusterSize) -> None:
+    found = _fit(1, size, Path(one.uri).parent)
+    assert (found.uri, found.usage) == (one.uri, one.usage)

@@ -18,6 +18,7 @@ from fct_ray.engine.fitting.transformation_loop import (
     transformation_loop,
 )
 from fct_ray.engine.meters import ProcessMeter
+from fct_ray.engine.model_store import load_model, save_model
 from fct_ray.engine.pairs import Pairs
 from fct_ray.models.files import LoadedModel, PackedModel, pack_model, unpack_model
 from fct_ray.models.flops import transformation_flops
@@ -28,7 +29,7 @@ from fct_ray.models.transformation import (
     fit_linear,
 )
 from fct_ray.plan.identity import run_id
-from fct_ray.storage import documents
+from fct_ray.storage import documents, objects, shards
 from fct_ray.values import EncoderRef, Usage
 
 
@@ -47,9 +48,24 @@ class Candidate:
     """One fitted transformation, under its key of the reports, e.g. "fct_side"."""
 
     method: str
-    packed: PackedModel
+    uri: str
+    """Where its model directory is."""
     model: LoadedModel
     usage: Usage
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Fitted:
+    """A candidate that is not saved yet."""
+
+    method: str
+    packed: PackedModel
+    usage: Usage
+
+    def at(self, uri: str) -> Candidate:
+        """The candidate, once it lies there."""
+        model = unpack_model(self.packed.model_json, self.packed.weights, uri)
+        return Candidate(method=self.method, uri=uri, model=model, usage=self.usage)
 
 
 def fit_candidates(
@@ -70,15 +86,20 @@ def fit_candidates(
     sides = [True] if pairs.side_PS is not None else [False]
     if controls and pairs.side_PS is not None:
         sides.append(False)
-    candidates = [_linear(pairs, direction, with_side) for with_side in sides]
     architectures = tuple(_architecture(pairs, direction, with_side, fit) for with_side in sides)
     settings = TransformationLoopSettings(architectures=architectures, fit=fit, seed=seed)
     table = pairs.to_table()
     columns = [name for name in ("id", "old", "side", "new") if name in table.column_names]
+    content = documents.sha256_hex(shards.encode_table(table.select(columns)))
+    name = run_id("h", repr(settings), repr(direction), str(train.num_workers), content)
+    known = _remembered(storage_uri, name)
+    if known:
+        return known
+    candidates = [_linear(pairs, direction, with_side) for with_side in sides]
     outcome = run_fit(
         transformation_loop,
         settings,
-        name=run_id("h", repr(settings), str(train.num_workers), documents.sha256_hex(pairs.ids_P.tobytes())),
+        name=name,
         storage_uri=storage_uri,
         train=train,
         size=size,
@@ -91,7 +112,24 @@ def fit_candidates(
         module.load_state_dict(state)
         usage = outcome.usage * shares[architecture]
         candidates.append(_candidate(module, "fct", with_side, direction, usage))
-    return tuple(candidates)
+    directories = {candidate.method: save_model(storage_uri, candidate.packed) for candidate in candidates}
+    objects.write_bytes(objects.join(storage_uri, f"{name}.json"), documents.dump(directories))
+    return tuple(candidate.at(directories[candidate.method]) for candidate in candidates)
+
+
+def _remembered(storage_uri: str, name: str) -> tuple[Candidate, ...]:
+    """The candidates of the same fit on the same pairs, if it was done before; what it took is in their provenance."""
+    uri = objects.join(storage_uri, f"{name}.json")
+    if not objects.exists(uri):
+        return ()
+    directories = documents.load(dict[str, str], objects.read_bytes(uri), uri)
+    models = {method: load_model(directory) for method, directory in directories.items()}
+    return tuple(
+        Candidate(
+            method=method, uri=directories[method], model=model, usage=Usage(**model.document.provenance["usage"])
+        )
+        for method, model in models.items()
+    )
 
 
 def _flops_shares(architectures: tuple[TransformationArchitecture, ...]) -> Mapping[TransformationArchitecture, float]:
@@ -112,7 +150,7 @@ def _architecture(
     )
 
 
-def _linear(pairs: Pairs, direction: Direction, with_side: bool) -> Candidate:
+def _linear(pairs: Pairs, direction: Direction, with_side: bool) -> _Fitted:
     meter = ProcessMeter()
     side_PS = pairs.side_PS if with_side else None
     module = fit_linear(pairs.old_PD, side_PS, pairs.new_PW, normalized=direction.normalized)
@@ -124,7 +162,7 @@ def _linear(pairs: Pairs, direction: Direction, with_side: bool) -> Candidate:
 
 def _candidate(
     module: Transformation | LinearTransformation, family: str, with_side: bool, direction: Direction, usage: Usage
-) -> Candidate:
+) -> _Fitted:
     method = f"{family}_{'side' if with_side else 'noside'}"
     packed = pack_model(
         module,
@@ -135,5 +173,4 @@ def _candidate(
         to_encoder=direction.new.fingerprint,
         side_fingerprint=direction.side_fingerprint if with_side else None,
     )
-    model = unpack_model(packed.model_json, packed.weights, packed.directory_name)
-    return Candidate(method=method, packed=packed, model=model, usage=usage)
+    return _Fitted(method=method, packed=packed, usage=usage)
