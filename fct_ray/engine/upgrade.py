@@ -62,6 +62,8 @@ class JudgedTransformation:
     recovered: dict[str, RecoveredShare]
     fitted: dict[str, str]
     """Every candidate's model directory, by method."""
+    fit_reused: bool = False
+    """Whether they were fitted by an earlier run: their busy time is counted, their wall time is not in this one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -142,14 +144,14 @@ def _fit_and_judge(
     log: RunLog,
     size: ClusterSize,
 ) -> JudgedTransformation:
-    fitted, models = {}, {}
+    fitted, models, reused = {}, {}, False
     if plan.given is not None:
         assert settings.transformation is not None  # noqa: S101 (planning loaded it from there)
         method = "fct_side" if plan.given.transformation().architecture.side_dimension else "fct_noside"
         fitted, models = {method: settings.transformation}, {method: plan.given}
     else:
         with log.stage("fit") as meter:
-            fitted, models = _fit(settings, plan, pairs.rows(~held_out_P), meter, size)
+            fitted, models, reused = _fit(settings, plan, pairs.rows(~held_out_P), meter, size)
     with log.stage("gate") as meter:
         outcome = run_gate(
             pairs.rows(held_out_P),
@@ -161,12 +163,12 @@ def _fit_and_judge(
             uncovered_share=_uncovered_share(plan.parent, pairs),
         )
         meter.add(outcome.usage)
-        return _write_judged(plan, outcome, fitted)
+        return _write_judged(plan, outcome, fitted, reused)
 
 
 def _fit(
     settings: UpgradeSettings, plan: UpgradePlan, pairs: Pairs, meter: StageMeter, size: ClusterSize
-) -> tuple[dict[str, str], dict[str, LoadedModel]]:
+) -> tuple[dict[str, str], dict[str, LoadedModel], bool]:
     side = plan.parent.side_info
     candidates = fit_candidates(
         pairs,
@@ -186,16 +188,20 @@ def _fit(
     for candidate in candidates:
         meter.add(candidate.usage)
     uris = {candidate.method: candidate.uri for candidate in candidates}
-    return uris, {candidate.method: candidate.model for candidate in candidates}
+    models = {candidate.method: candidate.model for candidate in candidates}
+    return uris, models, all(candidate.reused for candidate in candidates)
 
 
-def _write_judged(plan: UpgradePlan, outcome: GateOutcome, fitted: dict[str, str]) -> JudgedTransformation:
+def _write_judged(
+    plan: UpgradePlan, outcome: GateOutcome, fitted: dict[str, str], reused: bool
+) -> JudgedTransformation:
     judged = JudgedTransformation(
         uri=fitted[outcome.result.chosen],
         result=outcome.result,
         compatibility=outcome.compatibility,
         recovered=dict(outcome.recovered),
         fitted=fitted,
+        fit_reused=reused,
     )
     objects.write_bytes(plan.store.run_uri(plan.run, GATE_FILE), documents.dump(judged))
     return judged

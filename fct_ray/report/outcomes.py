@@ -80,6 +80,8 @@ def upgrade_report(
         notes.append(f"recall@10 of the new index against brute force, in the shards read back: {outcome.recall:.4f}")
     if outcome.peak_memory_bytes:
         notes.append(f"peak memory of a worker process: {outcome.peak_memory_bytes / 2**30:.2f} GiB")
+    if judged is not None and judged.fit_reused:
+        notes.append("h was fitted by an earlier run on the same pairs: its busy time is counted, its wall time is not")
     if quality is None and judged is not None and judged.compatibility:
         notes.append("the compatibility table is measured on held-out pairs: each queries all the others")
     rows = quality.rows if quality is not None else () if judged is None else judged.compatibility

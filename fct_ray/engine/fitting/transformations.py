@@ -52,6 +52,8 @@ class Candidate:
     """Where its model directory is."""
     model: LoadedModel
     usage: Usage
+    reused: bool = False
+    """Whether it was fitted by an earlier run on the same pairs."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -126,7 +128,11 @@ def _remembered(storage_uri: str, name: str) -> tuple[Candidate, ...]:
     models = {method: load_model(directory) for method, directory in directories.items()}
     return tuple(
         Candidate(
-            method=method, uri=directories[method], model=model, usage=Usage(**model.document.provenance["usage"])
+            method=method,
+            uri=directories[method],
+            model=model,
+            usage=Usage(**model.document.provenance["usage"]),
+            reused=True,
         )
         for method, model in models.items()
     )
