@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,7 +28,7 @@ class ClusterSettings:
     num_cpus: int | None = None
     """Logical CPUs of a local cluster. None: all of this machine."""
     verbose: bool = False
-    """Show what workers log."""
+    """Show what workers log, and keep a local cluster's log files."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,16 +51,18 @@ def connected(settings: ClusterSettings) -> Iterator[ClusterSize]:
     os.environ.setdefault("FCT_RAY_DATA", str(Path(".data").absolute()))  # workers have other working directories
     level = logging.INFO if settings.verbose else logging.ERROR
     address = settings.address or os.environ.get("RAY_ADDRESS")
+    own_directory = None
     if address:
         ray.init(address=address, logging_level=level, log_to_driver=settings.verbose)
     else:
+        own_directory = tempfile.mkdtemp(prefix="fct-ray-", dir="/tmp")  # short: Ray puts socket paths below it
         ray.init(
             num_cpus=settings.num_cpus,
             include_dashboard=False,
             object_store_memory=LOCAL_OBJECT_STORE_BYTES,
             logging_level=level,
             log_to_driver=settings.verbose,
-            _temp_dir=tempfile.mkdtemp(prefix="fct-ray-", dir="/tmp"),
+            _temp_dir=tempfile.mkdtemp(prefix="fct-ray-", dir="/tmp")  # short: Ray puts socket paths below it,
         )
     if not settings.verbose:
         for name in ("ray", "ray.data", "ray.train", "ray.tune"):
@@ -68,6 +71,8 @@ def connected(settings: ClusterSettings) -> Iterator[ClusterSize]:
         yield cluster_size()
     finally:
         ray.shutdown()
+        if own_directory is not None and not settings.verbose:
+            shutil.rmtree(own_directory, ignore_errors=True)
 
 
 def cluster_size() -> ClusterSize:
