@@ -18,6 +18,7 @@ import ray
 import ray.data
 import ray.exceptions
 
+from fct_ray import errors
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.engine.progress import bar
 from fct_ray.errors import FctRayError, IncompleteRunError
@@ -92,8 +93,12 @@ def stream_shards(
     try:
         with bar(len(rows), describe, "shard") as shown:
             for row in finished.iter_rows():
+                if row["error"]:
+                    raise getattr(errors, str(row["error"]))(str(row["text"]))
                 shown.update(1)
                 shown.set_postfix_str(str(row["done"]), refresh=False)
+    except FctRayError:
+        raise
     except Exception as error:
         raise worker_error(error) from error
 

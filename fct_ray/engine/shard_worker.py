@@ -11,7 +11,7 @@ applies encoders. Units: rows; bytes as stored.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +25,7 @@ import torch
 from fct_ray.engine.meters import ProcessMeter, peak_memory_bytes
 from fct_ray.engine.model_store import load_model, open_encoder
 from fct_ray.engine.transforming import TransformRunner
-from fct_ray.errors import FormatError
+from fct_ray.errors import FctRayError, FormatError
 from fct_ray.index import build
 from fct_ray.sources.registry import open_source
 from fct_ray.storage import documents, objects, shards
@@ -147,7 +147,7 @@ class TransformWorker:
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[str]]:
         """One descriptor (a ShardRecord of the parent as JSON) in, one line about it out."""
         record = documents.load(ShardRecord, str(batch["descriptor"][0]).encode(), "a shard descriptor")
-        return _done(self._transform(record))
+        return reported(lambda: self._transform(record))
 
     def _transform(self, record: ShardRecord) -> Receipt:
         uri = self.writer.store.uri_of(record.embeddings.path)
@@ -186,7 +186,7 @@ class EmbedWorker:
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[str]]:
         """One EmbedDescriptor as JSON in, one line about it out."""
         task = documents.load(EmbedDescriptor, str(batch["descriptor"][0]).encode(), "a shard descriptor")
-        return _done(self._embed(task))
+        return reported(lambda: self._embed(task))
 
     def _embed(self, task: EmbedDescriptor) -> Receipt:
         items = self.source.read(np.arange(task.start, task.stop))
@@ -205,5 +205,13 @@ class EmbedWorker:
         )
 
 
-def _done(receipt: Receipt) -> dict[str, list[str]]:
-    return {"done": [f"shard {receipt.record.shard}, {receipt.record.rows:,} rows"]}
+def reported(work: Callable[[], Receipt]) -> dict[str, list[str]]:
+    """One row about a shard for the driver: what was done, or the error of our own tree as (name, text).
+
+    Such an error goes back as a value, for Ray Data wraps and rewords what its actors raise.
+    """
+    try:
+        receipt = work()
+    except FctRayError as error:
+        return {"done": [""], "error": [type(error).__name__], "text": [str(error)]}
+    return {"done": [f"shard {receipt.record.shard}, {receipt.record.rows:,} rows"], "error": [""], "text": [""]}
