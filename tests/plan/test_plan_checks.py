@@ -114,7 +114,7 @@ def test_the_uncovered_share_counts_rows_of_shards_without_a_pair() -> None:
 def test_a_forecast_over_budget_is_refused_and_so_is_a_budget_without_a_price() -> None:
     expected = Forecast(wall_s=100, node_s=200, usd=3.5, bound="compute")
     check_budget(expected, max_usd=3.5, max_wall_s=100)
-    with pytest.raises(SettingsError, match=r"forecast is 3.50 USD, budget 3.00 USD"):
+    with pytest.raises(SettingsError, match=r"forecast is 3.5 USD, budget 3 USD"):
         check_budget(expected, max_usd=3.0)
     with pytest.raises(SettingsError, match="100 s, limit 99 s"):
         check_budget(expected, max_wall_s=99)
