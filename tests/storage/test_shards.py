@@ -199,7 +199,7 @@ def test_nulls_and_duplicates_are_refused_by_row(columns: dict[str, Any], compla
 
 
 def test_a_null_in_a_fixed_size_list_is_refused_though_pyarrow_before_26_cannot_say_which() -> None:
-    with pytest.raises(StoreError, match="row 1: 'embedding' is null|a row of a fixed_size_list is null"):
+    with pytest.raises(StoreError, match=r"row 1: 'embedding' is null|a row of a fixed_size_list is null"):
         _parse(_encode(id=IDS_N, embedding=_fixed([[1, 2], None, [3, 4]], pa.float32(), 2)))
 
 
