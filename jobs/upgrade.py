@@ -19,6 +19,10 @@ from fct_ray.errors import SettingsError
 from fct_ray.report.finish import finish
 from fct_ray.report.outcomes import PricingSettings, plan_report, pricing_of, upgrade_report
 
+WANT_A_STORE = (
+    "plan", "encoder", "pairs", "source", "num_pairs", "transformation", "side_info", "metric", "fit", "fit_dir"
+)  # fmt: skip
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(UpgradeSettings):
@@ -28,6 +32,8 @@ class Settings(UpgradeSettings):
     """The store: a directory or s3:// prefix. Empty: the quick start."""
     encoder: str = ""
     """The new encoder: a model directory, `package.module:factory`, or (with --pairs) any name for it."""
+    plan: bool = False
+    """Stop after planning: print what would be done and what it would take."""
     quickstart: QuickstartSettings = field(default_factory=QuickstartSettings)
     """What the quick start shows."""
     cluster: ClusterSettings = field(default_factory=ClusterSettings)
@@ -42,14 +48,11 @@ def run(settings: Settings) -> None:
     """Plan, then upgrade; or the quick start."""
     pricing = pricing_of(settings.pricing)
     if not settings.store:
-        if settings.plan or settings.pairs or settings.source:
-            raise SettingsError(
-                "--plan, --pairs and --source want a store: give --store, or leave them out (quick start)"
-            )
+        _refuse_what_the_quick_start_ignores(settings)
         with connected(settings.cluster) as size:
             shown = run_quickstart(settings.quickstart, settings, size, pricing.usd_per_node_hour)
         finish(
-            upgrade_report(shown.upgrade, settings, pricing, shown.quality, shown.saved),
+            upgrade_report(shown.upgrade, settings, pricing, shown.against),
             settings.report_dir,
             refused=shown.upgrade.published is None,
         )
@@ -61,6 +64,16 @@ def run(settings: Settings) -> None:
     with connected(settings.cluster) as size:
         outcome = run_upgrade(settings, plan, size)
     finish(upgrade_report(outcome, settings, pricing), settings.report_dir, refused=outcome.published is None)
+
+
+def _refuse_what_the_quick_start_ignores(settings: Settings) -> None:
+    given = [name for name in WANT_A_STORE if getattr(settings, name) != getattr(Settings(), name)]
+    if given:
+        flag = given[0].replace("_", "-")
+        raise SettingsError(
+            f"--{flag} is given without --store: the quick start does not use it; give --store, or see "
+            "--quickstart.* in --help for what the quick start can be told"
+        )
 
 
 if __name__ == "__main__":

@@ -13,13 +13,14 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from fct_ray.engine.actor_pool import PoolSettings
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.engine.encoding import encode_items
 from fct_ray.engine.index_training import check_enough_to_train, trained_index_ref
 from fct_ray.engine.meters import StageMeter
 from fct_ray.engine.model_store import open_encoder, resolve_encoder
 from fct_ray.engine.run_log import RunLog
-from fct_ray.engine.shard_stream import PoolSettings, stream_shards
+from fct_ray.engine.shard_stream import stream_shards
 from fct_ray.engine.shard_worker import EmbedDescriptor, EmbedJob, EmbedWorker, OutputJob
 from fct_ray.engine.verification import verify_version
 from fct_ray.errors import SettingsError

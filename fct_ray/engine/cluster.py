@@ -62,7 +62,7 @@ def connected(settings: ClusterSettings) -> Iterator[ClusterSize]:
             object_store_memory=LOCAL_OBJECT_STORE_BYTES,
             logging_level=level,
             log_to_driver=settings.verbose,
-            _temp_dir=tempfile.mkdtemp(prefix="fct-ray-", dir="/tmp"),  # short: Ray puts socket paths below it,
+            _temp_dir=own_directory,
         )
     if not settings.verbose:
         for name in ("ray", "ray.data", "ray.train", "ray.tune"):

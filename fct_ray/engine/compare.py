@@ -3,32 +3,29 @@
     <work>/upgrade     a scratch store that adopts the old version's shards in place, upgraded
     <work>/backfill    a scratch store, embedded anew from raw items with the new encoder
 
-Owns: that job's settings and order. The compared store itself is only read.
+Owns: that job's settings and order, and the half of it that the quick start shares: a full backfill beside an upgrade. The
+compared store itself is only read.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import logging
 from dataclasses import dataclass
 
 from fct_ray.engine.backfill import BackfillOutcome, BackfillSettings, plan_backfill, run_backfill
 from fct_ray.engine.cluster import ClusterSize
-from fct_ray.engine.comparison import (
-    Galleries,
-    Quality,
-    QueryEncoders,
-    SavedWork,
-    measure_quality,
-    side_information_work,
-    work_saved,
-)
 from fct_ray.engine.model_store import resolve_encoder
+from fct_ray.engine.quality import Galleries, Quality, QueryEncoders, measure_quality
+from fct_ray.engine.saved_work import SavedWork, side_information_work, work_saved
 from fct_ray.engine.upgrade import UpgradeOutcome, run_upgrade
 from fct_ray.engine.upgrade_plan import UpgradeSettings, plan_upgrade
 from fct_ray.errors import GateRefusedError, SettingsError
 from fct_ray.storage import objects
 from fct_ray.storage.store import Store
 from fct_ray.values import Manifest, ObjectRef, ShardRecord
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,14 +51,21 @@ class CompareSettings(UpgradeSettings):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class AgainstBackfill:
+    """The full backfill of the same gallery, what each way to search is worth, and the work saved."""
+
+    backfill: BackfillOutcome
+    quality: Quality
+    saved: SavedWork
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ComparisonOutcome:
     """Both runs, what both are worth, and the factors between them."""
 
     store_uri: str
     upgrade: UpgradeOutcome
-    backfill: BackfillOutcome
-    quality: Quality
-    saved: SavedWork
+    against: AgainstBackfill
 
 
 def run_compare(settings: CompareSettings, size: ClusterSize, usd_per_node_hour: float | None) -> ComparisonOutcome:
@@ -82,7 +86,8 @@ def run_compare(settings: CompareSettings, size: ClusterSize, usd_per_node_hour:
     encoder_uri = _embedding(settings.encoder, store)
     scratch = Store(upgraded_uri)
     scratch.publish(_in_place(old, store), expected=None)
-    chosen = dataclasses.replace(settings, store=upgraded_uri, encoder=encoder_uri)
+    pairs_source = settings.source if settings.pairs is None else None
+    chosen = dataclasses.replace(settings, store=upgraded_uri, encoder=encoder_uri, source=pairs_source)
     upgrade = run_upgrade(chosen, plan_upgrade(chosen, usd_per_node_hour, size), size)
     if upgrade.published is None or upgrade.judged is None:
         reason = "" if upgrade.judged is None else upgrade.judged.result.reason
@@ -96,34 +101,71 @@ def run_compare(settings: CompareSettings, size: ClusterSize, usd_per_node_hour:
         seed=settings.seed,
         pool=settings.pool,
     )
+    encoders = QueryEncoders(
+        old_uri=_embedding(settings.old_encoder, store),
+        new_uri=encoder_uri,
+        side_uri=None if settings.side_encoder is None else _embedding(settings.side_encoder, store),
+    )
+    against = compare_with_backfill(
+        upgrade,
+        full,
+        encoders,
+        made_in=store,
+        query_source=settings.queries,
+        max_gallery=settings.max_gallery,
+        max_queries=settings.max_queries,
+        size=size,
+        usd_per_node_hour=usd_per_node_hour,
+    )
+    return ComparisonOutcome(store_uri=settings.store, upgrade=upgrade, against=against)
+
+
+def compare_with_backfill(
+    upgrade: UpgradeOutcome,
+    full: BackfillSettings,
+    encoders: QueryEncoders,
+    *,
+    made_in: Store,
+    query_source: str,
+    max_gallery: int,
+    max_queries: int,
+    size: ClusterSize,
+    usd_per_node_hour: float | None,
+) -> AgainstBackfill:
+    """Embed the gallery anew as `full` says, search old, upgraded and new, and count the work of both.
+
+    `made_in` is the store whose ledger knows what the old version's side-information took.
+    """
+    assert upgrade.published is not None  # noqa: S101 (a refused upgrade has nothing to compare)
+    assert upgrade.judged is not None  # noqa: S101
+    old = upgrade.plan.parent
     backfill = run_backfill(full, plan_backfill(full), size)
-    side_uri = None if settings.side_encoder is None else _embedding(settings.side_encoder, store)
-    old_uri = _embedding(settings.old_encoder, store)
+    logger.info("searching the old, the upgraded and the new gallery with the same queries")
     quality = measure_quality(
         Galleries(
-            store=scratch,
-            old=scratch.manifest(old.version),
+            store=upgrade.plan.store,
+            old=old,
             upgraded=upgrade.published,
             backfill_store=backfill.store,
             backfill=backfill.published,
         ),
-        QueryEncoders(old_uri=old_uri, new_uri=encoder_uri, side_uri=side_uri),
+        encoders,
         upgrade.judged.fitted,
-        query_source=settings.queries,
-        max_gallery=settings.max_gallery,
-        max_queries=settings.max_queries,
-        seed=settings.seed,
-        pool=settings.pool,
+        query_source=query_source,
+        max_gallery=max_gallery,
+        max_queries=max_queries,
+        seed=full.seed,
+        pool=full.pool,
         size=size,
     )
     saved = work_saved(
         backfill.stages,
         upgrade.stages,
         rows=old.num_rows,
-        in_advance=side_information_work(store, old, side_uri, old_uri),
+        in_advance=side_information_work(made_in, old, encoders.side_uri, encoders.old_uri),
         usd_per_node_hour=usd_per_node_hour,
     )
-    return ComparisonOutcome(store_uri=settings.store, upgrade=upgrade, backfill=backfill, quality=quality, saved=saved)
+    return AgainstBackfill(backfill=backfill, quality=quality, saved=saved)
 
 
 def _old_version(settings: CompareSettings, store: Store) -> Manifest:

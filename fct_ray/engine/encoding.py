@@ -13,14 +13,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import ray.data
 import torch
 
+from fct_ray.engine.actor_pool import PoolSettings, answered, run_pool
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.engine.meters import ProcessMeter
 from fct_ray.engine.model_store import open_encoder
 from fct_ray.engine.progress import bar
-from fct_ray.engine.shard_stream import PoolSettings, pool_strategy, quiet_ray_data, worker_error
 from fct_ray.sources.registry import open_source
 from fct_ray.values import Usage
 
@@ -39,7 +38,7 @@ class EncodedItems:
 
 
 class EncodeWorker:
-    """Ray Data actor: positions in, (position, id, an embedding by each encoder, usage) out."""
+    """Ray Data actor: positions in, (position, id, an embedding by each encoder, usage) out, as one Arrow stream."""
 
     def __init__(self, source_spec: str, encoder_uris: tuple[str, ...], threads: int) -> None:
         """Open source and encoders once per actor."""
@@ -47,9 +46,12 @@ class EncodeWorker:
         self.source, self.encoders = open_source(source_spec), [open_encoder(uri) for uri in encoder_uris]
         self.meter = ProcessMeter(include_startup=True)
 
-    def __call__(self, batch: Mapping[str, Any]) -> pa.Table:
-        """One chunk of positions (bytes of int64) in, one Arrow table out."""
+    def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[Any]]:
+        """One chunk of positions (bytes of int64) in, the bytes of one Arrow table out."""
         positions_N = np.frombuffer(batch["positions"][0], dtype=np.int64)
+        return answered(lambda: {"encoded": _to_bytes(self._encode(positions_N))})
+
+    def _encode(self, positions_N: npt.NDArray[np.int64]) -> pa.Table:
         items = self.source.read(positions_N)
         busy_cpu_s = np.zeros(len(positions_N))
         bytes_read = np.zeros(len(positions_N), dtype=np.int64)
@@ -75,27 +77,21 @@ def encode_items(
     Raises:
         FctRayError: what a worker raised (an unreadable item, a damaged model).
     """
-    quiet_ray_data()
     chunks = [positions_N[start : start + CHUNK_ROWS] for start in range(0, len(positions_N), CHUNK_ROWS)]
-    rows = [{"positions": np.ascontiguousarray(chunk, dtype=np.int64).tobytes()} for chunk in chunks]
-    strategy, gpus = pool_strategy(pool, size, len(rows))
-    encoded = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
-        EncodeWorker,
-        fn_constructor_args=(source_spec, encoder_uris, pool.threads),
-        batch_size=1,
-        num_cpus=pool.cpus_per_actor if not gpus else None,
-        num_gpus=gpus or None,
-        compute=strategy,
-    )
-    tables = []
-    try:
-        with bar(len(positions_N), describe, "item") as shown:
-            for table in encoded.iter_batches(batch_size=None, batch_format="pyarrow"):
-                tables.append(table)
-                shown.update(len(table))
-    except Exception as error:
-        raise worker_error(error) from error
+    tasks = [{"positions": np.ascontiguousarray(chunk, dtype=np.int64).tobytes()} for chunk in chunks]
+    arguments, tables = (source_spec, encoder_uris, pool.threads), []
+    with bar(len(positions_N), describe, "item") as shown:
+        for answer in run_pool(tasks, EncodeWorker, arguments, pool=pool, size=size):
+            tables.append(pa.ipc.open_stream(answer["encoded"]).read_all())
+            shown.update(len(tables[-1]))
     return _in_order(pa.concat_tables(tables), positions_N, source_spec, encoder_uris)
+
+
+def _to_bytes(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())
 
 
 def _in_order(

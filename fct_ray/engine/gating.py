@@ -20,7 +20,7 @@ import numpy.typing as npt
 from fct_ray.engine.pairs import Pairs
 from fct_ray.engine.transforming import TransformRunner
 from fct_ray.evaluation import agreement, fused, retrieval
-from fct_ray.evaluation.compatibility import cosine_mean, recovered_shares
+from fct_ray.evaluation.compatibility import WayToSearch, cosine_mean, recovered_shares
 from fct_ray.models.files import LoadedModel
 from fct_ray.plan.checks import MIN_GATE_PAIRS
 from fct_ray.plan.gate import HeldOutScores, judge
@@ -65,47 +65,53 @@ def run_gate(
 ) -> GateOutcome:
     """Judge the candidates on held-out pairs; see plan/gate for the decision."""
     pairs = pairs.rows(sample_mask(pairs.ids_P, min(MAX_HELD_OUT, len(pairs.ids_P)), 0))
-    searches: dict[str, tuple[str, str, FloatArray, FloatArray, Metric, bool]] = {
-        "old_old": ("old", "old", pairs.old_PD, pairs.old_PD, old_metric, False),
-        "new_new": ("new", "new", pairs.new_PW, pairs.new_PW, new_metric, False),
-    }
+    ways = [
+        WayToSearch(
+            method="old_old",
+            query="old",
+            gallery="old",
+            query_QD=pairs.old_PD,
+            gallery_GD=pairs.old_PD,
+            metric=old_metric,
+        ),
+        _new_queries("new_new", "new", pairs, pairs.new_PW, new_metric),
+    ]
     if pairs.old_PD.shape[1] == pairs.new_PW.shape[1]:
-        searches["direct"] = ("new", "old", pairs.new_PW, pairs.old_PD, new_metric, False)
+        ways.append(_new_queries("direct", "old", pairs, pairs.old_PD, new_metric))
     usage, cosines = Usage(), {}
     for method, model in candidates.items():
         runner = TransformRunner(model, batch_rows=batch_rows)
         output_PW, used = runner.run(pairs.old_PD, pairs.side_PS)
         usage, cosines[method] = usage + used, cosine_mean(output_PW, pairs.new_PW)
         gallery = "h(old, side)" if runner.uses_side else "h(old)"
-        searches[method] = ("new", gallery, pairs.new_PW, output_PW, new_metric, runner.uses_side)
+        ways.append(_new_queries(method, gallery, pairs, output_PW, new_metric, side_information=runner.uses_side))
     if pairs.side_PS is not None:
         both = fused.fuse(pairs.old_PD, pairs.side_PS)
-        searches["fused"] = ("old + side", "old + side", both, both, Metric.IP, True)
+        ways.append(
+            WayToSearch(
+                method="fused",
+                query="old + side",
+                gallery="old + side",
+                query_QD=both,
+                gallery_GD=both,
+                metric=Metric.IP,
+                side_information=True,
+            )
+        )
     labelled = pairs.labels_P is not None and _num_with_relevant(pairs.labels_P) >= MIN_GATE_PAIRS
     reference_QK = _neighbours(pairs.new_PW, pairs.new_PW, new_metric, pairs, settings.k)
     scores, rows = {}, []
-    for method, (query, gallery, query_QD, gallery_GD, metric, with_side) in searches.items():
-        found_QK = _neighbours(query_QD, gallery_GD, metric, pairs, settings.k)
-        judged = _judged(query_QD, gallery_GD, metric, pairs) if labelled else None
-        scores[method] = HeldOutScores(
+    for way in ways:
+        found_QK = _neighbours(way.query_QD, way.gallery_GD, way.metric, pairs, settings.k)
+        judged = _judged(way, pairs) if labelled else None
+        scores[way.method] = HeldOutScores(
             agreement_Q=agreement.neighbour_agreement(reference_QK, found_QK),
             average_precision_Q=None if judged is None else _spread(judged, judged.average_precision_Q, np.nan),
             top1_right_Q=None if judged is None else _spread(judged, judged.top1_Q, 0.0) > 0,
-            cosine=cosines.get(method, 0.0),
+            cosine=cosines.get(way.method, 0.0),
         )
         if judged is not None:
-            quality = judged.quality()
-            rows.append(
-                CompatibilityRow(
-                    method=method,
-                    query=query,
-                    gallery=gallery,
-                    side_information=with_side,
-                    top1=quality.top1,
-                    top5=quality.top5,
-                    map=quality.map,
-                )
-            )
+            rows.append(way.row(judged.quality()))
     result = judge(
         candidates={method: scores[method] for method in candidates},
         bar=scores["old_old"],
@@ -121,20 +127,34 @@ def run_gate(
     return GateOutcome(result=result, compatibility=tuple(rows), recovered=recovered, usage=usage)
 
 
+def _new_queries(
+    method: str, gallery: str, pairs: Pairs, gallery_GD: FloatArray, metric: Metric, *, side_information: bool = False
+) -> WayToSearch:
+    return WayToSearch(
+        method=method,
+        query="new",
+        gallery=gallery,
+        query_QD=pairs.new_PW,
+        gallery_GD=gallery_GD,
+        metric=metric,
+        side_information=side_information,
+    )
+
+
 def _neighbours(
     query_QD: FloatArray, gallery_GD: FloatArray, metric: Metric, pairs: Pairs, k: int
 ) -> npt.NDArray[np.intp]:
     return agreement.top_k(query_QD, gallery_GD, k, metric=metric, query_ids_Q=pairs.ids_P, gallery_ids_G=pairs.ids_P)
 
 
-def _judged(query_QD: FloatArray, gallery_GD: FloatArray, metric: Metric, pairs: Pairs) -> retrieval.PerQuery:
+def _judged(way: WayToSearch, pairs: Pairs) -> retrieval.PerQuery:
     assert pairs.labels_P is not None  # noqa: S101 (the caller asks only where there are labels)
     return retrieval.per_query(
-        query_QD,
-        gallery_GD,
+        way.query_QD,
+        way.gallery_GD,
         pairs.labels_P,
         pairs.labels_P,
-        metric=metric,
+        metric=way.metric,
         query_ids_Q=pairs.ids_P,
         gallery_ids_G=pairs.ids_P,
     )

@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from fct_ray.engine.actor_pool import PoolSettings
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.engine.encoding import encode_items
 from fct_ray.engine.meters import ProcessMeter, StageMeter
-from fct_ray.engine.shard_stream import PoolSettings
 from fct_ray.engine.tasks import map_tasks
 from fct_ray.errors import DataError, SourceError
 from fct_ray.plan.splits import pairs_per_shard, sample_mask

@@ -15,18 +15,11 @@ from dataclasses import dataclass, field, replace
 
 from fct_ray.engine.backfill import BackfillOutcome, BackfillSettings, plan_backfill, run_backfill
 from fct_ray.engine.cluster import ClusterSize
-from fct_ray.engine.comparison import (
-    Galleries,
-    Quality,
-    QueryEncoders,
-    SavedWork,
-    measure_quality,
-    side_information_work,
-    work_saved,
-)
+from fct_ray.engine.compare import AgainstBackfill, compare_with_backfill
 from fct_ray.engine.fitting.encoder_loop import EncoderFit, EncoderLoss
 from fct_ray.engine.fitting.encoders import FitEncoderSettings, FittedEncoder, fit_encoder
 from fct_ray.engine.fitting.transformation_loop import TransformationFit
+from fct_ray.engine.quality import Quality, QueryEncoders
 from fct_ray.engine.searching import open_searcher
 from fct_ray.engine.upgrade import UpgradeOutcome, run_upgrade
 from fct_ray.engine.upgrade_plan import UpgradeSettings, plan_upgrade
@@ -35,7 +28,8 @@ from fct_ray.storage import objects
 from fct_ray.storage.store import Store
 
 logger = logging.getLogger(__name__)
-MAX_GALLERY, MAX_QUERIES, NUM_EXAMPLES = 50_000, 2_000, 5
+MAX_GALLERY, MAX_QUERIES = 50_000, 2_000
+NUM_EXAMPLES, NUM_NEIGHBOURS = 5, 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +52,7 @@ class QuickstartSettings:
     """Gallery items embedded with the new model to fit and judge h."""
     rows_per_shard: int = 5000
     """Items per shard."""
-    old: EncoderFit = field(default_factory=lambda: EncoderFit(backbone="small_cnn-8", dimension=64, epochs=3))
+    old: EncoderFit = field(default_factory=lambda: EncoderFit(backbone="small_cnn-8", dimension=128, epochs=3))
     """How the old model is fitted."""
     side: EncoderFit = field(
         default_factory=lambda: EncoderFit(backbone="small_cnn-16", dimension=128, epochs=5, loss=EncoderLoss.SIMCLR)
@@ -71,24 +65,13 @@ class QuickstartSettings:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SearchedExample:
-    """One query of the new model on the upgraded index: its label and those of its neighbours."""
-
-    query_label: int
-    neighbour_labels: tuple[int, ...]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class QuickstartOutcome:
-    """What every step of the quick start made; `comparison` is None if the gate refused."""
+    """What every step of the quick start made; `against` is None if the gate refused."""
 
     models: Mapping[str, FittedEncoder]
     embedded: BackfillOutcome
     upgrade: UpgradeOutcome
-    backfill: BackfillOutcome | None = None
-    quality: Quality | None = None
-    saved: SavedWork | None = None
-    examples: tuple[SearchedExample, ...] = ()
+    against: AgainstBackfill | None = None
 
 
 def run_quickstart(
@@ -130,42 +113,20 @@ def run_quickstart(
     if upgraded.published is None or upgraded.judged is None:
         return QuickstartOutcome(models=models, embedded=embedded, upgrade=upgraded)
     _say("4/5 What it replaces: a full backfill of the same gallery with the new model, measured by the same meters.")
-    full = replace(first, store=backfill_uri, encoder=models["new"].uri, side=None)
-    backfill = run_backfill(full, plan_backfill(full), size)
-    _say("5/5 Searching all of them with the same queries.")
-    quality = measure_quality(
-        Galleries(
-            store=Store(store_uri),
-            old=embedded.published,
-            upgraded=upgraded.published,
-            backfill_store=Store(backfill_uri),
-            backfill=backfill.published,
-        ),
+    against = compare_with_backfill(
+        upgraded,
+        replace(first, store=backfill_uri, encoder=models["new"].uri, side=None),
         QueryEncoders(old_uri=models["old"].uri, new_uri=models["new"].uri, side_uri=models["side"].uri),
-        upgraded.judged.fitted,
+        made_in=Store(store_uri),
         query_source=settings.queries,
         max_gallery=MAX_GALLERY,
         max_queries=MAX_QUERIES,
-        seed=upgrade.seed,
-        pool=upgrade.pool,
         size=size,
-    )
-    saved = work_saved(
-        backfill.stages,
-        upgraded.stages,
-        rows=embedded.published.num_rows,
-        in_advance=side_information_work(Store(store_uri), embedded.published, models["side"].uri, models["old"].uri),
         usd_per_node_hour=usd_per_node_hour,
     )
-    return QuickstartOutcome(
-        models=models,
-        embedded=embedded,
-        upgrade=upgraded,
-        backfill=backfill,
-        quality=quality,
-        saved=saved,
-        examples=_search(settings, store_uri, models["new"].uri, quality),
-    )
+    _say("5/5 A few queries of the new model through the upgraded index.")
+    _search(settings, store_uri, models["new"].uri, against.quality)
+    return QuickstartOutcome(models=models, embedded=embedded, upgrade=upgraded, against=against)
 
 
 def _fit_models(
@@ -188,18 +149,15 @@ def _fit_models(
     }
 
 
-def _search(
-    settings: QuickstartSettings, store_uri: str, encoder_uri: str, quality: Quality
-) -> tuple[SearchedExample, ...]:
+def _search(settings: QuickstartSettings, store_uri: str, encoder_uri: str, quality: Quality) -> None:
     """A few queries through the real index, as jobs/search.py would."""
-    _, found_QK = open_searcher(store_uri, encoder_uri).search(quality.new_queries_QW[:NUM_EXAMPLES], 5)
+    _, found_QK = open_searcher(store_uri, encoder_uri).search(quality.new_queries_QW[:NUM_EXAMPLES], NUM_NEIGHBOURS)
     gallery = open_source(settings.gallery)
     assert gallery.labels_N is not None  # noqa: S101 (quality was measured with them)
     label_of = dict(zip(gallery.ids_N.tolist(), gallery.labels_N.tolist(), strict=True))
-    return tuple(
-        SearchedExample(query_label=int(label), neighbour_labels=tuple(label_of[int(i)] for i in ids if i >= 0))
-        for label, ids in zip(quality.query_labels_Q[:NUM_EXAMPLES], found_QK, strict=True)
-    )
+    for label, ids in zip(quality.query_labels_Q[:NUM_EXAMPLES].tolist(), found_QK.tolist(), strict=True):
+        neighbours = " ".join(str(label_of[item]) for item in ids if item >= 0)
+        _say(f"    an item of class {label} finds classes {neighbours}")
 
 
 def _say(text: str) -> None:

@@ -11,7 +11,7 @@ applies encoders. Units: rows; bytes as stored.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -22,10 +22,11 @@ import pyarrow as pa
 import ray
 import torch
 
+from fct_ray.engine.actor_pool import answered
 from fct_ray.engine.meters import ProcessMeter, peak_memory_bytes
 from fct_ray.engine.model_store import load_model, open_encoder
 from fct_ray.engine.transforming import TransformRunner
-from fct_ray.errors import FctRayError, FormatError
+from fct_ray.errors import FormatError
 from fct_ray.index import build
 from fct_ray.sources.registry import open_source
 from fct_ray.storage import documents, objects, shards
@@ -144,10 +145,10 @@ class TransformWorker:
         self.job, self.writer = job, ShardWriter(job.output)
         self.runner = TransformRunner(load_model(job.transformation_uri), batch_rows=job.batch_rows)
 
-    def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[str]]:
+    def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[Any]]:
         """One descriptor (a ShardRecord of the parent as JSON) in, one line about it out."""
         record = documents.load(ShardRecord, str(batch["descriptor"][0]).encode(), "a shard descriptor")
-        return reported(lambda: self._transform(record))
+        return answered(lambda: _done(self._transform(record)))
 
     def _transform(self, record: ShardRecord) -> Receipt:
         uri = self.writer.store.uri_of(record.embeddings.path)
@@ -183,10 +184,10 @@ class EmbedWorker:
         self.encoder = open_encoder(job.encoder_uri)
         self.side = open_encoder(job.side_uri) if job.side_uri is not None else None
 
-    def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[str]]:
+    def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[Any]]:
         """One EmbedDescriptor as JSON in, one line about it out."""
         task = documents.load(EmbedDescriptor, str(batch["descriptor"][0]).encode(), "a shard descriptor")
-        return reported(lambda: self._embed(task))
+        return answered(lambda: _done(self._embed(task)))
 
     def _embed(self, task: EmbedDescriptor) -> Receipt:
         items = self.source.read(np.arange(task.start, task.stop))
@@ -205,13 +206,5 @@ class EmbedWorker:
         )
 
 
-def reported(work: Callable[[], Receipt]) -> dict[str, list[str]]:
-    """One row about a shard for the driver: what was done, or the error of our own tree as (name, text).
-
-    Such an error goes back as a value, for Ray Data wraps and rewords what its actors raise.
-    """
-    try:
-        receipt = work()
-    except FctRayError as error:
-        return {"done": [""], "error": [type(error).__name__], "text": [str(error)]}
-    return {"done": [f"shard {receipt.record.shard}, {receipt.record.rows:,} rows"], "error": [""], "text": [""]}
+def _done(receipt: Receipt) -> dict[str, str]:
+    return {"done": f"shard {receipt.record.shard}, {receipt.record.rows:,} rows"}

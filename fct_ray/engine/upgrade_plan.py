@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
+from fct_ray.engine.actor_pool import PoolSettings
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.engine.fitting.trainer import TrainSettings
 from fct_ray.engine.fitting.transformation_loop import TransformationFit
@@ -17,7 +18,6 @@ from fct_ray.engine.gating import GateSettings
 from fct_ray.engine.index_training import check_enough_to_train
 from fct_ray.engine.model_store import EncoderChoice, load_model, open_encoder, resolve_encoder
 from fct_ray.engine.pairs import check_ids_in_range
-from fct_ray.engine.shard_stream import PoolSettings
 from fct_ray.errors import ModelError, SettingsError
 from fct_ray.index import factory
 from fct_ray.models.files import LoadedModel
@@ -37,8 +37,8 @@ FIXED_S = 30.0  # starting Ray Train and Ray Data workers, gate, verification on
 
 
 @dataclass(frozen=True, kw_only=True)
-class UpgradeSettings:
-    """Upgrade the vectors and the index of a store to a new encoder, without re-embedding it."""
+class FitOnPairsSettings:
+    """Fit h on pairs of a store, and judge it."""
 
     store: str
     """The store: a directory or s3:// prefix."""
@@ -50,28 +50,18 @@ class UpgradeSettings:
     """Where the raw items of the gallery are (instead of --pairs), e.g. "images:s3://bucket/photos"."""
     num_pairs: int | None = None
     """With --source: how many items are embedded with the new model. None: 10 % of the gallery, 500 to 20,000."""
-    transformation: str | None = None
-    """A transformation fitted before (a model directory): judged on the pairs instead of fitting one."""
     side_info: str | None = None
     """"none" ignores the stored side-information; a name asks for that one. None: whatever the store has."""
-    index: str = "Flat"
-    """FAISS factory string of the new index, e.g. "IVF1024,PQ16"."""
     metric: Metric | None = None
     """How the new encoder's embeddings are compared. None: as the encoder says, else as the store does now."""
     controls: bool = False
     """Also fit the controls without side-information, to see what it is worth."""
-    plan: bool = False
-    """Stop after planning: print what would be done and what it would take."""
-    max_usd: float | None = None
-    """Refuse to start if the forecast is above this many US dollars."""
     fit_dir: str | None = None
     """Where fitted transformations are kept, to be found again for the same pairs. None: with the run."""
     seed: int = 0
     """Seed of the pairs, the fit and the index."""
     batch_rows: int = 4096
     """Rows that h transforms at a time; part of the run's identity, for it can change last bits."""
-    verify_shards: int = 4
-    """How many shards are read back before publishing."""
     gate: GateSettings = field(default_factory=GateSettings)
     """The check that decides whether the version may be published."""
     fit: TransformationFit = field(default_factory=TransformationFit)
@@ -79,7 +69,21 @@ class UpgradeSettings:
     train: TrainSettings = field(default_factory=TrainSettings)
     """The workers that fit it."""
     pool: PoolSettings = field(default_factory=PoolSettings)
-    """The actors that shards stream through."""
+    """The actors that embed pairs, and that shards stream through."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpgradeSettings(FitOnPairsSettings):
+    """Upgrade the vectors and the index of a store to a new encoder, without re-embedding it."""
+
+    transformation: str | None = None
+    """A transformation fitted before (a model directory): judged on the pairs instead of fitting one."""
+    index: str = "Flat"
+    """FAISS factory string of the new index, e.g. "IVF1024,PQ16"."""
+    max_usd: float | None = None
+    """Refuse to start if the forecast is above this many US dollars."""
+    verify_shards: int = 4
+    """How many shards are read back before publishing."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,18 +8,46 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fct_ray.errors import SettingsError
 from fct_ray.evaluation.fused import normalized
-from fct_ray.values import CompatibilityRow, RecoveredShare
+from fct_ray.values import CompatibilityRow, Metric, RecoveredShare, RetrievalQuality
 
 OLD_OLD = "old_old"
 NEW_NEW = "new_new"
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WayToSearch:
+    """One line of the compatibility table before it is measured: whose queries search which gallery."""
+
+    method: str
+    query: str
+    """Whose queries, in words: "new"."""
+    gallery: str
+    """Which gallery, in words: "h(old, side)"."""
+    query_QD: NDArray[np.float32]
+    gallery_GD: NDArray[np.float32]
+    metric: Metric
+    side_information: bool = False
+
+    def row(self, quality: RetrievalQuality) -> CompatibilityRow:
+        """The line, measured."""
+        return CompatibilityRow(
+            method=self.method,
+            query=self.query,
+            gallery=self.gallery,
+            side_information=self.side_information,
+            top1=quality.top1,
+            top5=quality.top5,
+            map=quality.map,
+        )
 
 
 def recovered_shares(rows: Sequence[CompatibilityRow]) -> dict[str, RecoveredShare]:

@@ -124,22 +124,6 @@ def _check_side_information(manifest: Manifest, side_fingerprint: str | None, si
         )
 
 
-def check_pairs_ids(*, num_pairs: int, missing_ids: Sequence[int], pairs_uri: str, store_uri: str) -> None:
-    """Refuse pairs whose ids are not all in the store: an h fitted on another gallery's items proves nothing.
-
-    Raises:
-        SettingsError: there are no pairs, or some ids are not in the store.
-    """
-    if num_pairs == 0:
-        raise SettingsError(f"{pairs_uri} has 0 pairs, wanted rows of (id, embedding) for a sample of the gallery")
-    if missing_ids:
-        first = ", ".join(str(number) for number in missing_ids[:5])
-        raise SettingsError(
-            f"{len(missing_ids):,} of {num_pairs:,} ids in {pairs_uri} are not in {store_uri} (first: {first}), wanted "
-            f"all: the file belongs to another gallery, or items were deleted; leave those rows out"
-        )
-
-
 def check_pair_counts(*, num_fit: int, num_gate: int) -> None:
     """Refuse a split that leaves too little to fit on or to judge by.
 

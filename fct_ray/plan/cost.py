@@ -139,28 +139,6 @@ def saved(
     return {name: above / below for name, (above, below) in pairs.items() if above and below}
 
 
-def saved_with_and_without(
-    full: Usage,
-    *,
-    stream: Usage,
-    fixed: Usage,
-    full_usd_per_node_hour: float | None = None,
-    upgrade_usd_per_node_hour: float | None = None,
-) -> dict[str, dict[str, float]]:
-    """`saved` twice: {"with_fixed": all work of the upgrade, "without_fixed": only what grows with the gallery}.
-
-    `stream` is the work per gallery row (transform, index, verify); `fixed` is what FCT costs besides: side model
-    and side-information, embedding the pairs, fitting h, the gate.
-    """
-
-    def factors(upgrade: Usage) -> dict[str, float]:
-        full_usd = None if full_usd_per_node_hour is None else full.node_s / 3600.0 * full_usd_per_node_hour
-        upgrade_usd = None if upgrade_usd_per_node_hour is None else upgrade.node_s / 3600.0 * upgrade_usd_per_node_hour
-        return saved(full, upgrade, full_usd=full_usd, upgrade_usd=upgrade_usd)
-
-    return {"with_fixed": factors(stream + fixed), "without_fixed": factors(stream)}
-
-
 def break_even_rows(fixed_upgrade_cost: float, per_row_upgrade: float, per_row_full: float) -> int | None:
     """Smallest gallery for which the upgrade costs no more than the full backfill, in rows; None if none does.
 

@@ -19,7 +19,7 @@ Shapes: Q held-out queries. Measures are shares of 1.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -287,8 +287,3 @@ def _flips(bar: HeldOutScores, winner: HeldOutScores) -> float | None:
     if bar.top1_right_Q is None or winner.top1_right_Q is None:
         return None
     return negative_flips(bar.top1_right_Q, winner.top1_right_Q)
-
-
-def passed_all(checks: Sequence[GateCheck]) -> bool:
-    """True where there is at least one bar and every bar was cleared."""
-    return bool(checks) and all(check.passed for check in checks)

@@ -44,11 +44,3 @@ def shard_numbers_to_do(num_shards: int, receipts: Iterable[Receipt]) -> list[in
 def usage_of(receipts: Iterable[Receipt]) -> Usage:
     """Work of all attempts that ended in these receipts: the sum of their usage."""
     return sum((receipt.usage for receipt in receipts), Usage())
-
-
-def peak_memory_bytes_by_worker(receipts: Iterable[Receipt]) -> dict[str, int]:
-    """Largest resident set per worker process, bytes, by worker name in sorted order."""
-    peaks: dict[str, int] = {}
-    for receipt in receipts:
-        peaks[receipt.worker] = max(peaks.get(receipt.worker, 0), receipt.peak_memory_bytes)
-    return dict(sorted(peaks.items()))

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from fct_ray.engine.backfill import BackfillOutcome
-from fct_ray.engine.compare import ComparisonOutcome
-from fct_ray.engine.comparison import Quality, SavedWork
+from fct_ray.engine.compare import AgainstBackfill, ComparisonOutcome
 from fct_ray.engine.fitting.encoders import FittedEncoder
 from fct_ray.engine.fitting.store_transformation import FittedTransformation
+from fct_ray.engine.saved_work import SavedWork
 from fct_ray.engine.upgrade import UpgradeOutcome
 from fct_ray.engine.upgrade_plan import UpgradePlan
 from fct_ray.plan.cost import usd_per_node_hour
@@ -70,11 +70,10 @@ def upgrade_report(
     outcome: UpgradeOutcome,
     settings: object,
     pricing: Pricing,
-    quality: Quality | None = None,
-    saved: SavedWork | None = None,
+    against: AgainstBackfill | None = None,
 ) -> Report:
     """An upgrade's report; quality on real queries where it was measured, else on the held-out pairs."""
-    judged = outcome.judged
+    judged, quality = outcome.judged, None if against is None else against.quality
     notes = list(outcome.notes)
     if outcome.recall is not None:
         notes.append(f"recall@10 of the new index against brute force, in the shards read back: {outcome.recall:.4f}")
@@ -99,7 +98,7 @@ def upgrade_report(
         gate=None if judged is None else judged.result,
         compatibility=rows,
         recovered_share=recovered,
-        saved=None if saved is None else _saved(saved),
+        saved=None if against is None else _saved(against.saved),
         pricing=pricing,
         notes=tuple(notes),
         settings=dataclasses.asdict(settings),  # type: ignore[call-overload]
@@ -155,8 +154,9 @@ def transformation_report(fitted: FittedTransformation, settings: object, pricin
 
 def comparison_report(outcome: ComparisonOutcome, settings: object, pricing: Pricing) -> Report:
     """An upgrade and the full backfill it replaces, side by side."""
-    report = upgrade_report(outcome.upgrade, settings, pricing, outcome.quality, outcome.saved)
-    stages = {**outcome.upgrade.stages, **{f"backfill_{k}": usage for k, usage in outcome.backfill.stages.items()}}
+    report = upgrade_report(outcome.upgrade, settings, pricing, outcome.against)
+    backfill = outcome.against.backfill.stages
+    stages = {**outcome.upgrade.stages, **{f"backfill_{name}": usage for name, usage in backfill.items()}}
     return dataclasses.replace(report, job="compare", store=outcome.store_uri, stages=stages)
 
 

@@ -66,9 +66,9 @@ def count(value: int | None) -> str:
 
 
 def flops_text(flops: float) -> str:
-    """Floating-point operations, two per multiply-add: 5.7e12 is "5.7 TFLOP"."""
+    """Floating-point operations, two per multiply-add: 5.7e12 is "5.7 TFLOP"; an encoder may not say."""
     if flops <= 0:
-        return "0 FLOP"
+        return "not counted"
     step = min(max(int(math.log10(flops) // 3), 0), len(_SI_PREFIXES) - 1)
     scaled = flops / 1000**step
     if scaled >= 999.5 and step < len(_SI_PREFIXES) - 1:

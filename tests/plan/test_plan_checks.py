@@ -10,7 +10,6 @@ from fct_ray.errors import ModelError, SettingsError
 from fct_ray.plan.checks import (
     check_budget,
     check_pair_counts,
-    check_pairs_ids,
     check_transformation,
     check_upgrade,
     uncovered_share,
@@ -88,14 +87,6 @@ def test_an_h_fitted_for_something_else_is_refused(changes: dict[str, Any], mess
 def test_an_h_that_needs_side_information_is_refused_where_the_store_has_none() -> None:
     with pytest.raises(ModelError, match="stores none"):
         check_transformation(parent_manifest(side_info=None), **FITTING)
-
-
-def test_pairs_of_another_gallery_are_refused_by_number_and_name() -> None:
-    check_pairs_ids(num_pairs=5, missing_ids=[], pairs_uri="p", store_uri="s")
-    with pytest.raises(SettingsError, match=r"2 of 5 ids in p are not in s .first: 7, 9."):
-        check_pairs_ids(num_pairs=5, missing_ids=[7, 9], pairs_uri="p", store_uri="s")
-    with pytest.raises(SettingsError, match="0 pairs"):
-        check_pairs_ids(num_pairs=0, missing_ids=[], pairs_uri="p", store_uri="s")
 
 
 def test_too_few_pairs_to_judge_by_are_refused() -> None:

@@ -14,7 +14,6 @@ from fct_ray.plan.cost import (
     break_even_rows,
     cost_usd,
     saved,
-    saved_with_and_without,
     storage_usd_per_month,
     usd_per_node_hour,
 )
@@ -77,15 +76,6 @@ def test_savings_are_full_backfill_over_upgrade() -> None:
     }
     assert set(saved(full, upgrade)) == {"busy_compute", "flops", "node_s"}
     assert saved(full, Usage()) == {}
-
-
-def test_savings_are_told_with_and_without_what_does_not_grow() -> None:
-    full, stream, fixed = Usage(node_s=120), Usage(node_s=10), Usage(node_s=20)
-    factors = saved_with_and_without(
-        full, stream=stream, fixed=fixed, full_usd_per_node_hour=2.0, upgrade_usd_per_node_hour=1.0
-    )
-    assert factors["with_fixed"] == {"node_s": 4.0, "usd": 8.0}
-    assert factors["without_fixed"] == {"node_s": 12.0, "usd": 24.0}
 
 
 def test_break_even_by_hand() -> None:

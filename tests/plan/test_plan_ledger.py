@@ -11,7 +11,6 @@ from fct_ray.errors import IncompleteRunError, SettingsError
 from fct_ray.plan.identity import run_id
 from fct_ray.plan.resume import (
     done_receipts,
-    peak_memory_bytes_by_worker,
     shard_numbers_to_do,
     shards_to_do,
     usage_of,
@@ -64,7 +63,6 @@ def test_usage_is_the_sum_over_receipts_in_any_order() -> None:
     expected = Usage(wall_s=4.5, rows=100 + 101 + 102, bytes_read=21)
     assert usage_of(ALL) == usage_of(reversed(ALL)) == expected
     assert usage_of([]) == Usage()
-    assert peak_memory_bytes_by_worker(ALL) == {"10.0.0.1:0": 1002, "10.0.0.1:1": 1001}
 
 
 def test_a_run_is_named_by_the_hash_of_its_settings() -> None:

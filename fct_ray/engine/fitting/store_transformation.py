@@ -5,18 +5,18 @@ Owns: that job's settings. Pairs, candidates and judging are the upgrade's own.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.engine.model_store import load_model
 from fct_ray.engine.upgrade import JudgedTransformation, fit_and_judge, keep_model
-from fct_ray.engine.upgrade_plan import UpgradeSettings, plan_upgrade
+from fct_ray.engine.upgrade_plan import FitOnPairsSettings, UpgradeSettings, plan_upgrade
 from fct_ray.errors import SettingsError
 from fct_ray.values import Usage
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitTransformationSettings(UpgradeSettings):
+class FitTransformationSettings(FitOnPairsSettings):
     """Fit h and its linear control on pairs of a store, to be used for another store of the same encoders."""
 
     output: str
@@ -43,8 +43,10 @@ def fit_for_store(settings: FitTransformationSettings, size: ClusterSize) -> Fit
     Raises:
         SettingsError: `method` was not fitted.
     """
-    plan = plan_upgrade(settings, None, size)
-    judged, _, log = fit_and_judge(settings, plan, size)
+    shared = {part.name: getattr(settings, part.name) for part in fields(FitOnPairsSettings)}
+    upgrade = UpgradeSettings(**shared)
+    plan = plan_upgrade(upgrade, None, size)
+    judged, _, log = fit_and_judge(upgrade, plan, size)
     method = settings.method or judged.result.chosen
     if method not in judged.fitted:
         raise SettingsError(f"--method {method!r} was not fitted; want one of {sorted(judged.fitted)} (see --controls)")

@@ -1,12 +1,6 @@
-"""The comparison: an upgrade against the full backfill it replaced, by the same meters, with the quality of both.
+"""Retrieval quality of every way to search a gallery: what stays, what is fitted, what a full backfill gives.
 
-Owns: which galleries and queries are compared, and which work counts as what. The factors are plan/cost's, the measures
-evaluation's. Legend: Q queries, G gallery items.
-
-Work is counted in three parts, because they grow differently:
-    per row     stream + verify + publish of the upgrade
-    one-off     embedding pairs, fitting h, the gate
-    in advance  fitting the side-information model and embedding the gallery with it, paid when the old index was made
+Owns: which galleries and queries are compared. The measures are evaluation's. Legend: Q queries, G gallery items.
 """
 
 from __future__ import annotations
@@ -17,26 +11,22 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from fct_ray.engine.actor_pool import PoolSettings
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.engine.encoding import encode_items
-from fct_ray.engine.model_store import load_model, open_encoder
-from fct_ray.engine.run_log import RunLog
-from fct_ray.engine.shard_stream import PoolSettings
+from fct_ray.engine.model_store import load_model
 from fct_ray.engine.transforming import TransformRunner
 from fct_ray.errors import SettingsError
 from fct_ray.evaluation import fused, retrieval
-from fct_ray.evaluation.compatibility import recovered_shares
-from fct_ray.plan.cost import break_even_rows, busy_compute_s, saved
-from fct_ray.plan.resume import usage_of
+from fct_ray.evaluation.compatibility import WayToSearch, recovered_shares
 from fct_ray.plan.splits import sample_mask, unit_hash
 from fct_ray.sources.registry import open_source
 from fct_ray.storage import objects, shards
 from fct_ray.storage.store import Store
-from fct_ray.values import CompatibilityRow, Manifest, Metric, RecoveredShare, Usage
+from fct_ray.values import CompatibilityRow, Manifest, Metric, RecoveredShare
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
-PER_ROW, ONE_OFF = ("stream", "verify", "publish"), ("pairs", "fit", "gate")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,15 +67,6 @@ class Quality:
     recovered: Mapping[str, RecoveredShare]
     new_queries_QW: FloatArray
     query_labels_Q: IntArray
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SavedWork:
-    """Factors, full backfill over upgrade: all work, and with less or more of it counted."""
-
-    all_work: Mapping[str, float]
-    variants: Mapping[str, Mapping[str, float]]
-    break_even_rows: int | None
 
 
 def gallery_vectors(store: Store, manifest: Manifest, max_rows: int, seed: int) -> GalleryVectors:
@@ -203,26 +184,25 @@ class _Table:
         side: bool = False,
     ) -> None:
         """Measure one line."""
+        way = WayToSearch(
+            method=method,
+            query=query,
+            gallery=gallery,
+            query_QD=query_QD,
+            gallery_GD=gallery_GD,
+            metric=metric,
+            side_information=side,
+        )
         quality = retrieval.retrieval_quality(
-            query_QD,
-            gallery_GD,
+            way.query_QD,
+            way.gallery_GD,
             self.query_labels_Q,
             self.labels_G,
-            metric=metric,
+            metric=way.metric,
             query_ids_Q=self.query_ids_Q,
             gallery_ids_G=self.ids_G,
         )
-        self.rows.append(
-            CompatibilityRow(
-                method=method,
-                query=query,
-                gallery=gallery,
-                side_information=side,
-                top1=quality.top1,
-                top5=quality.top5,
-                map=quality.map,
-            )
-        )
+        self.rows.append(way.row(quality))
 
 
 def _first(num_items: int, most: int) -> npt.NDArray[np.bool_]:
@@ -235,58 +215,3 @@ def _published_method(upgraded: Manifest, transformations: Mapping[str, str]) ->
         if load_model(uri).document.fingerprint == wanted:
             return method
     return None
-
-
-def side_information_work(store: Store, old: Manifest, side_uri: str | None, encoder_uri: str) -> Usage | None:
-    """What making the side-information took: its model's fit, and its share (by FLOPs) of embedding the gallery.
-
-    None where it is not known, because the version was adopted or the model does not say.
-    """
-    if old.side_info is None:
-        return Usage()
-    if side_uri is None:
-        return None
-    embedding = usage_of(store.ledger(old.version, old.run))
-    if embedding.rows == 0:
-        return None
-    side, encoder = open_encoder(side_uri), open_encoder(encoder_uri)
-    share = side.flops_per_item / (side.flops_per_item + encoder.flops_per_item)
-    wall = RunLog(store, old.run).used().get("stream", Usage())
-    embedded = (embedding + Usage(node_s=wall.node_s)) * share
-    fitted = load_model(side_uri).document.provenance.get("usage")
-    return embedded + Usage(**fitted) if isinstance(fitted, dict) else embedded
-
-
-def work_saved(
-    full: Mapping[str, Usage],
-    upgrade: Mapping[str, Usage],
-    *,
-    rows: int,
-    in_advance: Usage | None,
-    usd_per_node_hour: float | None,
-) -> SavedWork:
-    """Factors and break-even of an upgrade against a full backfill of the same rows.
-
-    `all_work` counts per-row and one-off work; the variant "with_side_information" adds what was paid in advance,
-    "without_fitting_h" leaves the one-off work out. The break-even gallery is in busy compute.
-    """
-    backfill = sum((full[name] for name in full), Usage())
-    per_row = sum((upgrade[name] for name in PER_ROW if name in upgrade), Usage())
-    one_off = sum((upgrade[name] for name in ONE_OFF if name in upgrade), Usage())
-
-    def factors(work: Usage) -> Mapping[str, float]:
-        if usd_per_node_hour is None:
-            return saved(backfill, work)
-        per_s = usd_per_node_hour / 3600.0
-        return saved(backfill, work, full_usd=backfill.node_s * per_s, upgrade_usd=work.node_s * per_s)
-
-    variants = {"with_fitting_h": factors(per_row + one_off), "without_fitting_h": factors(per_row)}
-    if in_advance is not None:
-        variants["with_side_information"] = factors(per_row + one_off + in_advance)
-    return SavedWork(
-        all_work=factors(per_row + one_off),
-        variants=variants,
-        break_even_rows=break_even_rows(
-            busy_compute_s(one_off), busy_compute_s(per_row) / rows, busy_compute_s(backfill) / rows
-        ),
-    )

@@ -1,0 +1,118 @@
+"""A pool of Ray Data actors over a list of tasks: each row in is one task, each row out is its answer or its error.
+
+Owns: the pool's size, and getting errors of our own tree back unchanged: an actor returns them as values, for Ray Data wraps
+and rewords what its actors raise. A task is one block (`from_items` with as many blocks as tasks).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+import ray.data
+import ray.exceptions
+
+from fct_ray import errors
+from fct_ray.engine.cluster import ClusterSize
+from fct_ray.errors import FctRayError, IncompleteRunError
+
+ERROR, TEXT = "error", "text"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolSettings:
+    """The actors that shards stream through."""
+
+    min_actors: int | None = None
+    """Smallest pool. None: one per `cpus_per_actor` of the cluster as it stands (at least 1)."""
+    max_actors: int | None = None
+    """Largest pool; above what the cluster has, its autoscaler is asked for more. None: as `min_actors`."""
+    cpus_per_actor: float = 1
+    """Logical CPUs that each actor holds; also its number of compute threads (rounded down, at least 1)."""
+    gpus_per_actor: float | None = None
+    """GPUs that each actor holds. None: 1 if the cluster has any, else 0."""
+
+    @property
+    def threads(self) -> int:
+        """Compute threads of one actor; part of a run's identity, since it can change the last bits of a sum."""
+        return max(1, int(self.cpus_per_actor))
+
+
+def quiet_ray_data() -> None:
+    """Our own progress bars instead of Ray Data's; a lost worker is retried, a bad shard is not."""
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.execution_options.preserve_order = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+
+def pool_strategy(pool: PoolSettings, size: ClusterSize, num_tasks: int) -> tuple[ray.data.ActorPoolStrategy, float]:
+    """The actor pool for this cluster, never larger than the work, and the GPUs per actor."""
+    gpus = pool.gpus_per_actor if pool.gpus_per_actor is not None else float(size.num_gpus > 0)
+    fitting = size.num_gpus / gpus if gpus else size.num_cpus / max(pool.cpus_per_actor, 1e-9)
+    smallest = max(1, min(pool.min_actors or int(fitting), num_tasks))
+    largest = max(smallest, min(pool.max_actors or smallest, num_tasks))
+    return ray.data.ActorPoolStrategy(min_size=smallest, max_size=largest, initial_size=smallest), gpus
+
+
+def answered(work: Callable[[], Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """For an actor's `__call__`: one row with what `work` returned, or with the error of our own tree that it raised."""
+    try:
+        answer = work()
+    except FctRayError as error:
+        return {ERROR: [type(error).__name__], TEXT: [str(error)]}
+    return {**{name: [value] for name, value in answer.items()}, ERROR: [""], TEXT: [""]}
+
+
+def run_pool(
+    tasks: Sequence[Mapping[str, Any]],
+    worker: type[Any],
+    arguments: tuple[Any, ...],
+    *,
+    pool: PoolSettings,
+    size: ClusterSize,
+) -> Iterator[dict[str, Any]]:
+    """Give each task to one of the `worker(*arguments)` actors; yield its answers as they come, in any order.
+
+    Raises:
+        FctRayError: what a worker's `answered` work raised, unchanged; anything else as IncompleteRunError.
+    """
+    quiet_ray_data()
+    strategy, gpus = pool_strategy(pool, size, len(tasks))
+    answers = ray.data.from_items(list(tasks), override_num_blocks=len(tasks)).map_batches(
+        worker,
+        fn_constructor_args=arguments,
+        batch_size=1,
+        num_cpus=pool.cpus_per_actor if not gpus else None,
+        num_gpus=gpus or None,
+        compute=strategy,
+    )
+    try:
+        for row in answers.iter_rows():
+            if row[ERROR]:
+                raise getattr(errors, str(row[ERROR]))(str(row[TEXT]))
+            yield row
+    except FctRayError:
+        raise
+    except Exception as error:
+        raise worker_error(error) from error
+
+
+def worker_error(error: BaseException) -> FctRayError:
+    """The error of our own tree inside what Ray raised; anything else as IncompleteRunError with its last words."""
+    seen: BaseException | None = error
+    while seen is not None:
+        cause = getattr(seen, "cause", None)
+        if isinstance(cause, FctRayError):
+            return cause
+        if isinstance(seen, FctRayError) and not isinstance(seen, ray.exceptions.RayError):
+            return seen
+        seen = cause if isinstance(cause, BaseException) else seen.__cause__
+    last_words = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+    return IncompleteRunError(
+        f"a worker failed: {last_words}; finished shards are kept, run the same command to resume"
+    )
