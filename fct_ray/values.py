@@ -143,6 +143,10 @@ class Receipt:
     """Largest resident set of the worker process so far."""
     worker: str
     """Which worker process wrote it: "<Ray node id, 12 digits>:<process id>"."""
+    started_at: float = 0.0
+    """When the worker took the shard, seconds since 1970 by its node's clock."""
+    ended_at: float = 0.0
+    """When its outputs were durable, likewise."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -56,6 +56,7 @@ def train_on_transformed(
     index_factory: str,
     metric: Metric,
     transformation_uri: str,
+    side_dimension: int | None,
     seed: int,
     batch_rows: int,
     meter: StageMeter,
@@ -68,12 +69,11 @@ def train_on_transformed(
     records = [manifest.shards[position] for position in chosen]
     rows = [record.rows for record in records]
     counts = pairs_per_shard(rows, min(sum(rows), factory.training_rows_wanted(index_factory)))
-    side = manifest.side_info
     selections = [
         ShardSelection(
             uri=store.uri_of(record.embeddings.path),
             dimension=manifest.dimension,
-            side_dimension=side.dimension if side is not None else None,
+            side_dimension=side_dimension,
             wanted_ids=None,
             count=count,
             seed=seed,

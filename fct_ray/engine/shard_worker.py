@@ -11,6 +11,7 @@ applies encoders. Units: rows; bytes as stored.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -103,6 +104,7 @@ class ShardWriter:
         provenance: Provenance,
         input_sha256: str | None,
         usage: Usage,
+        started_at: float,
     ) -> Receipt:
         """Write Parquet (in a side thread) and FAISS, then the receipt; `usage` is what producing them took so far."""
         job = self.job
@@ -125,7 +127,15 @@ class ShardWriter:
         )
         usage = usage + self.meter.read() + Usage(rows=rows, bytes_written=embeddings.bytes + index.bytes)
         worker = f"{ray.get_runtime_context().get_node_id()[:12]}:{os.getpid()}"
-        receipt = Receipt(run=job.run, record=record, usage=usage, peak_memory_bytes=peak_memory_bytes(), worker=worker)
+        receipt = Receipt(
+            run=job.run,
+            record=record,
+            usage=usage,
+            peak_memory_bytes=peak_memory_bytes(),
+            worker=worker,
+            started_at=started_at,
+            ended_at=time.time(),
+        )
         self.store.write_receipt(job.version, receipt)
         return receipt
 
@@ -151,6 +161,7 @@ class TransformWorker:
         return answered(lambda: _done(self._transform(record)))
 
     def _transform(self, record: ShardRecord) -> Receipt:
+        started_at = time.time()
         uri = self.writer.store.uri_of(record.embeddings.path)
         data = objects.read_bytes(uri)
         seen = documents.sha256_hex(data)
@@ -171,6 +182,7 @@ class TransformWorker:
             provenance=Provenance.TRANSFORMED,
             input_sha256=seen,
             usage=usage + Usage(bytes_read=len(data)),
+            started_at=started_at,
         )
 
 
@@ -190,6 +202,7 @@ class EmbedWorker:
         return answered(lambda: _done(self._embed(task)))
 
     def _embed(self, task: EmbedDescriptor) -> Receipt:
+        started_at = time.time()
         items = self.source.read(np.arange(task.start, task.stop))
         embeddings_NW = self.encoder.encode(items.columns)
         side_NS = self.side.encode(items.columns) if self.side is not None else None
@@ -203,6 +216,7 @@ class EmbedWorker:
             provenance=Provenance.EMBEDDED,
             input_sha256=None,
             usage=Usage(flops=flops * len(items.ids_N), bytes_read=items.bytes_read),
+            started_at=started_at,
         )
 
 

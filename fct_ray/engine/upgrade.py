@@ -20,18 +20,16 @@ import numpy as np
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.engine.fitting.transformations import Direction, fit_candidates
 from fct_ray.engine.gating import GateOutcome, run_gate
-from fct_ray.engine.index_training import train_on_transformed
 from fct_ray.engine.meters import StageMeter
 from fct_ray.engine.model_store import MODEL_JSON, WEIGHTS, load_model
 from fct_ray.engine.pairs import Pairs, pairs_from_encoder, pairs_from_file
 from fct_ray.engine.run_log import RunLog
-from fct_ray.engine.shard_stream import stream_shards
-from fct_ray.engine.shard_worker import OutputJob, TransformJob, TransformWorker
+from fct_ray.engine.transform_stream import TransformStream, stream_transformed
 from fct_ray.engine.upgrade_plan import UpgradePlan, UpgradeSettings
 from fct_ray.engine.verification import verify_version
 from fct_ray.models.files import LoadedModel
 from fct_ray.plan import checks
-from fct_ray.plan.resume import done_receipts, shards_to_do, usage_of
+from fct_ray.plan.resume import usage_of
 from fct_ray.plan.splits import gate_mask
 from fct_ray.plan.versions import upgraded_manifest
 from fct_ray.storage import documents, objects
@@ -39,9 +37,7 @@ from fct_ray.storage import pairs as pair_files
 from fct_ray.values import (
     CompatibilityRow,
     GateResult,
-    IndexRef,
     Manifest,
-    Receipt,
     RecoveredShare,
     TransformationRef,
     Usage,
@@ -230,19 +226,21 @@ def _stream_and_publish(
     store, parent = plan.store, plan.parent
     transformation = load_model(judged.uri)
     version = store.claim_version(plan.run)
+    stream = TransformStream(
+        store=store,
+        parent=parent,
+        version=version,
+        run=plan.run,
+        transformation_uri=judged.uri,
+        use_side=plan.use_side,
+        dimension=plan.space.dimension,
+        metric=plan.space.metric,
+        index_factory=settings.index,
+        seed=settings.seed,
+        batch_rows=settings.batch_rows,
+    )
     with log.stage("stream") as meter:
-        index = train_on_transformed(
-            store,
-            parent,
-            version,
-            index_factory=settings.index,
-            metric=plan.space.metric,
-            transformation_uri=judged.uri,
-            seed=settings.seed,
-            batch_rows=settings.batch_rows,
-            meter=meter,
-        )
-        receipts = _stream(settings, plan, judged.uri, version, index, size)
+        index, receipts = stream_transformed(stream, pool=settings.pool, size=size, meter=meter)
     document = transformation.document
     manifest = upgraded_manifest(
         parent,
@@ -276,46 +274,6 @@ def _stream_and_publish(
         recall=recall,
         peak_memory_bytes=max(receipt.peak_memory_bytes for receipt in receipts),
     )
-
-
-def _stream(
-    settings: UpgradeSettings,
-    plan: UpgradePlan,
-    transformation_uri: str,
-    version: int,
-    index: IndexRef,
-    size: ClusterSize,
-) -> list[Receipt]:
-    store, parent = plan.store, plan.parent
-    side = parent.side_info
-    job = TransformJob(
-        output=OutputJob(
-            store_uri=store.uri,
-            version=version,
-            run=plan.run,
-            metric=plan.space.metric,
-            dimension=plan.space.dimension,
-            index_factory=index.factory,
-            trained_path=None if index.trained is None else index.trained.path,
-            threads=settings.pool.threads,
-        ),
-        transformation_uri=transformation_uri,
-        old_dimension=parent.dimension,
-        side_dimension=side.dimension if side is not None and plan.use_side else None,
-        batch_rows=settings.batch_rows,
-    )
-    todo = shards_to_do(parent.shards, store.ledger(version, plan.run))
-    if len(todo) < len(parent.shards):
-        logger.info("resuming: %d of %d shards are done", len(parent.shards) - len(todo), len(parent.shards))
-    stream_shards(
-        [documents.dump(record).decode() for record in todo],
-        TransformWorker,
-        job,
-        pool=settings.pool,
-        size=size,
-        describe="transform and index",
-    )
-    return done_receipts(parent.shards, store.ledger(version, plan.run))
 
 
 def keep_model(models_uri: str, transformation: LoadedModel, uri: str) -> str:

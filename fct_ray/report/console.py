@@ -23,9 +23,7 @@ def print_report(report: Report, console: Console | None = None) -> None:
     """Print every table that applies, each with its sentence, then why it works and what it saved."""
     out = console or Console()
     for table in tables_of(report):
-        out.print()
-        out.print(_rich_table(table, narrow=out.width < _NARROW_COLUMNS))
-        out.print(Text(table.sentence, style="dim"))
+        print_table(table, out)
     sentences = why_it_works(report)
     if sentences:
         out.print()
@@ -37,6 +35,14 @@ def print_report(report: Report, console: Console | None = None) -> None:
         out.print(Text(f"- {saving}"))
     for note in report.notes:
         out.print(Text(f"Note: {note}", style="yellow"))
+
+
+def print_table(table: Table, console: Console | None = None) -> None:
+    """One table and its sentence."""
+    out = console or Console()
+    out.print()
+    out.print(_rich_table(table, narrow=out.width < _NARROW_COLUMNS))
+    out.print(Text(table.sentence, style="dim"))
 
 
 def _rich_table(table: Table, *, narrow: bool) -> RichTable:

@@ -1,0 +1,40 @@
+"""The streaming stage of jobs/embed.py on real images (Fashion-MNIST, scaled to what the encoder takes), random weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from fct_ray.bench.contenders import ContenderJob, Done
+from fct_ray.engine.backfill import BackfillSettings, plan_backfill, run_backfill
+from fct_ray.engine.cluster import ClusterSettings, connected
+from fct_ray.engine.model_store import save_model
+from fct_ray.models.encoder import Encoder, EncoderArchitecture
+from fct_ray.models.files import pack_model
+from fct_ray.models.seeding import seed_everything
+
+
+def prepare_backfill(
+    job: ContenderJob, architecture: EncoderArchitecture, *, rows: int, rows_per_shard: int
+) -> Callable[[], Done]:
+    """Start a cluster, save an encoder of this architecture."""
+    seed_everything(0)
+    packed = pack_model(
+        Encoder(architecture).eval(), kind="encoder", name=architecture.backbone, provenance={"weights": "random"}
+    )
+    settings = BackfillSettings(
+        store=f"{job.output}/store",
+        source=f"fashion-mnist:gallery?limit={rows}",
+        encoder=save_model(f"{job.output}/models", packed),
+        rows_per_shard=rows_per_shard,
+    )
+    cluster = ExitStack()
+    size = cluster.enter_context(connected(ClusterSettings(num_cpus=job.threads)))
+
+    def run() -> Done:
+        with cluster:
+            outcome = run_backfill(settings, plan_backfill(settings), size)
+        parts = {name: usage.wall_s for name, usage in outcome.stages.items()}
+        return Done(rows=outcome.published.num_rows, embeddings=None, parts=parts)
+
+    return run

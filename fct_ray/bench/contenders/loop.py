@@ -1,0 +1,79 @@
+"""The loop: what an expert writes for one machine, with nothing around it. No Ray, no hashes, no receipts, no resume.
+
+reader thread -> transform with all cores -> writer threads (Parquet, FAISS Flat)
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import faiss
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fct_ray.bench.contenders import ContenderJob, Done
+from fct_ray.bench.contenders.exported_h import open_h
+
+FloatArray = npt.NDArray[np.float32]
+
+
+def prepare(job: ContenderJob) -> Callable[[], Done]:
+    """Load h."""
+    transform = open_h(job.transformation, threads=job.threads, batch_rows=job.batch_rows)
+    out = Path(job.output)
+    for name in ("embeddings", "index"):
+        (out / name).mkdir()
+
+    def run() -> Done:
+        start_s, first_row_s, rows = time.perf_counter(), None, 0
+        waiting: list[Future[None]] = []
+        with ThreadPoolExecutor(2) as writers:
+            for name, table in _read_ahead(sorted(Path(job.shards).glob("*.parquet"))):
+                first_row_s = time.perf_counter() - start_s if first_row_s is None else first_row_s
+                new_NW = transform(_matrix(table, "embedding"), _matrix(table, "side_info"))
+                ids_N = table["id"].to_numpy()
+                waiting.append(writers.submit(_write_parquet, table, new_NW, out / "embeddings" / name))
+                waiting.append(writers.submit(_write_index, ids_N, new_NW, out / "index" / f"{name}.faiss"))
+                rows += len(ids_N)
+                while len(waiting) > 4:
+                    waiting.pop(0).result()
+            for future in waiting:
+                future.result()
+        return Done(rows=rows, embeddings=str(out / "embeddings"), first_row_s=first_row_s)
+
+    return run
+
+
+def _read_ahead(paths: list[Path]) -> Iterator[tuple[str, pa.Table]]:
+    with ThreadPoolExecutor(1) as reader:
+        following = reader.submit(pq.read_table, paths[0], memory_map=True)
+        for path, after in zip(paths, [*paths[1:], None], strict=True):
+            table = following.result()
+            if after is not None:
+                following = reader.submit(pq.read_table, after, memory_map=True)
+            yield path.name, table.combine_chunks()
+
+
+def _matrix(table: pa.Table, name: str) -> FloatArray:
+    column = table[name].chunk(0)
+    return np.asarray(column.flatten().to_numpy().reshape(len(column), -1))
+
+
+def _write_parquet(table: pa.Table, new_NW: FloatArray, path: Path) -> None:
+    column = pa.FixedSizeListArray.from_arrays(pa.array(new_NW.ravel()), new_NW.shape[1])
+    position = table.schema.get_field_index("embedding")
+    pq.write_table(
+        table.set_column(position, "embedding", column), path, compression="none", use_dictionary=False,
+        write_statistics=False,
+    )  # fmt: skip
+
+
+def _write_index(ids_N: npt.NDArray[np.int64], new_NW: FloatArray, path: Path) -> None:
+    index = faiss.IndexIDMap2(faiss.IndexFlatIP(new_NW.shape[1]))
+    index.add_with_ids(new_NW, ids_N)
+    faiss.write_index(index, str(path))

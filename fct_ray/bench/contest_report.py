@@ -1,0 +1,94 @@
+"""A contest as a table for people and as JSON for programs.
+
+Owns: which figures are shown; a ratio is always one of the same run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import statistics
+from datetime import UTC, datetime
+
+from fct_ray.bench.contenders import CONTENDERS
+from fct_ray.bench.contest import ContestResult, ratios
+from fct_ray.bench.measuring import Measurement
+from fct_ray.report.environment import describe_environment
+from fct_ray.report.quantities import bytes_text, count, duration, factor, percent
+from fct_ray.report.tables import Table
+
+HEADER = ("contender", "rows/s", "of the roof", "CPU per million rows", "memory", "written", "first row")
+SAME_WORK = ("loop", "ours", "plain_ray_data", "daft")
+
+
+def contest_table(result: ContestResult) -> Table:
+    """One line per contender: median rows a second, ratios, the worst memory of all rounds."""
+    names = list(dict.fromkeys(one.contender for one in result.measurements))
+    baseline = names[0]
+    against = ratios(result, baseline)
+    rows = []
+    for name in names:
+        rounds = result.of(name)
+        rate = result.rows_per_s(name)
+        rows.append(
+            (
+                f"{name}: {CONTENDERS[name].about}",
+                f"{rate:,.0f}",
+                factor(against[name]),
+                percent(rate / result.roof.rows_per_s) if name in SAME_WORK else "",
+                duration(_median(rounds, "cpu_s") / rounds[0].done.rows * 1e6),
+                bytes_text(max(one.peak_process_bytes for one in rounds)),
+                bytes_text(rounds[0].bytes_written),
+                duration(statistics.median(first)) if (first := _first_rows(rounds)) else "",
+            )
+        )
+    roof, settings = result.roof, result.settings
+    return Table(
+        name="contest",
+        title=f"{count(settings.data.rows)} rows, {settings.threads} cores, medians of {settings.rounds} rounds",
+        sentence=(
+            f"Roof: {roof.rows_per_s:,.0f} rows/s by {roof.bound} ({roof.flops_per_s / 1e9:,.0f} GFLOP/s float32, "
+            f"{roof.storage_bytes_per_s / 1e6:,.0f} MB/s, {result.flops_per_row / 1e6:.1f} MFLOP a row), measured in this "
+            "run. Memory is that of the largest process. All ran in turns on the same data; their vectors were compared."
+        ),
+        header=(
+            "contender",
+            "rows/s",
+            f"against {baseline}",
+            "of the roof",
+            "CPU per million rows",
+            "memory",
+            "written",
+            "first row",
+        ),
+        rows=tuple(rows),
+        emphasized=frozenset(place for place, name in enumerate(names) if name == "ours"),
+    )
+
+
+def contest_json(result: ContestResult) -> bytes:
+    """Settings, roof, every measurement, medians and ratios."""
+    names = list(dict.fromkeys(one.contender for one in result.measurements))
+    content = {
+        "settings": dataclasses.asdict(result.settings),
+        "environment": dataclasses.asdict(describe_environment(datetime.now(UTC))),
+        "roof": dataclasses.asdict(result.roof),
+        "flops_per_row": result.flops_per_row,
+        "largest_difference": result.largest_difference,
+        "left_out": result.left_out,
+        "rows_per_s": {name: result.rows_per_s(name) for name in names},
+        "ratio_to_first": ratios(result, names[0]),
+        "ratio_to_roof": {
+            name: result.rows_per_s(name) / result.roof.rows_per_s for name in names if name in SAME_WORK
+        },
+        "measurements": [dataclasses.asdict(one) | {"rows_per_s": one.rows_per_s} for one in result.measurements],
+    }
+    return (json.dumps(content, indent=1) + "\n").encode()
+
+
+def _median(rounds: list[Measurement], name: str) -> float:
+    return float(statistics.median(getattr(one, name) for one in rounds))
+
+
+def _first_rows(rounds: list[Measurement]) -> list[float]:
+    return [one.done.first_row_s for one in rounds if one.done.first_row_s is not None]
