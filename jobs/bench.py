@@ -4,6 +4,7 @@ Examples:
     python jobs/bench.py contest                                  # 200,000 rows, 3 rounds, about 10 minutes on 2 cores
     python jobs/bench.py contest --data.rows 2000000 --rounds 1
     python jobs/bench.py contest --contenders loop ours_whole backfill_small backfill_resnet50
+    python jobs/bench.py growth                                   # to 10 million rows; needs 25 GB of disk
 
 Every figure is one of the machine it was measured on; compare ratios, and only those of one run.
 """
@@ -13,6 +14,8 @@ from pathlib import Path
 
 from fct_ray.bench.contest import ContestSettings, run_contest
 from fct_ray.bench.contest_report import contest_json, contest_table
+from fct_ray.bench.growth import GrowthSettings, run_growth
+from fct_ray.bench.growth_report import growth_json, growth_plot, growth_tables
 from fct_ray.command_line import run_job
 from fct_ray.report.console import print_table
 from fct_ray.storage import objects
@@ -26,6 +29,14 @@ class Contest(ContestSettings):
     """Where the figures go."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Growth(GrowthSettings):
+    """What more rows and more shards cost, and what that says of galleries too large to run here."""
+
+    output: str = ".data/bench/growth.json"
+    """Where the figures go; the plot lies beside it."""
+
+
 def contest(settings: Contest) -> None:
     """All contenders on the same data, in turns."""
     result = run_contest(settings)
@@ -33,11 +44,24 @@ def contest(settings: Contest) -> None:
     _write(settings.output, contest_json(result))
 
 
+def growth(settings: Growth) -> None:
+    """Run sizes, fit a model, check it on a larger run, forecast."""
+    result = run_growth(settings)
+    for table in growth_tables(result):
+        print_table(table)
+    objects.write_bytes(_absolute(settings.output).removesuffix(".json") + ".png", growth_plot(result))
+    _write(settings.output, growth_json(result))
+
+
 def _write(output: str, data: bytes) -> None:
-    uri = str(Path(output).absolute()) if "://" not in output else output
+    uri = _absolute(output)
     objects.write_bytes(uri, data)
     print(f"\nreport: {uri}", flush=True)
 
 
+def _absolute(output: str) -> str:
+    return output if "://" in output else str(Path(output).absolute())
+
+
 if __name__ == "__main__":
-    run_job({"contest": (Contest, contest)}, __doc__ or "")
+    run_job({"contest": (Contest, contest), "growth": (Growth, growth)}, __doc__ or "")

@@ -36,6 +36,8 @@ class Measurement:
     """Largest resident set of any one of its processes."""
     peak_total_bytes: int
     """Largest sum of the resident sets of all its processes."""
+    driver_peak_bytes: int
+    """Largest resident set of the process that was started, which drives the others."""
     bytes_written: int
     done: Done
 
@@ -54,6 +56,7 @@ class _Sampler:
     cpu_s: dict[int, float] = field(default_factory=dict)
     peak_process_bytes: int = 0
     peak_total_bytes: int = 0
+    driver_peak_bytes: int = 0
 
     def run(self) -> None:
         while not self.stop.wait(SAMPLE_S):
@@ -69,6 +72,8 @@ class _Sampler:
                 continue
             self.cpu_s[process.pid] = times.user + times.system
             self.peak_process_bytes = max(self.peak_process_bytes, resident)
+            if process.pid == self.root.pid:
+                self.driver_peak_bytes = max(self.driver_peak_bytes, resident)
             total += resident
         self.peak_total_bytes = max(self.peak_total_bytes, total)
 
@@ -111,6 +116,7 @@ def measure(name: str, job_file: Path, output: Path, round_number: int) -> Measu
         cpu_s=sum(sampler.cpu_s.values()) - sum(before.values()),
         peak_process_bytes=sampler.peak_process_bytes,
         peak_total_bytes=sampler.peak_total_bytes,
+        driver_peak_bytes=sampler.driver_peak_bytes,
         bytes_written=sum(path.stat().st_size for path in output.rglob("*") if path.is_file()),
         done=Done(**json.loads(line.removeprefix(DONE))),
     )

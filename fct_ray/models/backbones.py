@@ -6,6 +6,7 @@ Owns: which names exist and how each is built. Knows no embedding head, no loss,
 |---|---|---|
 | small_cnn-8 | 64 | 0.76 (28x28 grey) |
 | small_cnn-16 | 128 | 3.0 (28x28 grey) |
+| small_cnn-16x4 | 2,048 | 3.0 (28x28 grey) |
 | small_cnn-24 | 192 | 6.8 (28x28 grey) |
 | small_cnn-32 | 256 | 12.0 (28x28 grey) |
 | resnet18 | 512 | 1,814 (224x224 RGB) |
@@ -27,16 +28,17 @@ from torch import nn
 
 from fct_ray.errors import ModelError, SettingsError
 
-_SMALL_CNN = re.compile(r"small_cnn-([1-9][0-9]{0,3})")
+_SMALL_CNN = re.compile(r"small_cnn-([1-9][0-9]{0,3})(?:x([1-9]))?")
 _TORCHVISION = ("resnet18", "resnet50", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large")
 
 
 def build_backbone(name: str, channels_in: int, *, pretrained: bool = False) -> tuple[nn.Module, int]:
     """The backbone `name` and the length of its feature vector: images_NCHW -> features [N, feature_dim].
 
-    `small_cnn-<width>` has `width` channels in its first layer and is for images of 28 to 64 pixels; the others
-    are torchvision's. `pretrained` downloads torchvision's default ImageNet weights; for other than three channels
-    the first convolution's weights are then averaged over colours.
+    `small_cnn-<width>` has `width` channels in its first layer and is for images of 28 to 64 pixels; with `x<cells>`
+    behind it the features are averaged in cells x cells parts of the image instead of over all of it, which keeps
+    where things are. The others are torchvision's. `pretrained` downloads torchvision's default ImageNet weights; for
+    other than three channels the first convolution's weights are then averaged over colours.
 
     Raises: SettingsError for an unknown name, or weights that do not exist.
     """
@@ -45,17 +47,18 @@ def build_backbone(name: str, channels_in: int, *, pretrained: bool = False) -> 
     if match := _SMALL_CNN.fullmatch(name):
         if pretrained:
             raise SettingsError(f"{name} has no pretrained weights; drop `pretrained` or take one of {_TORCHVISION}")
-        return _small_cnn(int(match[1]), channels_in)
+        return _small_cnn(int(match[1]), channels_in, cells=int(match[2] or 1))
     if name not in _TORCHVISION:
         raise SettingsError(f"unknown backbone {name!r}; wanted small_cnn-<width> or one of {', '.join(_TORCHVISION)}")
     return _torchvision_backbone(name, channels_in, pretrained)
 
 
-def _small_cnn(width: int, channels_in: int) -> tuple[nn.Module, int]:
-    """Four 3x3 convolutions, three with stride 2, each with BatchNorm and ReLU, and a global average.
+def _small_cnn(width: int, channels_in: int, *, cells: int) -> tuple[nn.Module, int]:
+    """Four 3x3 convolutions, three with stride 2, each with BatchNorm and ReLU, and an average per cell of a grid.
 
     Of four arrangements tried on Fashion-MNIST (width 16, three epochs), this one came with 85.9/78.0 top-1/mAP as
-    near as 0.4 points to the one that strides one layer later (86.3/77.8), at two thirds of its time per step.
+    near as 0.4 points to the one that strides one layer later (86.3/77.8), at two thirds of its time per step. Kanji
+    glyphs are told apart by where their strokes are: a 4x4 grid gave 82.7/51.3 where one cell gave 49.5/22.5.
     """
     layers: list[nn.Module] = []
     inputs = channels_in
@@ -66,7 +69,7 @@ def _small_cnn(width: int, channels_in: int) -> tuple[nn.Module, int]:
             nn.ReLU(inplace=True),
         ]
         inputs = outputs
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()), inputs
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(cells), nn.Flatten()), inputs * cells * cells
 
 
 def _torchvision_backbone(name: str, channels_in: int, pretrained: bool) -> tuple[nn.Module, int]:

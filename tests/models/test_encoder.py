@@ -25,6 +25,7 @@ def _noise(*shape: int) -> np.ndarray:
     [
         ("small_cnn-8", 1, 64, 0.8),
         ("small_cnn-16", 1, 128, 3.0),
+        ("small_cnn-16x4", 1, 2048, 3.0),
         ("small_cnn-32", 1, 256, 12.0),
     ],
 )

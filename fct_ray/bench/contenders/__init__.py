@@ -41,8 +41,8 @@ class Done:
     """Directory of its Parquet output; None where there is nothing to compare."""
     first_row_s: float | None = None
     """From the start of the clock until a worker began with its first row."""
-    parts: dict[str, float] = field(default_factory=dict)
-    """Seconds of its stages, where it has any."""
+    figures: dict[str, float] = field(default_factory=dict)
+    """More that only it knows: seconds of its stages, CPU seconds of its driver."""
 
 
 class Contender(Protocol):

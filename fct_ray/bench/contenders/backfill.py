@@ -34,7 +34,7 @@ def prepare_backfill(
     def run() -> Done:
         with cluster:
             outcome = run_backfill(settings, plan_backfill(settings), size)
-        parts = {name: usage.wall_s for name, usage in outcome.stages.items()}
-        return Done(rows=outcome.published.num_rows, embeddings=None, parts=parts)
+        figures = {f"{name}_s": usage.wall_s for name, usage in outcome.stages.items()}
+        return Done(rows=outcome.published.num_rows, embeddings=None, figures=figures)
 
     return run

@@ -11,7 +11,7 @@ from fct_ray.bench.contenders import ContenderJob, Done
 from fct_ray.engine.actor_pool import PoolSettings
 from fct_ray.engine.adoption import AdoptSettings, run_adopt
 from fct_ray.engine.cluster import ClusterSettings, connected
-from fct_ray.engine.meters import StageMeter
+from fct_ray.engine.meters import measure_stage
 from fct_ray.engine.model_store import load_model
 from fct_ray.engine.transform_stream import TransformStream, stream_transformed
 from fct_ray.storage import objects
@@ -48,14 +48,18 @@ def prepare(job: ContenderJob) -> Callable[[], Done]:
     def run() -> Done:
         with cluster:
             started_at = time.time()
-            _, receipts = stream_transformed(stream, pool=PoolSettings(), size=size, meter=StageMeter())
-            ended_s = time.time() - started_at
-        written = store.uri_of(receipts[0].record.embeddings.path).rpartition("/")[0]
+            with measure_stage() as meter:
+                _, receipts = stream_transformed(stream, pool=PoolSettings(), size=size, meter=meter)
         return Done(
             rows=sum(receipt.record.rows for receipt in receipts),
-            embeddings=written,
+            embeddings=store.uri_of(receipts[0].record.embeddings.path).rpartition("/")[0],
             first_row_s=min(receipt.started_at for receipt in receipts) - started_at,
-            parts={"stream": ended_s},
+            figures={
+                "stream_s": meter.measured.wall_s,
+                "driver_cpu_s": meter.measured.busy_cpu_s,
+                "workers_cpu_s": sum(receipt.usage.busy_cpu_s for receipt in receipts),
+                "peak_worker_bytes": float(max(receipt.peak_memory_bytes for receipt in receipts)),
+            },
         )
 
     return run

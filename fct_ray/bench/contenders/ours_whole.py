@@ -28,7 +28,7 @@ def prepare(job: ContenderJob) -> Callable[[], Done]:
             outcome = run_upgrade(settings, plan, size)
         if outcome.published is None:
             raise GateRefusedError("the gate refused the benchmark's h: its pairs are not what they should be")
-        parts = {name: usage.wall_s for name, usage in outcome.stages.items()}
-        return Done(rows=outcome.published.num_rows, embeddings=None, parts=parts)
+        figures = {f"{name}_s": usage.wall_s for name, usage in outcome.stages.items()}
+        return Done(rows=outcome.published.num_rows, embeddings=None, figures=figures)
 
     return run

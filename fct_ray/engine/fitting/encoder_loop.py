@@ -41,7 +41,8 @@ class EncoderFit:
     """How an encoder is fitted."""
 
     backbone: str = "small_cnn-16"
-    """"small_cnn-WIDTH" for small images, or resnet18, resnet50, mobilenet_v2, mobilenet_v3_small, mobilenet_v3_large."""
+    """"small_cnn-WIDTH" or "small_cnn-WIDTHxCELLS" for small images, or resnet18, resnet50, mobilenet_v2,
+    mobilenet_v3_small, mobilenet_v3_large."""
     dimension: int = 128
     """Dimensions of the embedding."""
     loss: EncoderLoss = EncoderLoss.CROSS_ENTROPY

@@ -1,0 +1,52 @@
+"""A small contest: every contender that is installed does the same work, and ours is not far off the loop.
+
+Ratios only, and only far ones: this runs on shared machines. Figures come from `jobs/bench.py`.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from fct_ray.bench.contest import ContestSettings, run_contest
+from fct_ray.bench.contest_report import contest_json, contest_table
+from fct_ray.bench.dataset import DatasetSettings, make_dataset
+from fct_ray.errors import SettingsError
+
+SMALL = DatasetSettings(rows=30_000, rows_per_shard=3_000, inner=512, num_pairs=100)
+
+
+@pytest.mark.timeout(300)
+def test_ours_does_the_loops_work_at_a_rate_that_is_not_far_off(tmp_path: Path) -> None:
+    settings = ContestSettings(
+        directory=str(tmp_path), contenders=("loop", "ours"), rounds=1, warm_up_rows=0, batch_rows=1024, data=SMALL
+    )
+    result = run_contest(settings)
+    assert set(result.largest_difference) == {"loop", "ours"}
+    (loop,), (ours,) = result.of("loop"), result.of("ours")
+    assert ours.done.first_row_s is not None
+    streaming_s = ours.wall_s - ours.done.first_row_s  # without the start of workers, which is most of it at this size
+    assert streaming_s < 5 * loop.wall_s + 5
+    assert loop.cpu_s > 0 < ours.cpu_s
+    assert min(loop.peak_process_bytes, ours.peak_process_bytes) > 2**27
+    content = json.loads(contest_json(result))
+    assert content["ratio_to_first"]["loop"] == 1.0
+    assert len(contest_table(result).rows) == 2
+
+
+def test_the_data_is_made_once_and_is_the_same_for_the_same_settings(tmp_path: Path) -> None:
+    settings = DatasetSettings(rows=500, rows_per_shard=200, inner=32, num_pairs=50)
+    first = make_dataset(str(tmp_path / "a"), settings)
+    again = make_dataset(str(tmp_path / "b"), settings)
+    assert [Path(path).read_bytes() for path in first.shard_paths] == [Path(p).read_bytes() for p in again.shard_paths]
+    assert Path(first.pairs).read_bytes() == Path(again.pairs).read_bytes()
+    before = Path(first.shard_paths[0]).stat().st_mtime_ns
+    make_dataset(str(tmp_path / "a"), settings)
+    assert Path(first.shard_paths[0]).stat().st_mtime_ns == before
+
+
+def test_an_unknown_contender_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="want some of loop"):
+        run_contest(ContestSettings(directory=str(tmp_path), contenders=("nobody",)))
