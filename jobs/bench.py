@@ -4,11 +4,14 @@ Examples:
     python jobs/bench.py contest                                  # 200,000 rows, 3 rounds, about 10 minutes on 2 cores
     python jobs/bench.py contest --data.rows 2000000 --rounds 1
     python jobs/bench.py contest --contenders loop ours_whole backfill_small backfill_resnet50
+    python jobs/bench.py sharding                                 # a sharded index against one FAISS index
     python jobs/bench.py growth                                   # to 10 million rows; needs 25 GB of disk
 
 Every figure is one of the machine it was measured on; compare ratios, and only those of one run.
 """
 
+import dataclasses
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from fct_ray.bench.contest import ContestSettings, run_contest
 from fct_ray.bench.contest_report import contest_json, contest_table
 from fct_ray.bench.growth import GrowthSettings, run_growth
 from fct_ray.bench.growth_report import growth_json, growth_plot, growth_tables
+from fct_ray.bench.sharding import ShardingSettings, run_sharding, sharding_table
 from fct_ray.command_line import run_job
 from fct_ray.report.console import print_table
 from fct_ray.storage import objects
@@ -37,6 +41,14 @@ class Growth(GrowthSettings):
     """Where the figures go; the plot lies beside it."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Sharding(ShardingSettings):
+    """What a sharded index costs against one FAISS index of the same type: recall and latency."""
+
+    output: str = ".data/bench/sharding.json"
+    """Where the figures go."""
+
+
 def contest(settings: Contest) -> None:
     """All contenders on the same data, in turns."""
     result = run_contest(settings)
@@ -53,6 +65,13 @@ def growth(settings: Growth) -> None:
     _write(settings.output, growth_json(result))
 
 
+def sharding(settings: Sharding) -> None:
+    """Build and search every type, whole and in shards."""
+    results = run_sharding(settings)
+    print_table(sharding_table(results, settings))
+    _write(settings.output, json.dumps([dataclasses.asdict(result) for result in results], indent=1).encode())
+
+
 def _write(output: str, data: bytes) -> None:
     uri = _absolute(output)
     objects.write_bytes(uri, data)
@@ -64,4 +83,6 @@ def _absolute(output: str) -> str:
 
 
 if __name__ == "__main__":
-    run_job({"contest": (Contest, contest), "growth": (Growth, growth)}, __doc__ or "")
+    run_job(
+        {"contest": (Contest, contest), "growth": (Growth, growth), "sharding": (Sharding, sharding)}, __doc__ or ""
+    )

@@ -32,6 +32,7 @@ MIN_EF_SEARCH = 64
 REFINE_FACTOR = 4
 """Refining types (RFlat) rescore this many times k candidates per shard."""
 
+_MERGED_IVF: Any = (faiss.IndexIVFFlat, faiss.IndexIVFPQ, faiss.IndexIVFScalarQuantizer)
 FloatArray = npt.NDArray[np.float32]
 IdArray = npt.NDArray[np.int64]
 
@@ -67,28 +68,42 @@ def describe(data: bytes, name: str = "index file") -> IndexContents:
 
 
 class ShardedIndex:
-    """All shard indexes of one version, searched as one."""
+    """All shard indexes of one version, searched as one.
 
-    def __init__(self, files: Iterable[bytes | str], *, memory_map: bool = False) -> None:
+    Shards that were trained together (Flat, and IVF without a rotation) are merged while they are loaded, so a search costs
+    what it costs in one index over all rows; the others are searched one after the other.
+    """
+
+    def __init__(self, files: Iterable[bytes | str], *, memory_map: bool = False, merge: bool = True) -> None:
         """Load one version's index files: contents (bytes) or local paths (str), in shard order.
 
-        `memory_map` leaves the inverted lists of files given by path on disk (IVF types only).
+        `memory_map` leaves the inverted lists of files given by path on disk (IVF types only), where nothing is merged.
 
         Raises:
             FormatError: one is missing or not a FAISS index, or they do not belong together.
             SettingsError: there are none.
         """
-        self._indexes = [_load(file, number, memory_map=memory_map) for number, file in enumerate(files)]
-        if not self._indexes:
-            raise SettingsError("no index files, wanted one per shard: use exact_search for a version without an index")
-        spaces = [(int(index.d), _metric_of(index, f"index {i}")) for i, index in enumerate(self._indexes)]
-        self.dimension, self.metric = spaces[0]
-        for number, space in enumerate(spaces):
-            if space != spaces[0]:
+        self._indexes: list[Any] = []
+        space: tuple[int, Metric] | None = None
+        last_learned: bytes | None = None
+        for number, file in enumerate(files):
+            index = _load(file, number, memory_map=memory_map)
+            seen = (int(index.d), _metric_of(index, f"index {number}"))
+            space = space or seen
+            if seen != space:
                 raise FormatError(
-                    f"index {number} has dimension and metric {space}, index 0 has {spaces[0]}: they belong to "
+                    f"index {number} has dimension and metric {seen}, index 0 has {space}: they belong to "
                     f"different versions; search the files of one manifest"
                 )
+            learned = _training(index) if merge and not memory_map else None
+            if learned is not None and self._indexes and learned == last_learned:
+                self._indexes[-1].merge_from(index, 0)
+            else:
+                self._indexes.append(index)
+                last_learned = learned
+        if space is None:
+            raise SettingsError("no index files, wanted one per shard: use exact_search for a version without an index")
+        self.dimension, self.metric = space
 
     @property
     def ntotal(self) -> int:
@@ -112,6 +127,20 @@ class ShardedIndex:
             _set_effort(index, k, nprobe)
             merger.add(*index.search(queries_QD, k))
         return merger.scores_QK, merger.ids_QK
+
+
+def _training(index: Any) -> bytes | None:
+    """Type and all that an index learned before rows came in: equal ones may be merged. None for types that are not."""
+    if isinstance(index, faiss.IndexIDMap):
+        return b"Flat" if isinstance(faiss.downcast_index(index.index), faiss.IndexFlat) else None
+    if not isinstance(index, _MERGED_IVF) or isinstance(index, faiss.IndexIVFFastScan):
+        return None
+    learned = type(index).__name__.encode() + bytes(faiss.serialize_index(index.quantizer))
+    if isinstance(index, faiss.IndexIVFPQ):
+        learned += bytes(faiss.vector_to_array(index.pq.centroids).tobytes())
+    if isinstance(index, faiss.IndexIVFScalarQuantizer):
+        learned += bytes(faiss.vector_to_array(index.sq.trained).tobytes())
+    return learned
 
 
 def default_nprobe(nlist: int) -> int:

@@ -22,9 +22,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Old on 300 characters, new on 1,500, side-information on the old 300."""
     output = tmp_path_factory.mktemp("models")
     flags = ("--output", output, "--fit.no-flip", "--fit.batch-size", 128)
-    old = ("--fit.backbone", "small_cnn-8", "--fit.dimension", 64, "--fit.epochs", 4)
-    new = ("--fit.backbone", "small_cnn-16", "--fit.dimension", 128, "--fit.epochs", 4, "--fit.scale", 24)
-    side = ("--fit.backbone", "small_cnn-16", "--fit.dimension", 128, "--fit.epochs", 12)
+    old = ("--fit.backbone", "small_cnn-8", "--fit.dimension", 128, "--fit.epochs", 4)
+    new = ("--fit.backbone", "small_cnn-16x4", "--fit.dimension", 128, "--fit.epochs", 4, "--fit.scale", 24)
+    side = ("--fit.backbone", "small_cnn-16x4", "--fit.dimension", 128, "--fit.epochs", 10)
     run_job("fit", "old", "--source", "kanji:fit?characters=0-299", *flags, *old)
     run_job("fit", "side", "--source", "kanji:fit?characters=0-299", *flags, *side)
     run_job("fit", "new", "--source", f"kanji:fit?{KNOWN}", *flags, *new)
