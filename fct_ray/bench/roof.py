@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
+from fct_ray.engine.rates import matrix_rate
 
 MATRIX_SIZE, MATRIX_S = 2048, 3.0
 STORAGE_BYTES = 1 << 30
@@ -31,23 +31,13 @@ class Roof:
 
 def measure_roof(directory: str, *, threads: int, flops_per_row: float, bytes_per_row: float) -> Roof:
     """Measure the matrix rate on `threads` threads and the storage rate below `directory`."""
-    flops_per_s, storage = matrix_rate(threads), storage_rate(Path(directory))
+    flops_per_s, storage = (
+        matrix_rate(threads=threads, size=MATRIX_SIZE, seconds=MATRIX_S),
+        storage_rate(Path(directory)),
+    )
     seconds = {"compute": flops_per_row / flops_per_s, "storage": bytes_per_row / storage}
     bound = max(seconds, key=lambda name: seconds[name])
     return Roof(flops_per_s=flops_per_s, storage_bytes_per_s=storage, rows_per_s=1 / seconds[bound], bound=bound)
-
-
-def matrix_rate(threads: int) -> float:
-    """FLOPs a second of square float32 products: the best of what fits into a few seconds."""
-    torch.set_num_threads(threads)
-    left, right = torch.rand(MATRIX_SIZE, MATRIX_SIZE), torch.rand(MATRIX_SIZE, MATRIX_SIZE)
-    out = torch.empty(MATRIX_SIZE, MATRIX_SIZE)
-    best_s, end_s = float("inf"), time.perf_counter() + MATRIX_S
-    while time.perf_counter() < end_s:
-        start_s = time.perf_counter()
-        torch.mm(left, right, out=out)
-        best_s = min(best_s, time.perf_counter() - start_s)
-    return float(2 * MATRIX_SIZE**3 / best_s)
 
 
 def storage_rate(directory: Path) -> float:

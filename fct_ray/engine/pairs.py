@@ -94,6 +94,7 @@ class ShardSelection:
     uri: str
     dimension: int
     side_dimension: int | None
+    """None: the side-information is left out, also where the shard has some."""
     wanted_ids: IntArray | None
     count: int
     seed: int
@@ -114,7 +115,7 @@ def select_rows(selection: ShardSelection) -> tuple[pa.Table, Usage]:
     else:
         rows = np.flatnonzero(sample_mask(columns.ids_N, selection.count, selection.seed))
     picked = {"id": pa.array(columns.ids_N[rows]), "old": _vectors(columns.embeddings_ND[rows])}
-    if columns.side_info_NS is not None:
+    if selection.side_dimension is not None and columns.side_info_NS is not None:
         picked["side"] = _vectors(columns.side_info_NS[rows])
     if "label" in columns.table.column_names and pa.types.is_integer(columns.table.schema.field("label").type):
         picked["label"] = columns.table["label"].combine_chunks().cast(pa.int64()).take(pa.array(rows))

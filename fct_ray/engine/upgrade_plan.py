@@ -18,13 +18,14 @@ from fct_ray.engine.gating import GateSettings
 from fct_ray.engine.index_training import check_enough_to_train
 from fct_ray.engine.model_store import EncoderChoice, load_model, open_encoder, resolve_encoder
 from fct_ray.engine.pairs import check_ids_in_range
+from fct_ray.engine.rates import measured_rates
 from fct_ray.errors import ModelError, SettingsError
 from fct_ray.index import factory
 from fct_ray.models.files import LoadedModel
 from fct_ray.models.flops import transformation_flops
 from fct_ray.models.transformation import TransformationArchitecture
 from fct_ray.plan import checks
-from fct_ray.plan.forecast import CPU_2_CORES, Forecast, forecast
+from fct_ray.plan.forecast import Forecast, forecast
 from fct_ray.plan.identity import run_id
 from fct_ray.storage import documents, objects
 from fct_ray.storage import pairs as pair_files
@@ -33,6 +34,7 @@ from fct_ray.values import Current, Manifest, Metric
 
 NORM_TOLERANCE = 1e-3
 PAIRS_SHARE, PAIRS_LEAST, PAIRS_MOST = 0.1, 500, 20_000
+FIT_EFFICIENCY = 0.35  # of the matrix rate: small batches, and an optimiser step for each
 FIXED_S = 30.0  # starting Ray Train and Ray Data workers, gate, verification on 2 cores; grows little with the gallery
 
 
@@ -258,16 +260,17 @@ def _forecast(
         inner=settings.fit.inner,
         normalized=space.normalized,
     )
-    flops_per_row = transformation_flops(architecture)
+    flops_per_row, rates = transformation_flops(architecture), measured_rates()
     read = sum(record.embeddings.bytes for record in parent.shards)
     written = read + parent.num_rows * 4 * (2 * space.dimension - parent.dimension)
-    fit_flops = 3 * flops_per_row * _num_pairs(settings, parent) * settings.fit.epochs
+    candidates = 0 if settings.transformation is not None else 2 if settings.controls and side else 1
+    fit_flops = 3 * flops_per_row * _num_pairs(settings, parent) * settings.fit.epochs * candidates
     return forecast(
         rows=parent.num_rows,
         num_bytes=max(read + written, 0),
         flops_per_row=flops_per_row,
         num_nodes=size.num_nodes if size is not None else 1,
-        rates=CPU_2_CORES,
+        rates=rates,
         usd_per_node_hour=usd_per_node_hour,
-        fixed_s=FIXED_S + fit_flops / CPU_2_CORES.flops_per_s,
+        fixed_s=FIXED_S + fit_flops / (rates.flops_per_s * FIT_EFFICIENCY),
     )
