@@ -20,7 +20,8 @@ from fct_ray.report.finish import finish
 from fct_ray.report.outcomes import PricingSettings, plan_report, pricing_of, upgrade_report
 
 WANT_A_STORE = (
-    "plan", "encoder", "pairs", "source", "num_pairs", "transformation", "side_info", "metric", "fit", "fit_dir"
+    "plan", "encoder", "pairs", "source", "num_pairs", "transformation", "side_info", "metric", "fit", "fit_dir",
+    "start_from",
 )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ All are scaled to unit length. Legend: N photos, D dimensions.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -36,26 +37,41 @@ class Vectors:
     new_NW: npt.NDArray[np.float32]
 
 
-@lru_cache(maxsize=2)
-def fashion_vectors(num_items: int = 6000) -> Vectors:
-    """The first items of the gallery split, embedded three ways."""
-    fit, gallery = open_source("fashion-mnist:fit"), open_source("fashion-mnist:gallery")
+@lru_cache(maxsize=1)
+def encoders() -> dict[str, Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]]:
+    """Old, side and new: pixels float32 [N, 784] in 0-1 to unit vectors."""
+    fit = open_source("fashion-mnist:fit")
     fit_N, labels = _pixels(fit, NUM_FIT), fit.labels_N
     assert labels is not None
-    assert gallery.labels_N is not None
-    gallery_N = _pixels(gallery, num_items)
     labels = labels[:NUM_FIT]
     old = PCA(6, random_state=0).fit(fit_N[labels < 5])
     side = PCA(24, random_state=0).fit(_differences(fit_N))
     new_pca = PCA(39, random_state=0).fit(fit_N)
     new_lda = LinearDiscriminantAnalysis(n_components=9).fit(new_pca.transform(fit_N), labels)
-    projected = new_pca.transform(gallery_N)
+
+    def new(pixels_N: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        projected = new_pca.transform(pixels_N)
+        return _unit(np.hstack([2.0 * new_lda.transform(projected), 0.2 * projected]))
+
+    return {
+        "old": lambda pixels_N: _unit(old.transform(pixels_N)),
+        "side": lambda pixels_N: _unit(side.transform(_differences(pixels_N))),
+        "new": new,
+    }
+
+
+@lru_cache(maxsize=2)
+def fashion_vectors(num_items: int = 6000) -> Vectors:
+    """The first items of the gallery split, embedded three ways."""
+    gallery = open_source("fashion-mnist:gallery")
+    assert gallery.labels_N is not None
+    gallery_N = _pixels(gallery, num_items)
     return Vectors(
         ids_N=gallery.ids_N[:num_items],
         labels_N=gallery.labels_N[:num_items],
-        old_ND=_unit(old.transform(gallery_N)),
-        side_NS=_unit(side.transform(_differences(gallery_N))),
-        new_NW=_unit(np.hstack([2.0 * new_lda.transform(projected), 0.2 * projected])),
+        old_ND=encoders()["old"](gallery_N),
+        side_NS=encoders()["side"](gallery_N),
+        new_NW=encoders()["new"](gallery_N),
     )
 
 

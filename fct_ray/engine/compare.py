@@ -187,7 +187,7 @@ def _in_place(old: Manifest, store: Store) -> Manifest:
     """The old version as the first of a scratch store: its objects stay where they are."""
 
     def absolute(ref: ObjectRef) -> ObjectRef:
-        return dataclasses.replace(ref, path=store.uri_of(ref.path))
+        return dataclasses.replace(ref, path=objects.as_uri(store.uri_of(ref.path)))
 
     def adopted(record: ShardRecord) -> ShardRecord:
         return dataclasses.replace(record, embeddings=absolute(record.embeddings), index=None)

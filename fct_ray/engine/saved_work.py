@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from fct_ray.engine.model_store import load_model, open_encoder
+from fct_ray.engine.model_store import is_model_uri, load_model, open_encoder
 from fct_ray.engine.run_log import RunLog
 from fct_ray.plan.cost import break_even_rows, busy_compute_s, saved
 from fct_ray.plan.resume import usage_of
@@ -34,7 +34,8 @@ class SavedWork:
 def side_information_work(store: Store, old: Manifest, side_uri: str | None, encoder_uri: str) -> Usage | None:
     """What making the side-information took: its model's fit, and its share (by FLOPs) of embedding the gallery.
 
-    None where it is not known, because the version was adopted or the model does not say.
+    None where it is not known, because the version was adopted or the encoders do not say their FLOPs. The fit counts only
+    where this engine did it: models of your own do not say what they took.
     """
     if old.side_info is None:
         return Usage()
@@ -44,10 +45,13 @@ def side_information_work(store: Store, old: Manifest, side_uri: str | None, enc
     if embedding.rows == 0:
         return None
     side, encoder = open_encoder(side_uri), open_encoder(encoder_uri)
-    share = side.flops_per_item / (side.flops_per_item + encoder.flops_per_item)
+    both_flops = side.flops_per_item + encoder.flops_per_item
+    if not both_flops:
+        return None
+    share = side.flops_per_item / both_flops
     wall = RunLog(store, old.run).used().get("stream", Usage())
     embedded = (embedding + Usage(node_s=wall.node_s)) * share
-    fitted = load_model(side_uri).document.provenance.get("usage")
+    fitted = load_model(side_uri).document.provenance.get("usage") if is_model_uri(side_uri) else None
     return embedded + Usage(**fitted) if isinstance(fitted, dict) else embedded
 
 

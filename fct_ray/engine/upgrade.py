@@ -180,6 +180,7 @@ def _fit(
         controls=settings.controls,
         storage_uri=settings.fit_dir or plan.store.run_uri(plan.run, "fit"),
         size=size,
+        start_from=settings.start_from,
     )
     for candidate in candidates:
         meter.add(candidate.usage)

@@ -58,6 +58,9 @@ class FitOnPairsSettings:
     """How the new encoder's embeddings are compared. None: as the encoder says, else as the store does now."""
     controls: bool = False
     """Also fit the controls without side-information, to see what it is worth."""
+    start_from: str | None = None
+    """A transformation of the same encoders whose weights the fit starts from, e.g. one fitted on the encoders' own
+    training images (jobs/fit.py transformation): with few pairs it is worth several times as many."""
     fit_dir: str | None = None
     """Where fitted transformations are kept, to be found again for the same pairs. None: with the run."""
     seed: int = 0
@@ -167,6 +170,7 @@ def _identity(settings: UpgradeSettings, store: Store, parent: Manifest, choice:
         "encoder": choice.ref.fingerprint,
         "pairs": pairs,
         "transformation": settings.transformation,
+        "start_from": settings.start_from,
         "side_info": settings.side_info,
         "index": settings.index,
         "metric": str(settings.metric),
@@ -182,6 +186,8 @@ def _identity(settings: UpgradeSettings, store: Store, parent: Manifest, choice:
 
 
 def _check_pair_origin(settings: UpgradeSettings, choice: EncoderChoice) -> None:
+    if settings.transformation is not None and settings.start_from is not None:
+        raise SettingsError("both --transformation and --start-from are given; want one: a given h is not fitted again")
     if settings.pairs is None and settings.source is None:
         raise SettingsError("no pairs: give --pairs FILE (id, embedding of the new model) or --source with raw items")
     if settings.pairs is not None and settings.source is not None:
@@ -222,12 +228,13 @@ def _num_pairs(settings: UpgradeSettings, parent: Manifest) -> int:
 def _given_transformation(
     settings: UpgradeSettings, parent: Manifest, choice: EncoderChoice, space: TargetSpace
 ) -> LoadedModel | None:
-    if settings.transformation is None:
+    given = settings.transformation or settings.start_from
+    if given is None:
         return None
-    model = load_model(settings.transformation)
+    model = load_model(given)
     document = model.document
     if document.kind != "transformation" or document.from_encoder is None or document.to_encoder is None:
-        raise ModelError(f"{settings.transformation} is a model of kind {document.kind!r}; want a transformation")
+        raise ModelError(f"{given} is a model of kind {document.kind!r}; want a transformation")
     architecture = model.transformation().architecture
     checks.check_transformation(
         parent,
@@ -240,7 +247,14 @@ def _given_transformation(
         new_encoder=choice.ref,
         wanted_dimension=space.dimension,
     )
-    return model
+    if settings.transformation is not None:
+        return model
+    if architecture.kind != "mlp" or architecture.normalized != space.normalized:
+        raise ModelError(
+            f"--start-from {given}: is a {architecture.kind} (normalized: {architecture.normalized}); want an mlp whose "
+            f"output is {'' if space.normalized else 'not '}normalized, as the new embeddings are"
+        )
+    return None
 
 
 def _forecast(

@@ -189,13 +189,13 @@ def expand_glob(dir_or_glob: str) -> list[str]:
     """
     pattern = absolute(dir_or_glob)
     if exists(pattern):
-        return [_as_uri(pattern)]
+        return [as_uri(pattern)]
     if re.search(r"[*?\[]", pattern) and not _path_is_directory(pattern):
         directory = re.split(r"[*?\[]", pattern, maxsplit=1)[0].rpartition("/")[0]
     else:
         directory, pattern = pattern, f"{_escape(pattern)}/**/*.parquet"
     matches = re.compile(glob_translate(pattern)).match
-    found = [_as_uri(uri) for uri in list_uris(directory) if matches(uri)]
+    found = [as_uri(uri) for uri in list_uris(directory) if matches(uri)]
     if not found:
         raise NotFoundError(
             f"{dir_or_glob}: no Parquet objects there. Wanted: a directory with *.parquet below it, a pattern like "
@@ -228,7 +228,8 @@ def _path_is_directory(uri: str) -> bool:
     return not _is_s3(uri) and Path(uri).is_dir()
 
 
-def _as_uri(uri: str) -> str:
+def as_uri(uri: str) -> str:
+    """`s3://...` as it is, a local path as `file:///...`: what a manifest may say of an object outside its store."""
     return uri if _is_s3(uri) else Path(uri).as_uri()
 
 

@@ -69,11 +69,23 @@ def test_an_h_fitted_on_other_characters_without_side_information_is_refused(
 def test_an_h_with_side_information_and_a_tenth_of_the_gallery_as_pairs_is_published(
     unseen: Path, models: dict[str, str], tmp_path: Path
 ) -> None:
+    """A tenth to fit on and as many to judge by: few items of a sample share their character with another one."""
+    learned = tmp_path / "learned"
+    source = f"kanji:fit?{KNOWN}"
+    run_job(
+        "embed", "backfill", "--store", learned, "--source", source, "--encoder", models["old"],
+        "--side", models["side"],
+    )  # fmt: skip
+    run_job(
+        "fit", "transformation", "--store", learned, "--encoder", models["new"], "--source", source,
+        "--num-pairs", 20_000, "--method", "fct_side", "--output", tmp_path / "h",
+    )  # fmt: skip
+    (h,) = (path.parent for path in (tmp_path / "h").glob("*/model.json"))
     done = run_job(
         "compare", "--store", unseen, "--encoder", models["new"], "--source", f"kanji:gallery?{UNSEEN}",
         "--old-encoder", models["old"], "--side-encoder", models["side"], "--queries", f"kanji:query?{UNSEEN}",
-        "--num-pairs", 1172, "--fit.batch-size", 64, "--rows-per-shard", 2000, "--report-dir", tmp_path / "report",
-        "--controls",
+        "--num-pairs", 2344, "--gate.share", 0.5, "--start-from", h, "--fit.batch-size", 64, "--rows-per-shard", 2000,
+        "--report-dir", tmp_path / "report", "--controls",
     )  # fmt: skip
     report = report_of(done)
     assert report["gate"]["passed"] is True

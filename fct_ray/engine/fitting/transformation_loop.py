@@ -20,6 +20,7 @@ from torch import nn
 
 from fct_ray.engine.fitting.schedule import warmup_cosine
 from fct_ray.engine.fitting.trainer import Worker
+from fct_ray.engine.model_store import load_model
 from fct_ray.errors import FitError
 from fct_ray.models.flops import transformation_flops
 from fct_ray.models.losses import squared_distance
@@ -60,6 +61,8 @@ class TransformationLoopSettings:
     architectures: tuple[TransformationArchitecture, ...]
     fit: TransformationFit
     seed: int
+    start_from: str | None = None
+    """Model directory of a transformation whose weights the candidate of its architecture starts from."""
 
 
 Tensors = tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]
@@ -116,6 +119,10 @@ def _fit_one(
     fit = settings.fit
     seed_everything(settings.seed)
     module = Transformation(architecture).to(worker.device)
+    if settings.start_from is not None:
+        start_from = load_model(settings.start_from).transformation()
+        if start_from.architecture == architecture:
+            module.load_state_dict(start_from.state_dict())
     model = ray.train.torch.prepare_model(module) if worker.world_size > 1 else module
     optimizer = torch.optim.Adam(module.parameters(), lr=fit.learning_rate, weight_decay=fit.weight_decay)
     batch_rows = max(8, min(fit.batch_size // worker.world_size, len(fit_part[0]) // 2))

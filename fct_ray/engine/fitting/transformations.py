@@ -80,16 +80,24 @@ def fit_candidates(
     controls: bool,
     storage_uri: str,
     size: ClusterSize,
+    start_from: str | None = None,
 ) -> tuple[Candidate, ...]:
     """Fit h with side-information where the pairs have it, its linear control, and with `controls` both without.
 
-    Returns candidates in a fixed order; the usage of the Ray Train run is divided by the FLOPs of its candidates.
+    `start_from` is a transformation whose weights, and width, the MLP that reads what it reads takes over. Returns
+    candidates in a fixed order; the usage of the Ray Train run is divided by the FLOPs of its candidates.
     """
     sides = [True] if pairs.side_PS is not None else [False]
     if controls and pairs.side_PS is not None:
         sides.append(False)
-    architectures = tuple(_architecture(pairs, direction, with_side, fit) for with_side in sides)
-    settings = TransformationLoopSettings(architectures=architectures, fit=fit, seed=seed)
+    start = None if start_from is None else load_model(start_from).transformation().architecture
+    architectures = tuple(
+        start
+        if start is not None and (start.side_dimension > 0) == with_side
+        else _architecture(pairs, direction, with_side, fit)
+        for with_side in sides
+    )
+    settings = TransformationLoopSettings(architectures=architectures, fit=fit, seed=seed, start_from=start_from)
     table = pairs.to_table()
     columns = [name for name in ("id", "old", "side", "new") if name in table.column_names]
     content = documents.sha256_hex(shards.encode_table(table.select(columns)))

@@ -1,0 +1,72 @@
+"""The comparison job on a local store: both ways done in one run, the store itself untouched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fct_ray.engine.backfill import BackfillSettings, plan_backfill, run_backfill
+from fct_ray.engine.cluster import ClusterSettings, ClusterSize, connected
+from fct_ray.engine.compare import CompareSettings, ComparisonOutcome, run_compare
+from fct_ray.engine.fitting.transformation_loop import TransformationFit
+from fct_ray.report.outcomes import PricingSettings, comparison_report, pricing_of
+from fct_ray.storage.store import Store
+
+GALLERY, ENCODERS = "fashion-mnist:gallery?limit=4000", "tests.jobs.fashion_encoders"
+
+
+@pytest.fixture(scope="module")
+def size(monkeypatch_module: pytest.MonkeyPatch) -> Iterator[ClusterSize]:
+    monkeypatch_module.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[2]), prepend=":")
+    with connected(ClusterSettings(num_cpus=2)) as connected_size:
+        yield connected_size
+
+
+@pytest.fixture(scope="module")
+def monkeypatch_module() -> Iterator[pytest.MonkeyPatch]:
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+
+
+@pytest.fixture(scope="module")
+def store(size: ClusterSize, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    uri = str(tmp_path_factory.mktemp("compare") / "a store")
+    settings = BackfillSettings(
+        store=uri, source=GALLERY, encoder=f"{ENCODERS}:old", side=f"{ENCODERS}:side", rows_per_shard=1000
+    )
+    run_backfill(settings, plan_backfill(settings), size)
+    return Store(uri)
+
+
+@pytest.fixture(scope="module")
+def outcome(store: Store, size: ClusterSize) -> ComparisonOutcome:
+    settings = CompareSettings(
+        store=store.uri, encoder=f"{ENCODERS}:new", source=GALLERY, queries="fashion-mnist:query?limit=500",
+        old_encoder=f"{ENCODERS}:old", side_encoder=f"{ENCODERS}:side", num_pairs=1500, rows_per_shard=2000,
+        fit=TransformationFit(inner=128, epochs=20),
+    )  # fmt: skip
+    return run_compare(settings, size, 0.1)
+
+
+@pytest.mark.timeout(400)
+def test_the_upgrade_recovers_most_of_the_gain_and_both_are_counted(outcome: ComparisonOutcome, store: Store) -> None:
+    chosen = outcome.upgrade.judged
+    assert chosen is not None
+    quality, saved = outcome.against.quality, outcome.against.saved
+    rows = {row.method: row for row in quality.rows}
+    assert rows["old_old"].map < rows[chosen.result.chosen].map < rows["new_new"].map
+    assert quality.recovered[chosen.result.chosen].map > 0.5
+    assert saved.all_work["flops"] < saved.variants["without_fitting_h"]["flops"]
+    assert outcome.against.backfill.published.num_rows == 4000
+    assert store.manifest().version == 1
+
+
+def test_its_report_has_the_stages_of_both(outcome: ComparisonOutcome) -> None:
+    report = comparison_report(outcome, CompareSettings(
+        store="s", encoder="e", queries="q", old_encoder="o"
+    ), pricing_of(PricingSettings()))  # fmt: skip
+    assert {"stream", "backfill_stream"} <= set(report.stages)
+    assert report.stages["stream"].rows == report.stages["backfill_stream"].rows == 4000
+    assert report.saved is not None
