@@ -32,7 +32,7 @@ def contest_table(result: ContestResult) -> Table:
         rate = result.rows_per_s(name)
         rows.append(
             (
-                f"{name}: {CONTENDERS[name].about}",
+                name,
                 f"{rate:,.0f}",
                 factor(against[name]),
                 percent(rate / result.roof.rows_per_s) if name in SAME_WORK else "",
@@ -49,7 +49,9 @@ def contest_table(result: ContestResult) -> Table:
         sentence=(
             f"Roof: {roof.rows_per_s:,.0f} rows/s by {roof.bound} ({roof.flops_per_s / 1e9:,.0f} GFLOP/s float32, "
             f"{roof.storage_bytes_per_s / 1e6:,.0f} MB/s, {result.flops_per_row / 1e6:.1f} MFLOP a row), measured in this "
-            "run. Memory is that of the largest process. All ran in turns on the same data; their vectors were compared."
+            "run. Memory is that of the largest process. All ran in turns on the same data; their vectors were compared. "
+            + ". ".join(f"{name}: {CONTENDERS[name].about}" for name in names)
+            + "."
         ),
         header=(
             "contender",

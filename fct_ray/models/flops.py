@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from fct_ray.models.transformation import TransformationArchitecture
 
@@ -21,6 +20,10 @@ def flops_per_item(module: nn.Module, example_inputs: Sequence[torch.Tensor | No
 
     `example_inputs` are the positional arguments of `module`; the first one's first axis counts the items.
     """
+    from torch.utils.flop_counter import (
+        FlopCounterMode,
+    )  # imports triton: a quarter of a second of every worker's start
+
     was_training = module.training
     module.eval()
     counter = FlopCounterMode(display=False)
@@ -36,6 +39,8 @@ def training_flops_per_item(module: nn.Module, example_inputs: Sequence[torch.Te
     Works on a copy: gradients and BatchNorm statistics of `module` stay as they are. The first input must
     have at least two items, because BatchNorm has statistics in training.
     """
+    from torch.utils.flop_counter import FlopCounterMode
+
     copied = copy.deepcopy(module).train()
     counter = FlopCounterMode(display=False)
     with counter:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
 
 from fct_ray.bench.contenders import ContenderJob, Done
+from fct_ray.bench.contenders.running_cluster import start_cluster
 from fct_ray.engine.backfill import BackfillSettings, plan_backfill, run_backfill
-from fct_ray.engine.cluster import ClusterSettings, connected
 from fct_ray.engine.model_store import save_model
 from fct_ray.models.encoder import Encoder, EncoderArchitecture
 from fct_ray.models.files import pack_model
@@ -28,8 +27,7 @@ def prepare_backfill(
         encoder=save_model(f"{job.output}/models", packed),
         rows_per_shard=rows_per_shard,
     )
-    cluster = ExitStack()
-    size = cluster.enter_context(connected(ClusterSettings(num_cpus=job.threads)))
+    cluster, size = start_cluster(job)
 
     def run() -> Done:
         with cluster:

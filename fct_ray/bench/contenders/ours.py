@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 
 from fct_ray.bench import dataset
 from fct_ray.bench.contenders import ContenderJob, Done
+from fct_ray.bench.contenders.running_cluster import start_cluster
 from fct_ray.engine.actor_pool import PoolSettings
 from fct_ray.engine.adoption import AdoptSettings, run_adopt
-from fct_ray.engine.cluster import ClusterSettings, connected
 from fct_ray.engine.meters import measure_stage
 from fct_ray.engine.model_store import load_model
 from fct_ray.engine.transform_stream import TransformStream, stream_transformed
@@ -27,8 +26,7 @@ def adopt(job: ContenderJob) -> Store:
 
 def prepare(job: ContenderJob) -> Callable[[], Done]:
     """Start a cluster and adopt the shards."""
-    cluster = ExitStack()
-    size = cluster.enter_context(connected(ClusterSettings(num_cpus=job.threads)))
+    cluster, size = start_cluster(job)
     store = adopt(job)
     parent, document = store.manifest(), load_model(job.transformation).document
     stream = TransformStream(

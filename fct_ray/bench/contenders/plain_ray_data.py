@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
 
 import pyarrow as pa
 import ray
@@ -12,7 +11,7 @@ import ray.data
 from fct_ray.bench.contenders import ContenderJob, Done
 from fct_ray.bench.contenders.exported_h import open_h
 from fct_ray.bench.contenders.loop import _matrix
-from fct_ray.engine.cluster import ClusterSettings, connected
+from fct_ray.bench.contenders.running_cluster import start_cluster
 
 
 class Transform:
@@ -31,9 +30,7 @@ class Transform:
 
 def prepare(job: ContenderJob) -> Callable[[], Done]:
     """Start a cluster."""
-    cluster = ExitStack()
-    cluster.enter_context(connected(ClusterSettings(num_cpus=job.threads)))
-    ray.data.DataContext.get_current().enable_progress_bars = False
+    cluster, _ = start_cluster(job)
     out = f"{job.output}/embeddings"
 
     def run() -> Done:
