@@ -151,7 +151,6 @@ def _run(name: str, dataset: Dataset, settings: ContestSettings, root: Path, num
     shutil.rmtree(output, ignore_errors=True)
     output.mkdir(parents=True)
     job = ContenderJob(
-        directory=dataset.directory,
         shards=dataset.shards_directory,
         pairs=dataset.pairs,
         transformation=dataset.transformation,

@@ -67,11 +67,6 @@ class Dataset:
         return f"{self.directory}/shards"
 
     @property
-    def shard_paths(self) -> list[str]:
-        """The Parquet objects, in order."""
-        return sorted(str(path) for path in Path(self.shards_directory).glob("*.parquet"))
-
-    @property
     def pairs(self) -> str:
         """The pairs file."""
         return f"{self.directory}/pairs.parquet"

@@ -214,7 +214,6 @@ def _run(settings: GrowthSettings, rows: int, rows_per_shard: int) -> Point:
     shutil.rmtree(output, ignore_errors=True)
     output.mkdir(parents=True)
     job = ContenderJob(
-        directory=dataset.directory,
         shards=dataset.shards_directory,
         pairs=dataset.pairs,
         transformation=dataset.transformation,

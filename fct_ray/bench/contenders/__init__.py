@@ -17,12 +17,12 @@ from typing import Protocol, cast
 class ContenderJob:
     """What a contender is asked to do, and where."""
 
-    directory: str
-    """The data set's directory."""
     shards: str
-    """The directory of its Parquet objects."""
+    """The directory of the data set's Parquet objects."""
     pairs: str
+    """Its pairs file."""
     transformation: str
+    """The model directory of h."""
     rows: int
     output: str
     """An empty directory of its own."""

@@ -35,7 +35,7 @@ def prepare(job: ContenderJob) -> Callable[[], Done]:
         with ThreadPoolExecutor(2) as writers:
             for name, table in _read_ahead(sorted(Path(job.shards).glob("*.parquet"))):
                 first_row_s = time.perf_counter() - start_s if first_row_s is None else first_row_s
-                new_NW = transform(_matrix(table, "embedding"), _matrix(table, "side_info"))
+                new_NW = transform(matrix(table, "embedding"), matrix(table, "side_info"))
                 ids_N = table["id"].to_numpy()
                 waiting.append(writers.submit(_write_parquet, table, new_NW, out / "embeddings" / name))
                 waiting.append(writers.submit(_write_index, ids_N, new_NW, out / "index" / f"{name}.faiss"))
@@ -59,7 +59,8 @@ def _read_ahead(paths: list[Path]) -> Iterator[tuple[str, pa.Table]]:
             yield path.name, table.combine_chunks()
 
 
-def _matrix(table: pa.Table, name: str) -> FloatArray:
+def matrix(table: pa.Table, name: str) -> FloatArray:
+    """A column of equal lists as [N, D], without a copy; the table must be one chunk."""
     column = table[name].chunk(0)
     return np.asarray(column.flatten().to_numpy().reshape(len(column), -1))
 

@@ -10,7 +10,7 @@ import ray.data
 
 from fct_ray.bench.contenders import ContenderJob, Done
 from fct_ray.bench.contenders.exported_h import open_h
-from fct_ray.bench.contenders.loop import _matrix
+from fct_ray.bench.contenders.loop import matrix
 from fct_ray.bench.contenders.running_cluster import start_cluster
 
 
@@ -23,7 +23,7 @@ class Transform:
     def __call__(self, batch: pa.Table) -> pa.Table:
         """A batch of stored rows in, the same with new embeddings out."""
         batch = batch.combine_chunks()
-        new_NW = self.transform(_matrix(batch, "embedding"), _matrix(batch, "side_info"))
+        new_NW = self.transform(matrix(batch, "embedding"), matrix(batch, "side_info"))
         column = pa.FixedSizeListArray.from_arrays(pa.array(new_NW.ravel()), new_NW.shape[1])
         return batch.set_column(batch.schema.get_field_index("embedding"), "embedding", column)
 
