@@ -80,7 +80,7 @@ def sharding_table(results: list[Searched], settings: ShardingSettings) -> Table
         title=f"{settings.shards} shards against one index, {settings.threads} threads",
         sentence=(
             f"Recall@{settings.k} against brute force, default search effort; latency: median of single queries. Shards "
-            "of a type that can be merged are one index in memory after loading, so sharding costs them nothing."
+            "of IVF types are merged into one index in memory when they are loaded."
         ),
         header=("index", "rows", "recall", "latency", "against one", "queries/s"),
         rows=tuple(
