@@ -33,6 +33,10 @@ class PublishConflictError(StoreError):
     """CURRENT moved since this run pinned it; nothing of the other publisher was overwritten."""
 
 
+class LeaseHeldError(StoreError):
+    """Another living process works on the same thing; nothing was changed."""
+
+
 class ModelError(FctRayError):
     """A model file is missing, damaged, or fitted for other encoders than the ones at hand."""
 

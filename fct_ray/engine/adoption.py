@@ -17,10 +17,11 @@ from fct_ray.engine.meters import ProcessMeter
 from fct_ray.engine.model_store import resolve_encoder
 from fct_ray.engine.run_log import RunLog
 from fct_ray.engine.tasks import map_tasks
-from fct_ray.errors import DataError, FormatError
+from fct_ray.engine.unique_ids import check_unique_ids
+from fct_ray.errors import FormatError
 from fct_ray.plan.identity import run_id
 from fct_ray.plan.versions import adopted_manifest
-from fct_ray.storage import documents, objects, shards
+from fct_ray.storage import documents, leases, objects, shards
 from fct_ray.storage.store import Store
 from fct_ray.values import Manifest, Metric, ObjectRef, Provenance, ShardRecord, SideInfoRef, Usage
 
@@ -77,11 +78,11 @@ def run_adopt(settings: AdoptSettings) -> tuple[Manifest, dict[str, Usage]]:
             meter.add(inspected.usage)
         inspected_all = [found[position] for position in range(len(uris))]
         check_same(inspected_all)
-        check_unique_ids(inspected_all)
+        check_unique_ids(store, [inspected.record for inspected in inspected_all])
     first = inspected_all[0]
-    with log.stage("publish"):
+    with log.stage("publish"), leases.publishing(store, run):
         manifest = adopted_manifest(
-            version=store.claim_version(run),
+            version=store.claim_version(run, None if current is None else current.version),
             created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             encoder=choice.ref,
             dimension=first.dimension,
@@ -136,43 +137,6 @@ def check_same(inspected_all: Sequence[Inspected]) -> None:
                 f"{other.record.embeddings.path}: (dimension, side dimension, side dtype) is {seen}; want {wanted} as in "
                 f"{first.record.embeddings.path}: one store holds one kind of embedding"
             )
-
-
-def check_unique_ids(inspected_all: Sequence[Inspected]) -> None:
-    """Refuse an id that two objects have. Only objects whose id ranges overlap are compared, by their ids."""
-    ordered = sorted(inspected_all, key=lambda inspected: inspected.record.id_min)
-    group, group_max = [ordered[0]], ordered[0].record.id_max
-    for inspected in [*ordered[1:], None]:
-        if inspected is not None and inspected.record.id_min <= group_max:
-            group.append(inspected)
-            group_max = max(group_max, inspected.record.id_max)
-            continue
-        _check_group([member.record.embeddings.path for member in group])
-        if inspected is not None:
-            group, group_max = [inspected], inspected.record.id_max
-
-
-def _check_group(uris: Sequence[str]) -> None:
-    if len(uris) < 2:
-        return
-    parts = dict(map_tasks(_ids, list(uris), describe="ids of overlapping objects"))
-    ids_N = np.concatenate([parts[position] for position in range(len(uris))])
-    ids_N, owners_N = ids_N[order := np.argsort(ids_N, kind="stable")], _owners(parts)[order]
-    twice = np.flatnonzero(ids_N[1:] == ids_N[:-1])
-    if len(twice):
-        at = twice[0]
-        raise DataError(
-            f"id {ids_N[at]} is in {uris[owners_N[at]]} and in {uris[owners_N[at + 1]]} ({len(twice):,} ids are there more "
-            "than once); want every id once in a store: remove the duplicates or renumber"
-        )
-
-
-def _owners(parts: dict[int, np.ndarray]) -> np.ndarray:
-    return np.repeat(np.arange(len(parts)), [len(parts[position]) for position in range(len(parts))])
-
-
-def _ids(uri: str) -> np.ndarray:
-    return shards.read_ids(objects.read_bytes(uri), uri)
 
 
 def _side_info(settings: AdoptSettings, first: Inspected, store: Store) -> SideInfoRef | None:

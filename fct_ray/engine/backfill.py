@@ -18,7 +18,7 @@ from fct_ray.engine.cluster import ClusterSize
 from fct_ray.engine.encoding import encode_items
 from fct_ray.engine.index_training import check_enough_to_train, trained_index_ref
 from fct_ray.engine.meters import StageMeter
-from fct_ray.engine.model_store import open_encoder, resolve_encoder
+from fct_ray.engine.model_store import model_uri, open_encoder
 from fct_ray.engine.run_log import RunLog
 from fct_ray.engine.shard_stream import stream_shards
 from fct_ray.engine.shard_worker import EmbedDescriptor, EmbedJob, EmbedWorker, OutputJob
@@ -31,7 +31,8 @@ from fct_ray.plan.resume import shard_numbers_to_do, usage_of
 from fct_ray.plan.splits import sample_mask
 from fct_ray.plan.versions import embedded_manifest
 from fct_ray.sources.registry import open_source
-from fct_ray.storage import documents, objects
+from fct_ray.storage import documents, leases, objects
+from fct_ray.storage.leases import Lease
 from fct_ray.storage.store import Store
 from fct_ray.values import Current, EncoderRef, IndexRef, Manifest, ObjectRef, SideInfoRef, Usage
 
@@ -95,8 +96,8 @@ def plan_backfill(settings: BackfillSettings) -> BackfillPlan:
     """
     store, source = Store(settings.store), open_source(settings.source)
     current = store.current()
-    encoder_uri = _model_uri(settings.encoder, store)
-    side_uri = None if settings.side is None else _model_uri(settings.side, store)
+    encoder_uri = model_uri(settings.encoder, store)
+    side_uri = None if settings.side is None else model_uri(settings.side, store)
     encoder, side = open_encoder(encoder_uri), None if side_uri is None else open_encoder(side_uri)
     if source.num_items == 0 or settings.rows_per_shard < 1:
         raise SettingsError(
@@ -141,11 +142,20 @@ def run_backfill(settings: BackfillSettings, plan: BackfillPlan, size: ClusterSi
         FctRayError: an item is bad, or the store cannot be written. CURRENT is unchanged, finished shards are kept.
     """
     store, log = plan.store, RunLog(plan.store, plan.run)
-    version = store.claim_version(plan.run)
+    pinned = () if plan.current is None else (plan.current.version,)
+    with leases.held(store, plan.run, plan.run, versions=pinned) as lease:
+        return _embed_and_publish(settings, plan, log, size, lease)
+
+
+def _embed_and_publish(
+    settings: BackfillSettings, plan: BackfillPlan, log: RunLog, size: ClusterSize, lease: Lease
+) -> BackfillOutcome:
+    store = plan.store
+    version = store.claim_version(plan.run, None if plan.current is None else plan.current.version)
     with log.stage("stream") as meter:
         index = _trained(settings, plan, version, meter, size)
         _stream(settings, plan, version, index, size)
-    receipts = store.ledger(version, plan.run)
+    receipts = store.ledger(plan.run)
     encoder = plan.encoder
     manifest = embedded_manifest(
         version=version,
@@ -164,7 +174,8 @@ def run_backfill(settings: BackfillSettings, plan: BackfillPlan, size: ClusterSi
     )
     with log.stage("verify") as meter:
         recall = verify_version(store, manifest, None, None, num_shards=settings.verify_shards, meter=meter)
-    with log.stage("publish"):
+    with log.stage("publish"), leases.publishing(store, plan.run):
+        lease.check()
         store.publish(manifest, expected=plan.current)
     stages = log.used()
     stages["stream"] = stages["stream"] + usage_of(receipts).replace(wall_s=0.0, node_s=0.0)
@@ -194,7 +205,7 @@ def _stream(settings: BackfillSettings, plan: BackfillPlan, version: int, index:
             start=plan.starts[shard],
             stop=min(len(plan.ids_N), plan.starts[shard] + settings.rows_per_shard),
         )
-        for shard in shard_numbers_to_do(len(plan.starts), plan.store.ledger(version, plan.run))
+        for shard in shard_numbers_to_do(len(plan.starts), plan.store.ledger(plan.run))
     ]
     stream_shards(
         [documents.dump(descriptor).decode() for descriptor in descriptors],
@@ -230,13 +241,3 @@ def _trained(
     path = plan.store.trained_path(version)
     num_bytes, sha256 = objects.write_bytes(plan.store.uri_of(path), trained)
     return IndexRef(factory=settings.index, trained=ObjectRef(path=path, bytes=num_bytes, sha256=sha256))
-
-
-def _model_uri(name: str, store: Store) -> str:
-    choice = resolve_encoder(name, store)
-    if choice.uri is None:
-        raise SettingsError(
-            f"{name!r} is neither a model directory, nor package.module:factory, nor a model of the store; want a model "
-            "that can embed raw items: fit one (jobs/fit.py), or adopt existing embeddings (jobs/embed.py adopt)"
-        )
-    return choice.uri

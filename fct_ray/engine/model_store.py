@@ -87,3 +87,14 @@ def open_encoder(uri: str) -> BatchEncoder:
     if loaded.document.kind == "transformation":
         raise ModelError(f"{uri} is a transformation; want an encoder: give the directory of an encoder")
     return ModuleEncoder(loaded)
+
+
+def model_uri(name: str, store: Store) -> str:
+    """Where the model with this name is, for one that must embed raw items. Raises SettingsError if it is only a name."""
+    choice = resolve_encoder(name, store)
+    if choice.uri is None:
+        raise SettingsError(
+            f"{name!r} is neither a model directory, nor package.module:factory, nor a model of the store; want a model "
+            "that can embed raw items: fit one (jobs/fit.py), or adopt existing embeddings (jobs/embed.py adopt)"
+        )
+    return choice.uri

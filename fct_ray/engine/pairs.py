@@ -237,4 +237,6 @@ def _collect(selections: Sequence[ShardSelection], meter: StageMeter, describe: 
     for _, (table, usage) in map_tasks(select_rows, selections, describe=describe):
         tables.append(table)
         meter.add(usage)
-    return pa.concat_tables(tables).sort_by("id").combine_chunks()
+    names = set.intersection(*(set(table.column_names) for table in tables))  # labels count where every shard has them
+    common = [name for name in tables[0].column_names if name in names]
+    return pa.concat_tables([table.select(common) for table in tables]).sort_by("id").combine_chunks()

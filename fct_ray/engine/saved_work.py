@@ -41,7 +41,7 @@ def side_information_work(store: Store, old: Manifest, side_uri: str | None, enc
         return Usage()
     if side_uri is None:
         return None
-    embedding = usage_of(store.ledger(old.version, old.run))
+    embedding = usage_of(store.ledger(old.run))
     if embedding.rows == 0:
         return None
     side, encoder = open_encoder(side_uri), open_encoder(encoder_uri)

@@ -27,7 +27,6 @@ from fct_ray.engine.actor_pool import answered
 from fct_ray.engine.meters import ProcessMeter, peak_memory_bytes
 from fct_ray.engine.model_store import load_model, open_encoder
 from fct_ray.engine.transforming import TransformRunner
-from fct_ray.errors import FormatError
 from fct_ray.index import build
 from fct_ray.sources.registry import open_source
 from fct_ray.storage import documents, objects, shards
@@ -46,7 +45,8 @@ class OutputJob:
     run: str
     metric: Metric
     dimension: int
-    index_factory: str
+    index_factory: str | None
+    """None: the version has no index, and is searched exactly."""
     trained_path: str | None
     threads: int
 
@@ -71,11 +71,13 @@ class EmbedJob:
     encoder_uri: str
     side_uri: str | None
     side_dtype: str
+    positions_N: npt.NDArray[np.int64] | None = None
+    """The items to embed, as positions in the source, in order. None: all."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EmbedDescriptor:
-    """One shard of a full backfill: items [start, stop) of the source."""
+    """One shard to embed: items [start, stop) of the source, or of the job's positions in it."""
 
     shard: int
     start: int
@@ -109,9 +111,7 @@ class ShardWriter:
         """Write Parquet (in a side thread) and FAISS, then the receipt; `usage` is what producing them took so far."""
         job = self.job
         parquet = self.threads.submit(self._write, self.store.shard_path(job.version, shard), table)
-        builder = build.ShardIndexBuilder(self.template, job.index_factory, job.dimension, job.metric)
-        builder.add(ids_N, embeddings_NW)
-        index = self._put(self.store.index_path(job.version, shard), builder.finish())
+        index = None if job.index_factory is None else self._index(shard, ids_N, embeddings_NW, job.index_factory)
         embeddings = parquet.result()
         rows = len(ids_N)
         record = ShardRecord(
@@ -125,7 +125,8 @@ class ShardWriter:
             counts={provenance.value: rows},
             input_sha256=input_sha256,
         )
-        usage = usage + self.meter.read() + Usage(rows=rows, bytes_written=embeddings.bytes + index.bytes)
+        written = embeddings.bytes + (0 if index is None else index.bytes)
+        usage = usage + self.meter.read() + Usage(rows=rows, bytes_written=written)
         worker = f"{ray.get_runtime_context().get_node_id()[:12]}:{os.getpid()}"
         receipt = Receipt(
             run=job.run,
@@ -138,6 +139,13 @@ class ShardWriter:
         )
         self.store.write_receipt(job.version, receipt)
         return receipt
+
+    def _index(
+        self, shard: int, ids_N: npt.NDArray[np.int64], embeddings_NW: FloatArray, index_factory: str
+    ) -> ObjectRef:
+        builder = build.ShardIndexBuilder(self.template, index_factory, self.job.dimension, self.job.metric)
+        builder.add(ids_N, embeddings_NW)
+        return self._put(self.store.index_path(self.job.version, shard), builder.finish())
 
     def _write(self, path: str, table: pa.Table) -> ObjectRef:
         return self._put(path, shards.encode_table(table))
@@ -158,18 +166,12 @@ class TransformWorker:
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[Any]]:
         """One descriptor (a ShardRecord of the parent as JSON) in, one line about it out."""
         record = documents.load(ShardRecord, str(batch["descriptor"][0]).encode(), "a shard descriptor")
-        return answered(lambda: _done(self._transform(record)))
+        return answered(lambda: done(self._transform(record)))
 
     def _transform(self, record: ShardRecord) -> Receipt:
         started_at = time.time()
         uri = self.writer.store.uri_of(record.embeddings.path)
-        data = objects.read_bytes(uri)
-        seen = documents.sha256_hex(data)
-        if seen != record.embeddings.sha256:
-            raise FormatError(
-                f"{uri}: sha256 is {seen}, the manifest says {record.embeddings.sha256}: the object changed after it "
-                "was published; restore it, or roll back to a version whose objects are whole"
-            )
+        data = self.writer.store.read(record.embeddings)
         columns = shards.parse_shard(
             data, uri, dimension=self.job.old_dimension, side_dimension=self.job.side_dimension
         )
@@ -180,7 +182,7 @@ class TransformWorker:
             new_NW,
             shards.with_embeddings(columns.table, new_NW),
             provenance=Provenance.TRANSFORMED,
-            input_sha256=seen,
+            input_sha256=record.embeddings.sha256,
             usage=usage + Usage(bytes_read=len(data)),
             started_at=started_at,
         )
@@ -199,11 +201,12 @@ class EmbedWorker:
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[Any]]:
         """One EmbedDescriptor as JSON in, one line about it out."""
         task = documents.load(EmbedDescriptor, str(batch["descriptor"][0]).encode(), "a shard descriptor")
-        return answered(lambda: _done(self._embed(task)))
+        return answered(lambda: done(self._embed(task)))
 
     def _embed(self, task: EmbedDescriptor) -> Receipt:
         started_at = time.time()
-        items = self.source.read(np.arange(task.start, task.stop))
+        chosen = np.arange(task.start, task.stop)
+        items = self.source.read(chosen if self.job.positions_N is None else self.job.positions_N[chosen])
         embeddings_NW = self.encoder.encode(items.columns)
         side_NS = self.side.encode(items.columns) if self.side is not None else None
         table = shards.build_table(items.ids_N, embeddings_NW, side_NS, items.carried, side_dtype=self.job.side_dtype)
@@ -220,5 +223,6 @@ class EmbedWorker:
         )
 
 
-def _done(receipt: Receipt) -> dict[str, str]:
+def done(receipt: Receipt) -> dict[str, str]:
+    """What an actor answers about a shard: a line for the progress bar."""
     return {"done": f"shard {receipt.record.shard}, {receipt.record.rows:,} rows"}

@@ -24,11 +24,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TransformStream:
-    """From which version, by which h, into which."""
+    """From which version, by which h, onto which index."""
 
     store: Store
     parent: Manifest
-    version: int
+    """The version that the run started from; the index is trained on it."""
     run: str
     transformation_uri: str
     use_side: bool
@@ -46,11 +46,13 @@ class TransformStream:
 
 
 def stream_transformed(
-    stream: TransformStream, *, pool: PoolSettings, size: ClusterSize, meter: StageMeter
-) -> tuple[IndexRef, list[Receipt]]:
-    """Train the index if it needs that, then transform and index every shard that has no receipt yet.
+    stream: TransformStream, head: Manifest, *, pool: PoolSettings, size: ClusterSize, meter: StageMeter
+) -> tuple[int, IndexRef, list[Receipt]]:
+    """Train the index if it needs that, then transform and index every shard of `head` that has no receipt yet.
 
-    Returns the index and the receipts of all shards. The workers' usage is in the receipts, that of training in `meter`.
+    `head` is `stream.parent`, or what became of it by appending and deleting: shards that both have are done once.
+    Returns the new version's number, its index and the receipts of all shards. The workers' usage is in the receipts,
+    that of training in `meter`.
 
     Raises:
         FctRayError: what a worker raised, naming the shard. Finished shards stay finished.
@@ -58,7 +60,7 @@ def stream_transformed(
     index = train_on_transformed(
         stream.store,
         stream.parent,
-        stream.version,
+        stream.store.claim_version(stream.run, stream.parent.version),
         index_factory=stream.index_factory,
         metric=stream.metric,
         transformation_uri=stream.transformation_uri,
@@ -67,27 +69,26 @@ def stream_transformed(
         batch_rows=stream.batch_rows,
         meter=meter,
     )
-    todo = shards_to_do(stream.parent.shards, stream.store.ledger(stream.version, stream.run))
-    if len(todo) < len(stream.parent.shards):
-        logger.info(
-            "resuming: %d of %d shards are done", len(stream.parent.shards) - len(todo), len(stream.parent.shards)
-        )
+    version = stream.store.claim_version(stream.run, head.version)
+    todo = shards_to_do(head.shards, stream.store.ledger(stream.run))
+    if len(todo) < len(head.shards):
+        logger.info("%d of %d shards are done already", len(head.shards) - len(todo), len(head.shards))
     stream_shards(
         [documents.dump(record).decode() for record in todo],
         TransformWorker,
-        _job(stream, index, pool),
+        _job(stream, version, index, pool),
         pool=pool,
         size=size,
         describe="transform and index",
     )
-    return index, done_receipts(stream.parent.shards, stream.store.ledger(stream.version, stream.run))
+    return version, index, done_receipts(head.shards, stream.store.ledger(stream.run))
 
 
-def _job(stream: TransformStream, index: IndexRef, pool: PoolSettings) -> TransformJob:
+def _job(stream: TransformStream, version: int, index: IndexRef, pool: PoolSettings) -> TransformJob:
     return TransformJob(
         output=OutputJob(
             store_uri=stream.store.uri,
-            version=stream.version,
+            version=version,
             run=stream.run,
             metric=stream.metric,
             dimension=stream.dimension,

@@ -1,7 +1,8 @@
 """The upgrade: an old version in, a new version out, or a refusal that changes nothing.
 
-    plan -> pairs -> fit -> gate -> stream -> verify -> publish
-             |        |               |
+    plan -> pairs -> fit -> gate -> stream -> catch up -> verify -> publish
+             |        |               |           |
+             |        |               |           items appended or deleted meanwhile: their shards once more
              cached   checkpointed    ledger: a killed run resumes here without reading finished shards again
 
 Owns: the order of the stages and what flows between them. Every decision is a function of plan/, every effect one of
@@ -29,15 +30,20 @@ from fct_ray.engine.upgrade_plan import UpgradePlan, UpgradeSettings
 from fct_ray.engine.verification import verify_version
 from fct_ray.models.files import LoadedModel
 from fct_ray.plan import checks
+from fct_ray.plan.catch_up import check_catch_up
 from fct_ray.plan.resume import usage_of
 from fct_ray.plan.splits import gate_mask
 from fct_ray.plan.versions import upgraded_manifest
-from fct_ray.storage import documents, objects
+from fct_ray.storage import documents, leases, objects
 from fct_ray.storage import pairs as pair_files
+from fct_ray.storage.leases import Lease
 from fct_ray.values import (
     CompatibilityRow,
+    Current,
     GateResult,
+    IndexRef,
     Manifest,
+    Receipt,
     RecoveredShare,
     TransformationRef,
     Usage,
@@ -45,6 +51,7 @@ from fct_ray.values import (
 
 logger = logging.getLogger(__name__)
 PAIRS_FILE, GATE_FILE = "pairs.parquet", "gate.json"
+FREE_ROUNDS = 3  # of catching up with appended and deleted items before writers are made to wait for the last one
 MAX_QUERIES = 256  # of the read-back: recall within 0.03 at 95 %, and brute force stays cheap
 
 
@@ -87,11 +94,12 @@ def run_upgrade(settings: UpgradeSettings, plan: UpgradePlan, size: ClusterSize)
         log = RunLog(plan.store, plan.run)
         logger.info("run %s has published version %d already", plan.run, plan.finished.version)
         judged = _read_judged(plan)
-        return UpgradeOutcome(plan=plan, published=plan.finished, stages=_stages(log, plan.finished), judged=judged)
-    judged, queries_QW, log = fit_and_judge(settings, plan, size)
-    if not judged.result.passed:
-        return UpgradeOutcome(plan=plan, published=None, stages=log.used(), judged=judged)
-    return _stream_and_publish(settings, plan, judged, queries_QW, log, size)
+        return UpgradeOutcome(plan=plan, published=plan.finished, stages=_stages(log), judged=judged)
+    with leases.held(plan.store, plan.run, plan.run, versions=(plan.parent.version,)) as lease:
+        judged, queries_QW, log = fit_and_judge(settings, plan, size)
+        if not judged.result.passed:
+            return UpgradeOutcome(plan=plan, published=None, stages=log.used(), judged=judged)
+        return _stream_and_publish(settings, plan, judged, queries_QW, log, size, lease)
 
 
 def fit_and_judge(
@@ -223,14 +231,12 @@ def _stream_and_publish(
     queries_QW: np.ndarray,
     log: RunLog,
     size: ClusterSize,
+    lease: Lease,
 ) -> UpgradeOutcome:
-    store, parent = plan.store, plan.parent
-    transformation = load_model(judged.uri)
-    version = store.claim_version(plan.run)
+    store, transformation = plan.store, load_model(judged.uri)
     stream = TransformStream(
         store=store,
-        parent=parent,
-        version=version,
+        parent=plan.parent,
         run=plan.run,
         transformation_uri=judged.uri,
         use_side=plan.use_side,
@@ -240,11 +246,54 @@ def _stream_and_publish(
         seed=settings.seed,
         batch_rows=settings.batch_rows,
     )
-    with log.stage("stream") as meter:
-        index, receipts = stream_transformed(stream, pool=settings.pool, size=size, meter=meter)
+    done: set[int] = set()
+    for _ in range(FREE_ROUNDS):
+        _, head = _head(plan)
+        if head.version in done:
+            break
+        with log.stage("stream") as meter:
+            stream_transformed(stream, head, pool=settings.pool, size=size, meter=meter)
+        done.add(head.version)
+    with leases.publishing(store, plan.run):
+        current, head = _head(plan)
+        with log.stage("stream") as meter:
+            version, index, receipts = stream_transformed(stream, head, pool=settings.pool, size=size, meter=meter)
+        manifest = _manifest(plan, head, version, index, receipts, judged, transformation)
+        with log.stage("verify") as meter:
+            recall = verify_version(store, manifest, head, queries_QW, num_shards=settings.verify_shards, meter=meter)
+        with log.stage("publish"):
+            keep_model(store.models_uri(), transformation, judged.uri)
+            lease.check()
+            store.publish(manifest, expected=current)
+    return UpgradeOutcome(
+        plan=plan,
+        published=manifest,
+        stages=_stages(log),
+        judged=judged,
+        recall=recall,
+        peak_memory_bytes=max(receipt.peak_memory_bytes for receipt in receipts),
+    )
+
+
+def _head(plan: UpgradePlan) -> tuple[Current, Manifest]:
+    """What is published now: the version that was planned from, or what became of it by appending and deleting."""
+    current, head = plan.store.pinned()
+    check_catch_up(plan.parent, head, plan.run)
+    return current, head
+
+
+def _manifest(
+    plan: UpgradePlan,
+    head: Manifest,
+    version: int,
+    index: IndexRef,
+    receipts: list[Receipt],
+    judged: JudgedTransformation,
+    transformation: LoadedModel,
+) -> Manifest:
     document = transformation.document
-    manifest = upgraded_manifest(
-        parent,
+    return upgraded_manifest(
+        head,
         version=version,
         created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         encoder=plan.choice.ref,
@@ -254,26 +303,13 @@ def _stream_and_publish(
         transformation=TransformationRef(
             name=document.name,
             fingerprint=document.fingerprint,
-            from_encoder=parent.encoder.fingerprint,
+            from_encoder=head.encoder.fingerprint,
             to_encoder=plan.choice.ref.fingerprint,
         ),
         index=index,
         receipts=receipts,
         gate=judged.result,
         run=plan.run,
-    )
-    with log.stage("verify") as meter:
-        recall = verify_version(store, manifest, parent, queries_QW, num_shards=settings.verify_shards, meter=meter)
-    with log.stage("publish"):
-        keep_model(store.models_uri(), transformation, judged.uri)
-        store.publish(manifest, expected=plan.current)
-    return UpgradeOutcome(
-        plan=plan,
-        published=manifest,
-        stages=_stages(log, manifest),
-        judged=judged,
-        recall=recall,
-        peak_memory_bytes=max(receipt.peak_memory_bytes for receipt in receipts),
     )
 
 
@@ -286,9 +322,9 @@ def keep_model(models_uri: str, transformation: LoadedModel, uri: str) -> str:
     return target
 
 
-def _stages(log: RunLog, manifest: Manifest) -> dict[str, Usage]:
+def _stages(log: RunLog) -> dict[str, Usage]:
     """All attempts of all stages; the stream's workers are in the ledger, its wall and node time in the run's log."""
     stages = log.used()
-    workers = usage_of(log.store.ledger(manifest.version, log.run))
+    workers = usage_of(log.store.ledger(log.run))
     stages["stream"] = stages.get("stream", Usage()) + workers.replace(wall_s=0.0, node_s=0.0)
     return stages

@@ -25,12 +25,13 @@ from fct_ray.models.files import LoadedModel
 from fct_ray.models.flops import transformation_flops
 from fct_ray.models.transformation import TransformationArchitecture
 from fct_ray.plan import checks
+from fct_ray.plan.catch_up import bases
 from fct_ray.plan.forecast import Forecast, forecast
 from fct_ray.plan.identity import run_id
 from fct_ray.storage import documents, objects
 from fct_ray.storage import pairs as pair_files
 from fct_ray.storage.store import Store
-from fct_ray.values import Current, Manifest, Metric
+from fct_ray.values import Manifest, Metric
 
 NORM_TOLERANCE = 1e-3
 PAIRS_SHARE, PAIRS_LEAST, PAIRS_MOST = 0.1, 500, 20_000
@@ -105,8 +106,8 @@ class UpgradePlan:
     """What the driver decided before any worker started."""
 
     store: Store
-    current: Current
     parent: Manifest
+    """The version that the run started from; before publishing it catches up with CURRENT."""
     choice: EncoderChoice
     run: str
     space: TargetSpace
@@ -125,12 +126,14 @@ def plan_upgrade(settings: UpgradeSettings, usd_per_node_hour: float | None, siz
         FctRayError: store, encoder, pairs and settings cannot work together; nothing was changed.
     """
     store = Store(settings.store)
-    current, newest = store.current(), store.manifest()
-    assert current is not None  # noqa: S101 (manifest() raises where there is no CURRENT)
+    newest = store.manifest()
     choice = resolve_encoder(settings.encoder, store)
-    finished = _finished(settings, store, newest, choice)
-    parent = newest if finished is None or finished.parent is None else store.manifest(finished.parent)
     _check_pair_origin(settings, choice)
+    finished = newest if newest.encoder.fingerprint == choice.ref.fingerprint else None
+    decisive = _decisive(settings, choice)
+    parent = _started_from(store, newest, finished, decisive)
+    if parent is None:
+        finished, parent = None, newest
     space = _target_space(settings, parent, choice)
     checks.check_upgrade(parent, new_encoder=choice.ref, new_dimension=space.dimension, side_info=settings.side_info)
     factory.check_factory(settings.index, space.dimension, space.metric)
@@ -141,10 +144,9 @@ def plan_upgrade(settings: UpgradeSettings, usd_per_node_hour: float | None, siz
     checks.check_budget(expected, max_usd=settings.max_usd)
     return UpgradePlan(
         store=store,
-        current=current,
         parent=parent,
         choice=choice,
-        run=_identity(settings, store, parent, choice),
+        run=_run_id(store, parent, decisive),
         space=space,
         use_side=use_side,
         num_pairs=num_pairs,
@@ -154,19 +156,25 @@ def plan_upgrade(settings: UpgradeSettings, usd_per_node_hour: float | None, siz
     )
 
 
-def _finished(settings: UpgradeSettings, store: Store, newest: Manifest, choice: EncoderChoice) -> Manifest | None:
-    if newest.encoder.fingerprint != choice.ref.fingerprint or newest.parent is None:
+def _started_from(store: Store, newest: Manifest, finished: Manifest | None, decisive: str) -> Manifest | None:
+    """The version that a run of these settings started from: the one that published `finished`, or an unfinished one."""
+    if finished is not None:
+        grown = None if finished.parent is None else store.find_manifest(finished.parent)
+        known = {finished.run}
+    else:
+        grown, known = newest, store.unfinished_runs()
+    if grown is None or not known:
         return None
-    return newest if newest.run == _identity(settings, store, store.manifest(newest.parent), choice) else None
+    candidates = bases(grown, lambda version: None if version.parent is None else store.find_manifest(version.parent))
+    return next((base for base in candidates if _run_id(store, base, decisive) in known), None)
 
 
-def _identity(settings: UpgradeSettings, store: Store, parent: Manifest, choice: EncoderChoice) -> str:
-    """Everything that decides the outcome's bytes; not where it runs or where its report goes."""
+def _decisive(settings: UpgradeSettings, choice: EncoderChoice) -> str:
+    """Everything but the parent that decides the outcome's bytes; not where it runs or where its report goes."""
     pairs = f"{settings.source} {settings.num_pairs}"
     if settings.pairs is not None:
         pairs = documents.sha256_hex(objects.read_bytes(settings.pairs))
     decisive = {
-        "parent": store.manifest_bytes_sha256(parent.version),
         "encoder": choice.ref.fingerprint,
         "pairs": pairs,
         "transformation": settings.transformation,
@@ -182,7 +190,11 @@ def _identity(settings: UpgradeSettings, store: Store, parent: Manifest, choice:
         "fit": asdict(settings.fit),
         "gate": asdict(settings.gate),
     }
-    return run_id("upgrade", documents.dump(decisive).decode())
+    return documents.dump(decisive).decode()
+
+
+def _run_id(store: Store, parent: Manifest, decisive: str) -> str:
+    return run_id("upgrade", store.manifest_bytes_sha256(parent.version), decisive)
 
 
 def _check_pair_origin(settings: UpgradeSettings, choice: EncoderChoice) -> None:

@@ -15,9 +15,9 @@ from fct_ray.engine.meters import ProcessMeter, StageMeter
 from fct_ray.engine.tasks import map_tasks
 from fct_ray.errors import FormatError, StoreError
 from fct_ray.index import search
-from fct_ray.storage import documents, objects, shards
+from fct_ray.storage import objects, shards
 from fct_ray.storage.store import Store
-from fct_ray.values import Manifest, Metric, ObjectRef, ShardRecord, Usage
+from fct_ray.values import Manifest, Metric, ShardRecord, Usage
 
 RECALL_K = 10
 OWN_QUERIES = 64
@@ -82,7 +82,7 @@ def verify_version(
 def check_shard(check: ShardCheck) -> tuple[float, Usage]:
     """Hashes, ids and vectors of one shard against its index and its input. Runs in a Ray task."""
     meter, store, record = ProcessMeter(), Store(check.store_uri), check.record
-    data = _whole(store, record.embeddings)
+    data = store.read(record.embeddings)
     uri = store.uri_of(record.embeddings.path)
     columns = shards.parse_shard(data, uri, dimension=check.dimension, side_dimension=None)
     read = len(data)
@@ -96,7 +96,7 @@ def check_shard(check: ShardCheck) -> tuple[float, Usage]:
             raise FormatError(f"{uri}: ids or their order differ from {check.parent.embeddings.path}; run again")
     recall = 1.0
     if record.index is not None:
-        index_bytes = _whole(store, record.index)
+        index_bytes = store.read(record.index)
         read += len(index_bytes)
         contents = search.describe(index_bytes)
         if not np.array_equal(np.sort(contents.ids_N), np.sort(columns.ids_N)):
@@ -107,12 +107,3 @@ def check_shard(check: ShardCheck) -> tuple[float, Usage]:
         _, truth = search.exact_search([(columns.ids_N, columns.embeddings_ND)], queries_QW, k, check.metric)
         recall = search.recall(found, truth)
     return recall, meter.read() + Usage(bytes_read=read, rows=record.rows)
-
-
-def _whole(store: Store, ref: ObjectRef) -> bytes:
-    uri = store.uri_of(ref.path)
-    data = objects.read_bytes(uri)
-    seen = documents.sha256_hex(data)
-    if seen != ref.sha256:
-        raise FormatError(f"{uri}: sha256 is {seen}, want {ref.sha256}: the object was damaged after it was written")
-    return data

@@ -7,8 +7,9 @@ argument (`created_at`, ISO 8601 with zone).
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from fct_ray.errors import IncompleteRunError, SettingsError
 from fct_ray.values import (
@@ -170,6 +171,49 @@ def adopted_manifest(
         index=index,
         shards=tuple(ordered),
         gate=None,
+        run=run,
+    )
+
+
+def edited_manifest(
+    parent: Manifest,
+    *,
+    version: int,
+    created_at: str,
+    receipts: Sequence[Receipt],
+    written: Sequence[int],
+    dropped: Collection[int],
+    num_rows: int,
+    run: str,
+) -> Manifest:
+    """The manifest of `parent` with some shards new or rewritten (`written`) and some taken out (`dropped`).
+
+    All other shards stay where they lie, in directories of earlier versions; models and index are the parent's.
+
+    Raises:
+        IncompleteRunError: a written shard has no receipt, was made from other input, or the rows do not sum to
+            `num_rows`.
+    """
+    records = _records_of(receipts, run)
+    problems = _numbering_problems(records, list(written))
+    before = {record.shard: record for record in parent.shards}
+    for record in records:
+        problems += _index_problems(record, index=parent.index)
+        if record.shard in before and record.input_sha256 != before[record.shard].embeddings.sha256:
+            problems.append(f"shard {record.shard} was not made from that of version {parent.version}")
+    changed = {record.shard for record in records} | set(dropped)
+    shards = sorted([r for r in parent.shards if r.shard not in changed] + records, key=lambda record: record.shard)
+    rows = sum(record.rows for record in shards)
+    if not problems and rows != num_rows:
+        problems.append(f"all shards together have {rows:,} rows, wanted {num_rows:,}")
+    _raise_if_any(problems, run)
+    return dataclasses.replace(
+        parent,
+        version=version,
+        parent=parent.version,
+        created_at=created_at,
+        num_rows=rows,
+        shards=tuple(shards),
         run=run,
     )
 

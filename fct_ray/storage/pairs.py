@@ -11,10 +11,20 @@ from typing import Any
 
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from fct_ray.errors import DataError
+from fct_ray.errors import DataError, FormatError, NotFoundError
 from fct_ray.storage import objects
-from fct_ray.storage.shards import FloatArray, IdArray, ShardColumns, encode_table, parse_shard, read_parquet_bytes
+from fct_ray.storage.shards import (
+    ID,
+    FloatArray,
+    IdArray,
+    ShardColumns,
+    encode_table,
+    ids_of,
+    parse_shard,
+    read_parquet_bytes,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,6 +59,24 @@ def read_queries(uri: str) -> QueriesFile:
     """The queries in a Parquet file with columns `id` (int64, unique) and `embedding`. Raises like `read_pairs`."""
     columns = _read_vectors(uri, "queries: embeddings by the store's query encoder, by query id")
     return QueriesFile(ids_Q=columns.ids_N, embeddings_QD=columns.embeddings_ND)
+
+
+def read_ids(uri: str) -> IdArray:
+    """Only the ids of a shard or of a file with a column `id`, [N]; no other column is fetched.
+
+    Raises:
+        NotFoundError: there is no such object.
+        FormatError, DataError: no readable column `id` of unique int64.
+    """
+    filesystem, path = objects.arrow_filesystem(uri)
+    try:
+        with filesystem.open_input_file(path) as file:
+            table = pq.ParquetFile(file).read(columns=[ID])
+    except FileNotFoundError as error:
+        raise NotFoundError(f"{uri}: cannot read: there is no such object") from error
+    except (pa.ArrowInvalid, OSError) as error:
+        raise FormatError(f"{uri}: not a readable Parquet file ({error}); write or copy the file again") from error
+    return ids_of(table, uri)
 
 
 def write_search_results(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fct_ray.errors import NotFoundError, SettingsError
+from fct_ray.storage import leases
 from fct_ray.storage.store import Store
 from fct_ray.values import Current
 
@@ -15,6 +16,11 @@ def roll_back(store: Store, version: int | None) -> Current:
         SettingsError: CURRENT has no parent to go back to.
         PublishConflictError: another run published meanwhile.
     """
+    with leases.publishing(store, "rollback"):
+        return _roll_back(store, version)
+
+
+def _roll_back(store: Store, version: int | None) -> Current:
     current = store.current()
     if current is None:
         raise NotFoundError(f"{store.uri}: has no CURRENT.json, so there is nothing to roll back; make a version first")

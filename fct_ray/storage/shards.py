@@ -66,7 +66,7 @@ def parse_shard(data: bytes, uri: str, *, dimension: int | None, side_dimension:
         DataError: null or duplicate ids, null, NaN or infinite vectors; names the row.
     """
     table = read_parquet_bytes(data, uri)
-    ids_N = _ids(table, uri)
+    ids_N = ids_of(table, uri)
     embeddings_ND = _vectors(table, EMBEDDING, uri, dimension, _FLOATS)
     side_info_NS = None
     if SIDE_INFO in table.column_names or side_dimension is not None:
@@ -76,7 +76,7 @@ def parse_shard(data: bytes, uri: str, *, dimension: int | None, side_dimension:
 
 def read_ids(data: bytes, uri: str) -> IdArray:
     """Only the ids of a shard, [N], with the checks of `parse_shard`; the vectors are not decoded."""
-    return _ids(read_parquet_bytes(data, uri, [ID]), uri)
+    return ids_of(read_parquet_bytes(data, uri, [ID]), uri)
 
 
 def side_dtype(table: pa.Table) -> str | None:
@@ -175,7 +175,8 @@ def _column(table: pa.Table, name: str, uri: str) -> ArrowArray:
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
-def _ids(table: pa.Table, uri: str) -> IdArray:
+def ids_of(table: pa.Table, uri: str) -> IdArray:
+    """The ids of a table, [N]. Raises FormatError, DataError like `parse_shard`."""
     column = _column(table, ID, uri)
     if column.type != pa.int64():
         raise FormatError(f"{uri}: column 'id' is {column.type}; wanted int64. Cast the ids and write the file again")

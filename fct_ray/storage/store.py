@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from fct_ray.errors import FormatError, NotFoundError, PublishConflictError, StoreError
 from fct_ray.storage import documents, objects
-from fct_ray.values import FORMAT_VERSION, Current, Manifest, Receipt
+from fct_ray.values import FORMAT_VERSION, Current, Manifest, ObjectRef, Receipt
 
 _CURRENT = "CURRENT.json"
 _THREADS = 16
@@ -24,9 +24,10 @@ _THREADS = 16
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VersionClaim:
-    """versions/NNNNNN/run.json: which run may write this version's directory."""
+    """versions/NNNNNN/run.json: which run may write this version's directory, and from which version."""
 
     run: str
+    parent: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,18 @@ class Store:
     def uri_of(self, path: str) -> str:
         """The URI of a path of a manifest: relative to the store, or the absolute URI of an adopted object."""
         return objects.join(self.uri, path)
+
+    def read(self, ref: ObjectRef) -> bytes:
+        """The content of an object as its manifest describes it. Raises NotFoundError; FormatError if its hash differs."""
+        uri = self.uri_of(ref.path)
+        data = objects.read_bytes(uri)
+        seen = documents.sha256_hex(data)
+        if seen != ref.sha256:
+            raise FormatError(
+                f"{uri}: sha256 is {seen} ({len(data):,} bytes), want {ref.sha256} ({ref.bytes:,} bytes): the object changed "
+                "after it was written; restore it, or roll back to a version whose objects are whole"
+            )
+        return data
 
     @staticmethod
     def version_path(version: int) -> str:
@@ -115,6 +128,20 @@ class Store:
             )
         return _parse_manifest(data, self.uri_of(path), pointed.version if pointed else version)
 
+    def pinned(self) -> tuple[Current, Manifest]:
+        """CURRENT and its manifest, read so that they belong together. Raises like `manifest`."""
+        while True:
+            current, manifest = self.current(), self.manifest()
+            if current is not None and manifest.version == current.version:
+                return current, manifest
+
+    def find_manifest(self, version: int) -> Manifest | None:
+        """The manifest of a version, or None if it is not complete, or was collected."""
+        try:
+            return self.manifest(version)
+        except NotFoundError:
+            return None
+
     def manifest_bytes_sha256(self, version: int) -> str:
         """The SHA-256 of a version's manifest as it lies in the store. Raises NotFoundError."""
         return documents.sha256_hex(self._manifest_bytes(self.manifest_path(version)))
@@ -130,30 +157,41 @@ class Store:
         """Manifests of all complete versions, oldest first."""
         return [self.manifest(version) for version in self.versions()]
 
-    def claim_version(self, run: str) -> int:
-        """The number of the version that `run` writes: the smallest above all existing; the same again on resume.
+    def claims(self) -> dict[int, VersionClaim]:
+        """Who claimed which version number, complete or not."""
+        return {number: claim for number, claim in self._claimed().items() if claim is not None}
 
-        The claim is `run.json` in the version's directory, created only if absent: two runs never share a number.
+    def claim_version(self, run: str, parent: int | None) -> int:
+        """The number under which `run` writes what it makes of `parent`: above all existing; the same again on resume.
+
+        The claim is `run.json` in the version's directory, created only if absent: two runs never share a number, and
+        the outputs in a directory all come from one parent.
         """
-        numbers = self._numbers()
-        with ThreadPoolExecutor(_THREADS) as threads:
-            claims = dict(zip(threads.map(self._claimed_by, numbers), numbers, strict=True))
-        if run in claims:
-            return claims[run]
-        number = max(numbers, default=0) + 1
-        while not objects.create(self._claim_uri(number), documents.dump(VersionClaim(run=run))):
-            if self._claimed_by(number) == run:
+        claim, claimed = VersionClaim(run=run, parent=parent), self._claimed()
+        known = [number for number, other in claimed.items() if other == claim]
+        if known:
+            return known[0]
+        number = max(claimed, default=0) + 1
+        while not objects.create(self._claim_uri(number), documents.dump(claim)):
+            if self._claim_of(number) == claim:
                 break
             number += 1
         return number
+
+    def unfinished_runs(self) -> set[str]:
+        """Runs that have begun and published nothing: running, killed, or refused by the gate."""
+        claims = self.claims()
+        complete = set(self.versions()) if claims else set()
+        return set(objects.list_names(self.uri_of("runs"))) - {c.run for n, c in claims.items() if n in complete}
 
     def write_receipt(self, version: int, receipt: Receipt) -> None:
         """Record that a shard's outputs are durable; a repeated shard replaces its receipt."""
         objects.write_bytes(self.uri_of(self.receipt_path(version, receipt.record.shard)), documents.dump(receipt))
 
-    def ledger(self, version: int, run: str) -> list[Receipt]:
-        """The receipts that `run` wrote for a version, sorted by shard; read from storage. Raises FormatError."""
-        uris = objects.list_uris(self.uri_of(f"{self.version_path(version)}/receipts"))
+    def ledger(self, run: str) -> list[Receipt]:
+        """The receipts that `run` wrote, of every version that it claimed, sorted by shard. Raises FormatError."""
+        mine = [number for number, claim in self.claims().items() if claim.run == run]
+        uris = [uri for n in mine for uri in objects.list_uris(self.uri_of(f"{self.version_path(n)}/receipts"))]
         with ThreadPoolExecutor(_THREADS) as threads:
             receipts = list(threads.map(lambda uri: documents.load(Receipt, objects.read_bytes(uri), uri), uris))
         return sorted((receipt for receipt in receipts if receipt.run == run), key=lambda receipt: receipt.record.shard)
@@ -218,13 +256,18 @@ class Store:
     def _numbers(self) -> list[int]:
         return sorted(int(name) for name in objects.list_names(self.uri_of("versions")) if name.isdigit())
 
+    def _claimed(self) -> dict[int, VersionClaim | None]:
+        numbers = self._numbers()
+        with ThreadPoolExecutor(_THREADS) as threads:
+            return dict(zip(numbers, threads.map(self._claim_of, numbers), strict=True))
+
     def _claim_uri(self, version: int) -> str:
         return self.uri_of(f"{self.version_path(version)}/run.json")
 
-    def _claimed_by(self, version: int) -> str | None:
+    def _claim_of(self, version: int) -> VersionClaim | None:
         uri = self._claim_uri(version)
         try:
-            return documents.load(VersionClaim, objects.read_bytes(uri), uri).run
+            return documents.load(VersionClaim, objects.read_bytes(uri), uri)
         except NotFoundError:
             return None
 

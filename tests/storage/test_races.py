@@ -35,7 +35,7 @@ def _race(environment: dict[str, str], root: str, number: int, barrier: Any, res
         except PublishConflictError:
             swapped.append(False)
     barrier.wait(60)
-    claimed = (store.claim_version(f"run-{number}"), store.claim_version("shared"))
+    claimed = (store.claim_version(f"run-{number}", None), store.claim_version("shared", None))
     results.put((number, created, swapped, claimed))
 
 

@@ -46,7 +46,7 @@ def _receipt(shard: int, run: str) -> Receipt:
 def test_an_empty_store_says_how_to_make_a_version(root: str) -> None:
     store = Store(f"{root}/store")
     assert store.current() is None
-    for listing in (store.versions(), store.history(), store.model_uris(), store.ledger(1, "r")):
+    for listing in (store.versions(), store.history(), store.model_uris(), store.ledger("r")):
         assert len(listing) == 0
     with pytest.raises(NotFoundError, match=r"jobs/embed\.py"):
         store.manifest()
@@ -126,18 +126,21 @@ def test_a_foreign_but_equal_current_does_not_block_publishing(root: str) -> Non
 def test_versions_are_claimed_above_all_others_and_a_resumed_run_keeps_its_own(root: str) -> None:
     store = Store(root)
     objects.write_bytes(store.uri_of("versions/000007/shards/00000.parquet"), b"left by somebody")
-    assert store.claim_version("a") == 8
-    assert store.claim_version("b") == 9
-    assert store.claim_version("a") == 8
+    assert store.claim_version("a", 1) == 8
+    assert store.claim_version("b", 1) == 9
+    assert store.claim_version("a", 1) == 8
+    assert store.claim_version("a", 9) == 10, "what a run makes of another version goes into another directory"
     assert store.versions() == []
 
 
 def test_the_ledger_has_the_receipts_of_one_run_sorted_by_shard(root: str) -> None:
     store = Store(root)
-    for shard in (2, 0, 1, 0):
-        store.write_receipt(1, _receipt(shard, "mine"))
-    store.write_receipt(1, _receipt(3, "other"))
-    assert store.ledger(1, "mine") == [_receipt(shard, "mine") for shard in (0, 1, 2)]
+    version, caught_up = store.claim_version("mine", None), store.claim_version("mine", 1)
+    for shard in (2, 0, 0):
+        store.write_receipt(version, _receipt(shard, "mine"))
+    store.write_receipt(caught_up, _receipt(1, "mine"))
+    store.write_receipt(store.claim_version("other", None), _receipt(3, "other"))
+    assert store.ledger("mine") == [_receipt(shard, "mine") for shard in (0, 1, 2)]
 
 
 def test_a_damaged_manifest_is_refused(root: str) -> None:

@@ -32,7 +32,6 @@ def prepare(job: ContenderJob) -> Callable[[], Done]:
     stream = TransformStream(
         store=store,
         parent=parent,
-        version=store.claim_version("bench"),
         run="bench",
         transformation_uri=job.transformation,
         use_side=True,
@@ -47,7 +46,7 @@ def prepare(job: ContenderJob) -> Callable[[], Done]:
         with cluster:
             started_at = time.time()
             with measure_stage() as meter:
-                _, receipts = stream_transformed(stream, pool=PoolSettings(), size=size, meter=meter)
+                _, _, receipts = stream_transformed(stream, parent, pool=PoolSettings(), size=size, meter=meter)
         return Done(
             rows=sum(receipt.record.rows for receipt in receipts),
             embeddings=store.uri_of(receipts[0].record.embeddings.path).rpartition("/")[0],
