@@ -21,7 +21,8 @@ from fct_ray.engine.meters import StageMeter
 from fct_ray.engine.model_store import model_uri, open_encoder
 from fct_ray.engine.run_log import RunLog
 from fct_ray.engine.shard_stream import stream_shards
-from fct_ray.engine.shard_worker import EmbedDescriptor, EmbedJob, EmbedWorker, OutputJob
+from fct_ray.engine.shard_worker import EmbedDescriptor, EmbedJob, EmbedWorker
+from fct_ray.engine.shard_writer import OutputJob
 from fct_ray.engine.verification import verify_version
 from fct_ray.errors import SettingsError
 from fct_ray.index import build, factory

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import datetime
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,11 +20,12 @@ import numpy.typing as npt
 from fct_ray.engine.actor_pool import PoolSettings
 from fct_ray.engine.adoption import check_same, inspect_shard
 from fct_ray.engine.cluster import ClusterSize
-from fct_ray.engine.edit_worker import AppendJob, AppendWorker, DeleteJob, DeleteWorker
+from fct_ray.engine.edited_shards import EditJob, write_edited
 from fct_ray.engine.model_store import model_uri, open_encoder, resolve_encoder
 from fct_ray.engine.run_log import RunLog
 from fct_ray.engine.shard_stream import stream_shards
-from fct_ray.engine.shard_worker import EmbedDescriptor, EmbedJob, EmbedWorker, OutputJob
+from fct_ray.engine.shard_worker import EmbedDescriptor, EmbedJob, EmbedWorker
+from fct_ray.engine.shard_writer import OutputJob
 from fct_ray.engine.tasks import map_tasks
 from fct_ray.engine.unique_ids import check_unique_ids
 from fct_ray.errors import DataError, EncoderMismatchError, FormatError, PublishConflictError, SettingsError
@@ -96,10 +96,10 @@ class _Edit:
     """What to do to one version: which shards are new or rewritten, by which worker, and which fall out."""
 
     run: str
-    tasks: Mapping[int, object]
-    """A task of the worker for every shard that is to be written."""
-    worker: type[Any]
-    job: Callable[[OutputJob], object]
+    shards: tuple[int, ...]
+    """The shards to write."""
+    write: Callable[[OutputJob, Collection[int]], None]
+    """Writes those that are left of them."""
     changed: int
     """Items appended or deleted."""
     dropped: frozenset[int] = frozenset()
@@ -118,23 +118,22 @@ def append(settings: AppendSettings, size: ClusterSize) -> EditOutcome:
     """
     if (settings.embeddings is None) == (settings.source is None):
         raise SettingsError("give the new items either as --embeddings (Parquet files) or as --source (raw items)")
-    plan = _appended_objects if settings.embeddings is not None else _appended_items
-    return _edit(settings.store, settings.pool, size, lambda store, parent: plan(settings, store, parent))
+    if settings.source is not None:
+        return _edit(settings.store, settings.pool, lambda store, head: _appended_items(settings, store, head, size))
+    return _edit(settings.store, settings.pool, lambda store, head: _appended_objects(settings, store, head))
 
 
-def delete(settings: DeleteSettings, size: ClusterSize) -> EditOutcome:
+def delete(settings: DeleteSettings) -> EditOutcome:
     """Take items out as a new version; run again after a kill, it resumes.
 
     Raises:
         DataError: ids that the gallery does not have (unless `missing_ok`), or all of its items.
     """
     ids_N = np.sort(parquet_files.read_ids(settings.ids))
-    return _edit(settings.store, settings.pool, size, lambda store, parent: _deleted(settings, ids_N, store, parent))
+    return _edit(settings.store, settings.pool, lambda store, head: _deleted(settings, ids_N, store, head))
 
 
-def _edit(
-    store_uri: str, pool: PoolSettings, size: ClusterSize, plan: Callable[[Store, Manifest], _Edit | None]
-) -> EditOutcome:
+def _edit(store_uri: str, pool: PoolSettings, plan: Callable[[Store, Manifest], _Edit | None]) -> EditOutcome:
     store = Store(store_uri)
     for _ in range(ATTEMPTS):
         current, parent = store.pinned()
@@ -142,16 +141,14 @@ def _edit(
         if edit is None:
             return EditOutcome(store=store, published=parent, stages={}, changed=0)
         try:
-            return _publish(store, current, parent, edit, pool, size)
+            return _publish(store, current, parent, edit, pool.threads)
         except PublishConflictError as error:
             logger.info("another writer was first, starting again: %s", error)
             lost = error
     raise PublishConflictError(f"{ATTEMPTS} times another writer published first: {lost}")
 
 
-def _publish(
-    store: Store, current: Current, parent: Manifest, edit: _Edit, pool: PoolSettings, size: ClusterSize
-) -> EditOutcome:
+def _publish(store: Store, current: Current, parent: Manifest, edit: _Edit, threads: int) -> EditOutcome:
     log, index = RunLog(store, edit.run), parent.index
     with leases.held(store, edit.run, edit.run, versions=(parent.version,)) as lease:
         version = store.claim_version(edit.run, parent.version)
@@ -163,19 +160,18 @@ def _publish(
             dimension=parent.dimension,
             index_factory=None if index is None else index.factory,
             trained_path=None if index is None or index.trained is None else index.trained.path,
-            threads=pool.threads,
+            threads=threads,
         )
         done = {receipt.record.shard for receipt in store.ledger(edit.run)}
-        todo = [documents.dump(task).decode() for shard, task in edit.tasks.items() if shard not in done]
         with log.stage("stream"):
-            stream_shards(todo, edit.worker, edit.job(output), pool=pool, size=size, describe="write shards")
+            edit.write(output, set(edit.shards) - done)
         receipts = store.ledger(edit.run)
         manifest = edited_manifest(
             parent,
             version=version,
             created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             receipts=receipts,
-            written=tuple(edit.tasks),
+            written=edit.shards,
             dropped=edit.dropped,
             num_rows=edit.num_rows,
             run=edit.run,
@@ -212,15 +208,14 @@ def _appended_objects(settings: AppendSettings, store: Store, parent: Manifest) 
     _check_new(store, parent, ids_N)
     return _Edit(
         run=run,
-        tasks={record.shard: record for record in records},
-        worker=AppendWorker,
-        job=lambda output: AppendJob(output=output, side_dimension=None if side is None else side.dimension),
+        shards=tuple(record.shard for record in records),
+        write=_rewriting(records, parent),
         changed=len(ids_N),
         num_rows=parent.num_rows + len(ids_N),
     )
 
 
-def _appended_items(settings: AppendSettings, store: Store, parent: Manifest) -> _Edit | None:
+def _appended_items(settings: AppendSettings, store: Store, parent: Manifest, size: ClusterSize) -> _Edit | None:
     assert settings.source is not None  # noqa: S101 (see append)
     source, encoder_uri = open_source(settings.source), model_uri(settings.encoder, store)
     side_uri = None if settings.side is None else model_uri(settings.side, store)
@@ -241,21 +236,40 @@ def _appended_items(settings: AppendSettings, store: Store, parent: Manifest) ->
         shard: EmbedDescriptor(shard=shard, start=start, stop=min(len(positions_N), start + settings.rows_per_shard))
         for shard, start in enumerate(starts, _next_shard(parent))
     }
-    return _Edit(
-        run=run,
-        tasks=tasks,
-        worker=EmbedWorker,
-        job=lambda output: EmbedJob(
+
+    def write(output: OutputJob, todo: Collection[int]) -> None:
+        job = EmbedJob(
             output=output,
             source_spec=settings.source or "",
             encoder_uri=encoder_uri,
             side_uri=side_uri,
             side_dtype="float32" if parent.side_info is None else parent.side_info.dtype,
             positions_N=positions_N,
-        ),
+        )
+        descriptors = [documents.dump(tasks[shard]).decode() for shard in sorted(todo)]
+        stream_shards(descriptors, EmbedWorker, job, pool=settings.pool, size=size, describe="embed new items")
+
+    return _Edit(
+        run=run,
+        shards=tuple(tasks),
+        write=write,
         changed=len(positions_N),
         num_rows=parent.num_rows + len(positions_N),
     )
+
+
+def _rewriting(
+    records: Sequence[ShardRecord], parent: Manifest, deleted_N: IdArray | None = None
+) -> Callable[[OutputJob, Collection[int]], None]:
+    side_dimension = None if parent.side_info is None else parent.side_info.dimension
+
+    def write(output: OutputJob, todo: Collection[int]) -> None:
+        job = EditJob(output=output, side_dimension=side_dimension, deleted_N=deleted_N)
+        wanted = [record for record in records if record.shard in todo]
+        for _ in map_tasks(write_edited, wanted, job, describe="write shards"):
+            pass
+
+    return write
 
 
 def _deleted(settings: DeleteSettings, ids_N: IdArray, store: Store, parent: Manifest) -> _Edit | None:
@@ -278,14 +292,10 @@ def _deleted(settings: DeleteSettings, ids_N: IdArray, store: Store, parent: Man
             f"{settings.ids}: these are all {num_found:,} items of the gallery; want one to be left at least"
         )
     emptied = frozenset(shard for shard, (record, hits_N) in found.items() if len(hits_N) == record.rows)
-    side = parent.side_info
     return _Edit(
         run=run,
-        tasks={shard: record for shard, (record, _) in found.items() if shard not in emptied},
-        worker=DeleteWorker,
-        job=lambda output: DeleteJob(
-            output=output, ids_N=ids_N, side_dimension=None if side is None else side.dimension
-        ),
+        shards=tuple(sorted(found.keys() - emptied)),
+        write=_rewriting([record for record, _ in found.values()], parent, ids_N),
         changed=num_found,
         dropped=emptied,
         num_rows=parent.num_rows - num_found,

@@ -13,7 +13,8 @@ from fct_ray.engine.cluster import ClusterSize
 from fct_ray.engine.index_training import train_on_transformed
 from fct_ray.engine.meters import StageMeter
 from fct_ray.engine.shard_stream import stream_shards
-from fct_ray.engine.shard_worker import OutputJob, TransformJob, TransformWorker
+from fct_ray.engine.shard_worker import TransformJob, TransformWorker
+from fct_ray.engine.shard_writer import OutputJob
 from fct_ray.plan.resume import done_receipts, shards_to_do
 from fct_ray.storage import documents
 from fct_ray.storage.store import Store

@@ -128,15 +128,16 @@ def _fit_one(
     batch_rows = max(8, min(fit.batch_size // worker.world_size, len(fit_part[0]) // 2))
     steps = len(fit_part[0]) // batch_rows
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warmup_cosine(steps * fit.epochs, fit.warmup_share))
-    start, best, best_loss, history = 0, copy.deepcopy(module.state_dict()), math.inf, []
+    start, stale, best, best_loss, history = 0, 0, copy.deepcopy(module.state_dict()), math.inf, []
     if state["current"] is not None:
         current = state["current"]
         module.load_state_dict(current["module"])
         optimizer.load_state_dict(current["optimizer"])
         schedule.load_state_dict(current["schedule"])
-        start, best, best_loss, history = current["epoch"], current["best"], current["best_loss"], current["history"]
+        start, stale, history = current["epoch"], current["stale"], current["history"]
+        best, best_loss = current["best"], current["best_loss"]
     flops_per_row = BACKWARD_FACTOR * transformation_flops(architecture)
-    stale, checkpoint_every = 0, max(1, fit.epochs // 4)
+    checkpoint_every = max(1, fit.epochs // 4)
     for epoch in range(start, fit.epochs):
         _epoch(worker, model, module, optimizer, schedule, fit_part, batch_rows, epoch, settings)
         worker.count(rows=steps * batch_rows, flops=steps * batch_rows * flops_per_row)
@@ -157,6 +158,7 @@ def _fit_one(
                 "optimizer": optimizer.state_dict(),
                 "schedule": {"last_epoch": schedule.last_epoch, "_step_count": schedule._step_count},  # noqa: SLF001
                 "epoch": epoch + 1,
+                "stale": stale,
                 "best": best,
                 "best_loss": best_loss,
                 "history": history,

@@ -1,0 +1,23 @@
+"""A Ray cluster for the engine's tests, and galleries that are quick to make."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from fct_ray.engine.cluster import ClusterSettings, ClusterSize, connected
+from tests.fashion_vectors import Vectors, fashion_vectors
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[ClusterSize]:
+    """A local Ray cluster of two CPUs."""
+    with connected(ClusterSettings(num_cpus=2)) as size:
+        yield size
+
+
+@pytest.fixture(scope="session")
+def vectors() -> Vectors:
+    """6,000 real photos by three encoders."""
+    return fashion_vectors(6000)

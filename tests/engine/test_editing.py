@@ -1,0 +1,201 @@
+"""Appending and deleting make new versions of the same models; upgrades catch up with both."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import faiss
+import numpy as np
+import pytest
+
+from fct_ray.engine.actor_pool import PoolSettings
+from fct_ray.engine.adoption import AdoptSettings, run_adopt
+from fct_ray.engine.cluster import ClusterSize
+from fct_ray.engine.editing import AppendSettings, DeleteSettings, append, delete
+from fct_ray.engine.meters import StageMeter
+from fct_ray.engine.searching import open_searcher
+from fct_ray.engine.transform_stream import TransformStream, stream_transformed
+from fct_ray.engine.upgrade import UpgradeOutcome, run_upgrade
+from fct_ray.engine.upgrade_plan import UpgradePlan, UpgradeSettings, plan_upgrade
+from fct_ray.errors import DataError, EncoderMismatchError, FormatError, LeaseHeldError, PublishConflictError
+from fct_ray.storage import leases, objects
+from fct_ray.storage.store import Store
+from fct_ray.values import Manifest
+from tests.fashion_vectors import Vectors
+from tests.galleries import linear_h, read_version, write_ids, write_pairs, write_rows
+
+NUM_SHARDS, START = 5, 4000
+
+
+class Living:
+    """A store of the first 4,000 photos; the others can be appended."""
+
+    def __init__(self, directory: Path, vectors: Vectors, size: ClusterSize) -> None:
+        self.directory, self.vectors, self.size, self.edits = directory, vectors, size, 0
+        self.store = Store(str(directory / "store"))
+        for shard, rows in enumerate(np.array_split(np.arange(START), NUM_SHARDS)):
+            write_rows(directory / "adopted" / f"{shard}.parquet", vectors, rows)
+        run_adopt(AdoptSettings(store=self.store.uri, embeddings=str(directory / "adopted"), encoder="old-api"))
+        self.pairs = str(write_pairs(directory / "pairs.parquet", vectors, np.arange(0, START, 4)))
+        self.h = linear_h(self.store, vectors, "new-api", directory / "models")
+
+    def append(self, start: int, stop: int) -> Manifest:
+        self.edits += 1
+        path = write_rows(self.directory / f"new-{self.edits}.parquet", self.vectors, np.arange(start, stop))
+        return append(
+            AppendSettings(store=self.store.uri, encoder="old-api", embeddings=str(path)), self.size
+        ).published
+
+    def delete(self, rows: np.ndarray) -> Manifest:
+        self.edits += 1
+        ids = write_ids(self.directory / f"gone-{self.edits}.parquet", self.vectors.ids_N[rows])
+        return delete(DeleteSettings(store=self.store.uri, ids=ids)).published
+
+    def settings(self) -> UpgradeSettings:
+        return UpgradeSettings(
+            store=self.store.uri, encoder="new-api", pairs=self.pairs, transformation=self.h, index="IVF16,Flat"
+        )
+
+    def plan(self) -> UpgradePlan:
+        return plan_upgrade(self.settings(), None, None)
+
+    def upgrade(self, plan: UpgradePlan | None = None) -> UpgradeOutcome:
+        return run_upgrade(self.settings(), plan or self.plan(), self.size)
+
+
+@pytest.fixture
+def living(tmp_path: Path, vectors: Vectors, cluster: ClusterSize) -> Living:
+    return Living(tmp_path, vectors, cluster)
+
+
+def _ids(living: Living, manifest: Manifest) -> np.ndarray:
+    ids: np.ndarray = read_version(living.store, manifest)["id"].to_numpy()
+    return ids
+
+
+def _check_index(living: Living, manifest: Manifest) -> None:
+    """Every shard's index holds exactly the shard's ids."""
+    for record in manifest.shards:
+        assert record.index is not None
+        table = living.store.read(record.index)
+        index = faiss.deserialize_index(np.frombuffer(table, dtype=np.uint8))
+        assert index.ntotal == record.rows
+
+
+def test_appended_items_are_found_and_old_shards_stay_where_they_lie(living: Living) -> None:
+    before = living.store.manifest()
+    after = living.append(START, START + 300)
+    assert (after.version, after.parent, after.num_rows) == (2, 1, START + 300)
+    assert after.shards[:-1] == before.shards
+    np.testing.assert_array_equal(_ids(living, after), np.sort(living.vectors.ids_N[: START + 300]))
+    scores, found = open_searcher(living.store.uri, "old-api").search(living.vectors.old_ND[START : START + 5], 3)
+    assert all(living.vectors.ids_N[START + row] in found[row] for row in range(5))
+    np.testing.assert_allclose(scores[:, 0], 1.0, atol=1e-5)
+
+
+def test_deleted_items_are_gone_with_all_their_columns_and_the_others_are_untouched(living: Living) -> None:
+    before = read_version(living.store, living.store.manifest()).to_pydict()
+    rows = np.concatenate([np.arange(0, 800), np.arange(1000, 1003)])  # all of shard 0, three rows of shard 1
+    after = living.delete(rows)
+    assert [record.shard for record in after.shards] == [1, 2, 3, 4]
+    table = read_version(living.store, after).to_pydict()
+    kept = ~np.isin(before["id"], living.vectors.ids_N[rows])
+    for name, values in before.items():
+        assert table[name] == [value for value, keep in zip(values, kept, strict=True) if keep], name
+    untouched = [record for record in after.shards if record.shard != 1]
+    assert untouched == list(living.store.manifest(1).shards[2:])
+
+
+def test_the_same_edit_again_changes_nothing(living: Living) -> None:
+    published = living.append(START, START + 10)
+    path = str(living.directory / "new-1.parquet")
+    again = append(AppendSettings(store=living.store.uri, encoder="old-api", embeddings=path), living.size)
+    assert (again.published, again.changed) == (published, 0)
+
+
+def test_what_cannot_join_or_is_not_there_is_refused_and_nothing_changes(living: Living, tmp_path: Path) -> None:
+    before = objects.read_bytes(living.store.uri_of("CURRENT.json"))
+    with pytest.raises(DataError, match="in the gallery already"):
+        living.append(START - 1, START + 10)
+    with pytest.raises(DataError, match="1 of 2 ids are not in version 1"):
+        living.delete(np.array([0, START]))
+    with pytest.raises(DataError, match="all 4,000 items"):
+        living.delete(np.arange(START))
+    new = str(write_rows(tmp_path / "x.parquet", living.vectors, np.arange(START, START + 5)))
+    with pytest.raises(EncoderMismatchError, match=r"'new-api'.*'old-api'"):
+        append(AppendSettings(store=living.store.uri, encoder="new-api", embeddings=new), living.size)
+    with pytest.raises(FormatError, match="new items need embeddings and side-information of the same models"):
+        append(AppendSettings(store=living.store.uri, encoder="old-api", embeddings=living.pairs), living.size)
+    assert objects.read_bytes(living.store.uri_of("CURRENT.json")) == before
+
+
+def test_an_upgrade_catches_up_with_what_was_appended_and_deleted_since_it_was_planned(living: Living) -> None:
+    plan = living.plan()
+    living.append(START, START + 500)
+    gone = np.concatenate([np.arange(11, 31, 2), np.arange(START + 5, START + 9)])  # none of them is a pair
+    head = living.delete(gone)
+    outcome = living.upgrade(plan)
+    published = outcome.published
+    assert published is not None
+    assert (published.parent, published.version) == (head.version, head.version + 2)
+    rows = np.setdiff1d(np.arange(START + 500), gone)
+    np.testing.assert_array_equal(_ids(living, published), np.sort(living.vectors.ids_N[rows]))
+    _check_index(living, published)
+    straight = Living(living.directory / "straight", living.vectors, living.size)
+    straight.append(START, START + 500)
+    straight.delete(gone)
+    undisturbed = straight.upgrade().published
+    assert undisturbed is not None
+    np.testing.assert_allclose(
+        np.stack(read_version(living.store, published)["embedding"].to_numpy()),
+        np.stack(read_version(straight.store, undisturbed)["embedding"].to_numpy()),
+        atol=1e-6,
+    )
+
+
+def test_an_interrupted_upgrade_resumes_after_edits_and_keeps_its_finished_shards(living: Living) -> None:
+    plan = living.plan()
+    stream = TransformStream(
+        store=living.store, parent=plan.parent, run=plan.run, transformation_uri=living.h, use_side=True,
+        dimension=48, metric=plan.space.metric, index_factory="IVF16,Flat", seed=0, batch_rows=4096,
+    )  # fmt: skip
+    stream_transformed(stream, plan.parent, pool=PoolSettings(), size=living.size, meter=StageMeter())
+    objects.write_bytes(living.store.run_uri(plan.run, "usage/pairs-0000.json"), b'{"wall_s": 1.0}')  # it had begun
+    finished = {receipt.record.shard: receipt for receipt in living.store.ledger(plan.run)}
+    living.delete(np.array([0]))  # of shard 0
+    published = living.upgrade().published
+    assert published is not None
+    assert published.run == plan.run
+    kept = [record for record in published.shards if record.shard != 0]
+    assert kept == [finished[record.shard].record for record in kept]
+    assert len(_ids(living, published)) == START - 1
+
+
+def test_of_two_upgrades_one_publishes_and_the_other_stops_and_overwrites_nothing(living: Living) -> None:
+    late = living.plan()
+    published = living.upgrade(dataclasses.replace(late, run="upgrade-first")).published
+    before = objects.read_bytes(living.store.uri_of("CURRENT.json"))
+    with pytest.raises(PublishConflictError, match=r"version 2 \(encoder new-api, run upgrade-first\) was published"):
+        living.upgrade(late)
+    assert objects.read_bytes(living.store.uri_of("CURRENT.json")) == before
+    assert living.store.manifest() == published
+
+
+def test_a_second_driver_of_the_same_run_is_refused(living: Living) -> None:
+    plan = living.plan()
+    with leases.held(living.store, plan.run, plan.run), pytest.raises(LeaseHeldError, match=plan.run):
+        living.upgrade(plan)
+
+
+def test_items_of_the_old_encoder_are_refused_after_an_upgrade_and_deletions_go_on(living: Living) -> None:
+    published = living.upgrade().published
+    assert published is not None
+    with pytest.raises(EncoderMismatchError, match="upgraded meanwhile"):
+        living.append(START, START + 10)
+    after = living.delete(np.arange(50))
+    assert after.encoder == published.encoder
+    assert after.transformation == published.transformation
+    _check_index(living, after)
+    searcher = open_searcher(living.store.uri, "new-api")
+    assert not np.isin(searcher.search(living.vectors.new_NW[:50], 10)[1], living.vectors.ids_N[:50]).any()
