@@ -1,8 +1,10 @@
-"""Make a version of a store: embed raw items (full backfill), or adopt embeddings that exist.
+"""Make a version of a store: embed raw items (full backfill), adopt embeddings that exist, append items, delete items.
 
 Examples:
     python jobs/embed.py backfill --store S --source images:s3://bucket/photos --encoder models/old-0123456789ab
     python jobs/embed.py adopt --store S --embeddings "s3://bucket/vectors/*.parquet" --encoder NAME --metric ip
+    python jobs/embed.py append --store S --embeddings new.parquet --encoder NAME
+    python jobs/embed.py delete --store S --ids gone.parquet
 """
 
 from dataclasses import dataclass, field
@@ -11,8 +13,9 @@ from fct_ray.command_line import run_job
 from fct_ray.engine.adoption import AdoptSettings, run_adopt
 from fct_ray.engine.backfill import BackfillSettings, plan_backfill, run_backfill
 from fct_ray.engine.cluster import ClusterSettings, connected
+from fct_ray.engine.editing import AppendSettings, DeleteSettings, append, delete
 from fct_ray.report.finish import finish
-from fct_ray.report.outcomes import PricingSettings, embed_report, pricing_of, version_report
+from fct_ray.report.outcomes import PricingSettings, edit_report, embed_report, pricing_of, version_report
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +42,30 @@ class Adopt(AdoptSettings):
     """Where the report goes. None: `runs/<run id>/report` in the store."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Append(AppendSettings):
+    """Add items to a gallery, as a new version: existing embeddings of its encoder, or raw items that it embeds."""
+
+    cluster: ClusterSettings = field(default_factory=ClusterSettings)
+    """Where the work runs."""
+    pricing: PricingSettings = field(default_factory=PricingSettings)
+    """What node-hours cost."""
+    report_dir: str | None = None
+    """Where the report goes. None: `runs/<run id>/report` in the store."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delete(DeleteSettings):
+    """Take items out of a gallery, as a new version; older versions keep them until they are collected (store.py gc)."""
+
+    cluster: ClusterSettings = field(default_factory=ClusterSettings)
+    """Where the work runs."""
+    pricing: PricingSettings = field(default_factory=PricingSettings)
+    """What node-hours cost."""
+    report_dir: str | None = None
+    """Where the report goes. None: `runs/<run id>/report` in the store."""
+
+
 def backfill(settings: Backfill) -> None:
     """Full backfill."""
     pricing, plan = pricing_of(settings.pricing), plan_backfill(settings)
@@ -55,5 +82,29 @@ def adopt(settings: Adopt) -> None:
     finish(version_report("adopt", settings.store, manifest, stages, settings, pricing), settings.report_dir)
 
 
+def append_items(settings: Append) -> None:
+    """Add items."""
+    pricing = pricing_of(settings.pricing)
+    with connected(settings.cluster) as size:
+        outcome = append(settings, size)
+    finish(edit_report("append", outcome, settings, pricing), settings.report_dir)
+
+
+def delete_items(settings: Delete) -> None:
+    """Take items out."""
+    pricing = pricing_of(settings.pricing)
+    with connected(settings.cluster):
+        outcome = delete(settings)
+    finish(edit_report("delete", outcome, settings, pricing), settings.report_dir)
+
+
 if __name__ == "__main__":
-    run_job({"backfill": (Backfill, backfill), "adopt": (Adopt, adopt)}, __doc__ or "")
+    run_job(
+        {
+            "backfill": (Backfill, backfill),
+            "adopt": (Adopt, adopt),
+            "append": (Append, append_items),
+            "delete": (Delete, delete_items),
+        },
+        __doc__ or "",
+    )

@@ -1,15 +1,23 @@
-"""Look at a store, and move it back: what is published, its versions, and rolling back to one of them.
+"""Look at a store, check it, move it back, and delete what it no longer needs.
 
 Examples:
     python jobs/store.py status --store S
     python jobs/store.py history --store S
+    python jobs/store.py verify --store S [--version N] [--share 0.1]
     python jobs/store.py rollback --store S [--version N]
+    python jobs/store.py gc --store S --keep 2 [--no-dry-run]
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fct_ray.command_line import run_job
-from fct_ray.report.versions import print_history, print_status
+from fct_ray.engine.cluster import ClusterSettings, connected
+from fct_ray.engine.collecting import collect, find_garbage
+from fct_ray.engine.verification import VerifySettings, verify_store
+from fct_ray.errors import FormatError
+from fct_ray.report.finish import finish
+from fct_ray.report.outcomes import PricingSettings, pricing_of, verify_report
+from fct_ray.report.versions import print_collected, print_history, print_problems, print_status
 from fct_ray.storage.rollback import roll_back
 from fct_ray.storage.store import Store
 
@@ -32,6 +40,36 @@ class Rollback:
     """The version to publish again. None: the parent of CURRENT."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Verify(VerifySettings):
+    """Check a version: hashes, rows, ids, indexes, vectors; lists every problem and exits with 2 if there is one."""
+
+    cluster: ClusterSettings = field(default_factory=ClusterSettings)
+    """Where the work runs."""
+    pricing: PricingSettings = field(default_factory=PricingSettings)
+    """What node-hours cost."""
+    report_dir: str | None = None
+    """Where the report goes. None: `runs/verify-<hash>/report` in the store."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collect:
+    """Delete old versions, what interrupted runs left, and runs' copies of items; shows only, unless --no-dry-run.
+
+    CURRENT, its parent and versions that a living process uses always stay. Work of interrupted runs goes: resume them
+    first, or they start anew.
+    """
+
+    store: str
+    """The store: a directory or s3:// prefix."""
+    keep: int = 3
+    """How many of the newest versions stay."""
+    purge_deleted: bool = False
+    """Versions that still hold items which were deleted since go too, also the parent of CURRENT."""
+    dry_run: bool = True
+    """Only show what would be deleted."""
+
+
 def status(settings: Look) -> None:
     """What is published."""
     print_status(Store(settings.store).manifest(), settings.store)
@@ -43,6 +81,17 @@ def history(settings: Look) -> None:
     print_history(store.history(), store.current())
 
 
+def verify(settings: Verify) -> None:
+    """Check a version."""
+    pricing = pricing_of(settings.pricing)
+    with connected(settings.cluster):
+        verified = verify_store(settings)
+    print_problems(verified.problems)
+    finish(verify_report(verified, settings, pricing), settings.report_dir)
+    if verified.problems:
+        raise FormatError(f"{settings.store}: {len(verified.problems)} problems; the first: {verified.problems[0]}")
+
+
 def rollback(settings: Rollback) -> None:
     """Move CURRENT."""
     store = Store(settings.store)
@@ -50,5 +99,21 @@ def rollback(settings: Rollback) -> None:
     print_status(store.manifest(), settings.store)
 
 
+def gc(settings: Collect) -> None:
+    """Collect garbage."""
+    work = find_garbage if settings.dry_run else collect
+    found = work(Store(settings.store), keep=settings.keep, purge=settings.purge_deleted)
+    print_collected(found, dry_run=settings.dry_run)
+
+
 if __name__ == "__main__":
-    run_job({"status": (Look, status), "history": (Look, history), "rollback": (Rollback, rollback)}, __doc__ or "")
+    run_job(
+        {
+            "status": (Look, status),
+            "history": (Look, history),
+            "verify": (Verify, verify),
+            "rollback": (Rollback, rollback),
+            "gc": (Collect, gc),
+        },
+        __doc__ or "",
+    )

@@ -1,11 +1,12 @@
 """Searching a version: the query guard, all shards, one merged answer.
 
-Owns: who may search what. A version keeps its files for as long as it exists, so a searcher opened before a publish
-keeps its consistent view.
+Owns: who may search what. A version keeps its files for as long as it exists, so a searcher opened before a publish keeps
+its consistent view; with a lease also while versions are collected.
 """
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -14,15 +15,17 @@ import numpy.typing as npt
 
 from fct_ray.engine.meters import measure_stage
 from fct_ray.engine.model_store import resolve_encoder
-from fct_ray.errors import EncoderMismatchError, SettingsError
+from fct_ray.errors import EncoderMismatchError, NotFoundError, SettingsError, StoreError
 from fct_ray.index import search
-from fct_ray.storage import objects, shards
+from fct_ray.storage import leases, objects, shards
 from fct_ray.storage import pairs as pair_files
+from fct_ray.storage.leases import Lease
 from fct_ray.storage.store import Store
 from fct_ray.values import EncoderRef, Manifest, Usage
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
+OPEN_ATTEMPTS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +49,9 @@ class SearchSettings:
 class Searcher:
     """One version of a store, opened for queries of the encoder that it was made for."""
 
-    def __init__(self, manifest: Manifest, store: Store) -> None:
+    def __init__(self, manifest: Manifest, store: Store, lease: Lease | None = None) -> None:
         """Load the shards' indexes; a version without index (adopted) is searched exactly from its shards."""
-        self.manifest, self.store = manifest, store
+        self.manifest, self.store, self._lease = manifest, store, lease
         files = [store.uri_of(record.index.path) for record in manifest.shards if record.index is not None]
         self.index = search.ShardedIndex([objects.read_bytes(uri) for uri in files]) if files else None
 
@@ -66,6 +69,17 @@ class Searcher:
             return search.exact_search(self._vectors(), queries_QD, k, self.manifest.metric)
         return self.index.search(queries_QD, k, nprobe)
 
+    def is_current(self) -> bool:
+        """Whether this version is still the published one; if not, open a new searcher and swap it in."""
+        current = self.store.current()
+        return current is not None and current.version == self.manifest.version
+
+    def close(self) -> None:
+        """Give the version's lease back, if it was opened with one."""
+        if self._lease is not None:
+            self._lease.delete()
+            self._lease = None
+
     def _vectors(self) -> Iterator[tuple[IntArray, FloatArray]]:
         for record in self.manifest.shards:
             uri = self.store.uri_of(record.embeddings.path)
@@ -75,16 +89,36 @@ class Searcher:
             yield columns.ids_N, columns.embeddings_ND
 
 
-def open_searcher(store_uri: str, encoder: str) -> Searcher:
+def open_searcher(store_uri: str, encoder: str, *, hold: bool = False) -> Searcher:
     """CURRENT of a store, for queries of this encoder.
+
+    With `hold` the version is not collected (`jobs/store.py gc`) until the searcher is closed or this process ends. Only a
+    version without an index needs that after loading: its shards are read in every search.
 
     Raises:
         EncoderMismatchError: the version was made for queries of another encoder.
     """
     store = Store(store_uri)
-    manifest = store.manifest()
-    check_query_encoder(manifest, resolve_encoder(encoder, store).ref)
-    return Searcher(manifest, store)
+    ref = resolve_encoder(encoder, store).ref
+    for _ in range(OPEN_ATTEMPTS):
+        current = store.current()
+        lease = _reading(store, current.version) if hold and current is not None else None
+        try:
+            manifest = store.manifest(None if current is None else current.version)
+            check_query_encoder(manifest, ref)
+            return Searcher(manifest, store, lease)
+        except BaseException as error:
+            if lease is not None:
+                lease.delete()
+            if not isinstance(error, NotFoundError) or store.current() == current:
+                raise
+            # CURRENT moved on while we opened what it had pointed at, and that was collected: once more
+    raise StoreError(f"{store_uri}: CURRENT moved {OPEN_ATTEMPTS} times while it was opened; try again")
+
+
+def _reading(store: Store, version: int) -> Lease:
+    name = f"reader-{uuid.uuid4().hex[:12]}"
+    return leases.take(store, name, f"a reader of version {version}", versions=(version,))
 
 
 def check_query_encoder(manifest: Manifest, encoder: EncoderRef) -> None:

@@ -1,51 +1,111 @@
-"""Reading back what a run wrote, before it is published: rows, ids, hashes, indexes, and the recall of the real index.
+"""Opening what a version consists of: hashes, rows, ids, indexes, recall, and vectors computed again.
 
-Owns: the sampled read-back by Ray tasks. Rows and id ranges of *all* shards are checked from their receipts when the
-manifest is assembled (plan/versions); here the objects themselves are opened: the first, the last and some between.
+    before publishing   a sample of the new version's shards (`verify_version`)
+    at any later time   everything, or a share (`verify_store`): documents, all ids, shards; every problem is listed
+
+Owns: those checks, by Ray tasks of one shard each. What documents alone show is plan/integrity.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from fct_ray.engine.meters import ProcessMeter, StageMeter
+from fct_ray.engine.meters import ProcessMeter, StageMeter, measure_stage
 from fct_ray.engine.tasks import map_tasks
-from fct_ray.errors import FormatError, StoreError
-from fct_ray.index import search
-from fct_ray.storage import objects, shards
+from fct_ray.engine.unique_ids import check_unique_ids
+from fct_ray.errors import FctRayError, FormatError, StoreError
+from fct_ray.index import build, search
+from fct_ray.plan import integrity
+from fct_ray.plan.catch_up import same_space
+from fct_ray.storage import shards
 from fct_ray.storage.store import Store
-from fct_ray.values import Manifest, Metric, ShardRecord, Usage
+from fct_ray.values import IndexRef, Manifest, Metric, ShardRecord, Usage
 
 RECALL_K = 10
 OWN_QUERIES = 64
 EXACT_RECALL = 0.999  # an exhaustive index may differ from brute force in ties only
+REBUILT_RECALL = 0.02  # another FAISS or CPU type may build other bytes, but not a worse index
+TOLERANCE = 1e-4  # of a unit vector's numbers: another batch size, CPU or GPU changes last bits only
+
+Vectors = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifySettings:
+    """Check a version of a store: documents, hashes, ids, indexes and vectors."""
+
+    store: str
+    """The store: a directory or s3:// prefix."""
+    version: int | None = None
+    """Which version. None: CURRENT."""
+    share: float = 1.0
+    """Share of the shards whose objects are read and hashed again; 1 reads everything."""
+    recompute: int = 4
+    """In so many of them vectors are made again from the version before, and the index from the vectors."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verified:
+    """What a check of a version saw; `problems` is empty if all is well."""
+
+    store: Store
+    manifest: Manifest
+    problems: tuple[str, ...]
+    recall: float | None
+    num_read: int
+    num_recomputed: int
+    usage: Usage
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShardInput:
+    """What a shard was made from: a shard of an earlier version, by h (None: by leaving rows out)."""
+
+    record: ShardRecord
+    dimension: int
+    transformation_uri: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShardCheck:
-    """What a worker needs to check one shard of a new version (and its input, None for a full backfill)."""
+    """What a worker needs to check one shard of a version."""
 
     store_uri: str
     record: ShardRecord
-    parent: ShardRecord | None
     dimension: int
+    side_dimension: int | None
     metric: Metric
-    queries_QW: npt.NDArray[np.float32] | None
+    index: IndexRef | None
+    queries_QW: Vectors | None = None
+    """Queries of the version's encoder. None: some of the shard's own vectors."""
+    made_from: ShardInput | None = None
+    """To compare ids with, and vectors if `recompute`. None: made from raw items, or its input was collected."""
+    recompute: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShardFindings:
+    """What is wrong with one shard, one sentence each, and the recall of its index (None: it has none)."""
+
+    problems: tuple[str, ...]
+    recall: float | None
+    usage: Usage
 
 
 def verify_version(
     store: Store,
     manifest: Manifest,
     parent: Manifest | None,
-    queries_QW: npt.NDArray[np.float32] | None,
+    queries_QW: Vectors | None,
     *,
     num_shards: int,
     meter: StageMeter,
 ) -> float:
-    """Check `num_shards` shards spread over the version; returns the mean recall@10 of the real index in them.
+    """Check `num_shards` shards spread over a version before it is published; returns the mean recall@10 of their indexes.
 
     Recall is against brute force over the same shard's vectors, for queries of the new model; without any
     (`queries_QW` None) some of the shard's own vectors query it.
@@ -53,57 +113,215 @@ def verify_version(
     Raises:
         StoreError: a hash, a row, an id or an index is not what it should be; the message names the object.
     """
-    parents = {record.shard: record for record in parent.shards} if parent is not None else {}
-    positions = np.unique(np.linspace(0, len(manifest.shards) - 1, num_shards).astype(int))
+    inputs = (
+        {} if parent is None else {r.shard: ShardInput(record=r, dimension=parent.dimension) for r in parent.shards}
+    )
     checks = [
-        ShardCheck(
-            store_uri=store.uri,
-            record=manifest.shards[position],
-            parent=parents.get(manifest.shards[position].shard),
-            dimension=manifest.dimension,
-            metric=manifest.metric,
-            queries_QW=queries_QW,
-        )
-        for position in positions
+        replace(_check(store, manifest, record), made_from=inputs.get(record.shard), queries_QW=queries_QW)
+        for record in _spread(manifest.shards, num_shards)
     ]
     recalls = []
-    for _, (recall, usage) in map_tasks(check_shard, checks, describe="verify"):
-        recalls.append(recall)
-        meter.add(usage)
-    mean = float(np.mean(recalls))
-    if manifest.index is not None and manifest.index.factory == "Flat" and mean < EXACT_RECALL:
-        raise StoreError(
-            f"recall@{RECALL_K} of the exhaustive index is {mean:.4f} against brute force; want {EXACT_RECALL}: "
-            "index and vectors differ; nothing was published"
-        )
-    return mean
+    for _, findings in map_tasks(check_shard, checks, describe="verify"):
+        meter.add(findings.usage)
+        if findings.problems:
+            raise FormatError(f"{findings.problems[0]}. Nothing was published; run the same command again")
+        recalls += [] if findings.recall is None else [findings.recall]
+    return float(np.mean(recalls)) if recalls else 1.0
 
 
-def check_shard(check: ShardCheck) -> tuple[float, Usage]:
-    """Hashes, ids and vectors of one shard against its index and its input. Runs in a Ray task."""
+def verify_store(settings: VerifySettings) -> Verified:
+    """Check a whole version, or a share of its shards, and list everything that is wrong.
+
+    Raises:
+        FctRayError: there is no such version, or its manifest cannot be read or is not the one that CURRENT names.
+    """
+    store = Store(settings.store)
+    manifest = store.manifest(settings.version)
+    problems = _document_problems(store, manifest)
+    with measure_stage() as meter:
+        try:
+            check_unique_ids(store, manifest.shards)
+        except FctRayError as error:
+            problems.append(str(error))
+        chosen = _spread(manifest.shards, max(1, round(settings.share * len(manifest.shards))))
+        again = {record.shard for record in _spread(chosen, settings.recompute)} if settings.recompute else set()
+        checks = _with_inputs(store, manifest, [_check(store, manifest, record) for record in chosen], again)
+        recalls = []
+        for _, findings in map_tasks(check_shard, checks, describe="verify"):
+            meter.add(findings.usage)
+            problems += findings.problems
+            recalls += [] if findings.recall is None else [findings.recall]
+    return Verified(
+        store=store,
+        manifest=manifest,
+        problems=tuple(problems),
+        recall=float(np.mean(recalls)) if recalls else None,
+        num_read=len(checks),
+        num_recomputed=sum(check.recompute and check.made_from is not None for check in checks),
+        usage=meter.measured,
+    )
+
+
+def _document_problems(store: Store, manifest: Manifest) -> list[str]:
+    present = {number: store.paths_of_version(number) for number in integrity.directories(manifest)}
+    receipts = [receipt for number in present for receipt in store.receipts(number)]
+    return [
+        *integrity.manifest_problems(manifest),
+        *integrity.listing_problems(manifest, present),
+        *integrity.receipt_problems(manifest, receipts),
+    ]
+
+
+def _spread(records: Sequence[ShardRecord], count: int) -> list[ShardRecord]:
+    """`count` of the shards, evenly: the first, the last and some between."""
+    positions = np.unique(np.linspace(0, len(records) - 1, min(count, len(records))).astype(int))
+    return [records[position] for position in positions]
+
+
+def _check(store: Store, manifest: Manifest, record: ShardRecord) -> ShardCheck:
+    return ShardCheck(
+        store_uri=store.uri,
+        record=record,
+        dimension=manifest.dimension,
+        side_dimension=None if manifest.side_info is None else manifest.side_info.dimension,
+        metric=manifest.metric,
+        index=manifest.index,
+    )
+
+
+def _with_inputs(store: Store, manifest: Manifest, checks: Iterable[ShardCheck], again: set[int]) -> list[ShardCheck]:
+    """The checks with what their shards were made from, where an earlier version still has it."""
+    known: dict[str, ShardInput] = {}
+    version: Manifest | None = manifest
+    h_uri = _transformation_uri(store, manifest)
+    while version is not None and version.parent is not None:
+        version = store.find_manifest(version.parent)
+        if version is None:
+            break
+        h = None if same_space(version, manifest) else h_uri
+        if same_space(version, manifest) or h is not None:
+            for record in version.shards:
+                made_from = ShardInput(record=record, dimension=version.dimension, transformation_uri=h)
+                known.setdefault(record.embeddings.sha256, made_from)
+        if not same_space(version, manifest):
+            break
+    return [
+        replace(check, made_from=known.get(check.record.input_sha256 or ""), recompute=check.record.shard in again)
+        for check in checks
+    ]
+
+
+def _transformation_uri(store: Store, manifest: Manifest) -> str | None:
+    if manifest.transformation is None:
+        return None
+    ending = f"-{manifest.transformation.fingerprint[:12]}"
+    return next((uri for uri in store.model_uris() if uri.endswith(ending)), None)
+
+
+def check_shard(check: ShardCheck) -> ShardFindings:
+    """Hashes, ids and vectors of one shard against its record, its index and its input. Runs in a Ray task."""
     meter, store, record = ProcessMeter(), Store(check.store_uri), check.record
-    data = store.read(record.embeddings)
-    uri = store.uri_of(record.embeddings.path)
-    columns = shards.parse_shard(data, uri, dimension=check.dimension, side_dimension=None)
-    read = len(data)
-    if len(columns.ids_N) != record.rows:
-        raise FormatError(f"{uri}: has {len(columns.ids_N):,} rows, its receipt says {record.rows:,}")
-    if check.parent is not None:
-        before = objects.read_bytes(store.uri_of(check.parent.embeddings.path))
-        read += len(before)
-        parent_ids = shards.read_ids(before, store.uri_of(check.parent.embeddings.path))
-        if not np.array_equal(parent_ids, columns.ids_N):
-            raise FormatError(f"{uri}: ids or their order differ from {check.parent.embeddings.path}; run again")
-    recall = 1.0
-    if record.index is not None:
-        index_bytes = store.read(record.index)
-        read += len(index_bytes)
-        contents = search.describe(index_bytes)
-        if not np.array_equal(np.sort(contents.ids_N), np.sort(columns.ids_N)):
-            raise FormatError(f"{store.uri_of(record.index.path)}: its ids are not those of {record.embeddings.path}")
-        k = min(RECALL_K, record.rows)
-        queries_QW = columns.embeddings_ND[:OWN_QUERIES] if check.queries_QW is None else check.queries_QW
-        _, found = search.ShardedIndex([index_bytes]).search(queries_QW, k)
-        _, truth = search.exact_search([(columns.ids_N, columns.embeddings_ND)], queries_QW, k, check.metric)
-        recall = search.recall(found, truth)
-    return recall, meter.read() + Usage(bytes_read=read, rows=record.rows)
+    problems: list[str] = []
+    recall, read = None, 0
+    try:
+        data = store.read(record.embeddings)
+        uri = store.uri_of(record.embeddings.path)
+        columns = shards.parse_shard(data, uri, dimension=check.dimension, side_dimension=check.side_dimension)
+        read += len(data)
+        problems += _row_problems(record, columns, uri)
+        if check.made_from is not None:
+            found, input_bytes = _input_problems(store, check, check.made_from, columns, uri)
+            problems, read = problems + found, read + input_bytes
+        if record.index is not None:
+            index_data = store.read(record.index)
+            read += len(index_data)
+            found, recall = _index_problems(store, check, columns, index_data)
+            problems += found
+    except StoreError as error:
+        problems.append(str(error))
+    usage = meter.read() + Usage(bytes_read=read, rows=record.rows)
+    return ShardFindings(problems=tuple(problems), recall=recall, usage=usage)
+
+
+def _row_problems(record: ShardRecord, columns: shards.ShardColumns, uri: str) -> list[str]:
+    ids_N = columns.ids_N
+    seen = (len(ids_N), int(ids_N.min(initial=record.id_max)), int(ids_N.max(initial=record.id_min)))
+    wanted = (record.rows, record.id_min, record.id_max)
+    return [] if seen == wanted else [f"{uri}: (rows, smallest id, largest id) is {seen}, its manifest says {wanted}"]
+
+
+def _input_problems(
+    store: Store, check: ShardCheck, made_from: ShardInput, columns: shards.ShardColumns, uri: str
+) -> tuple[list[str], int]:
+    """Ids, and if wanted vectors, against the shard it was made from."""
+    origin = store.uri_of(made_from.record.embeddings.path)
+    data = store.read(made_from.record.embeddings)
+    before = shards.parse_shard(data, origin, dimension=made_from.dimension, side_dimension=check.side_dimension)
+    kept_N = np.isin(before.ids_N, columns.ids_N)
+    if not np.array_equal(before.ids_N[kept_N], columns.ids_N):
+        return [f"{uri}: ids or their order differ from {origin}, which it was made from"], len(data)
+    if check.record.rows == made_from.record.rows and not kept_N.all():
+        return [f"{uri}: lacks ids of {origin}, which it was made from"], len(data)
+    problems = []
+    sides = (before.side_info_NS, columns.side_info_NS)
+    if sides[0] is not None and (sides[1] is None or not np.array_equal(sides[0][kept_N], sides[1])):
+        problems.append(f"{uri}: side-information differs from {origin}, from which it should have been carried")
+    if check.recompute:
+        expected_NW = before.embeddings_ND[kept_N]
+        if made_from.transformation_uri is not None:
+            expected_NW = _transformed(made_from.transformation_uri, expected_NW, before, kept_N)
+        worst = float(np.abs(expected_NW - columns.embeddings_ND).max(initial=0.0))
+        if worst > TOLERANCE * max(1.0, float(np.abs(expected_NW).max(initial=0.0))):
+            problems.append(f"{uri}: vectors made again from {origin} differ by up to {worst:.2g}")
+    return problems, len(data)
+
+
+def _transformed(
+    transformation_uri: str, old_ND: Vectors, before: shards.ShardColumns, kept_N: npt.NDArray[np.bool_]
+) -> Vectors:
+    from fct_ray.engine.model_store import load_model  # torch: only where vectors are made again
+    from fct_ray.engine.transforming import TransformRunner
+
+    side_NS = None if before.side_info_NS is None else before.side_info_NS[kept_N]
+    return TransformRunner(load_model(transformation_uri), batch_rows=4096).run(old_ND, side_NS)[0]
+
+
+def _index_problems(
+    store: Store, check: ShardCheck, columns: shards.ShardColumns, data: bytes
+) -> tuple[list[str], float]:
+    """Ids of the index, its training, its recall against brute force, and if wanted against one built again."""
+    record = check.record
+    assert record.index is not None  # noqa: S101 (the caller read it)
+    assert check.index is not None  # noqa: S101 (a manifest whose shards have indexes names their type)
+    uri, contents = store.uri_of(record.index.path), search.describe(data, record.index.path)
+    if not np.array_equal(contents.ids_N, np.sort(columns.ids_N)):
+        return [f"{uri}: its ids are not those of {record.embeddings.path}"], 0.0
+    if (contents.dimension, contents.metric) != (check.dimension, check.metric):
+        seen = f"dimension {contents.dimension}, metric {contents.metric.value}"
+        return [f"{uri}: {seen}; want {check.dimension}, {check.metric.value}: an index of another version?"], 0.0
+    problems = []
+    trained = check.index.trained
+    if trained is not None and contents.trained_sha256 not in {None, trained.sha256}:
+        problems.append(f"{uri}: was not built from {trained.path}: an index of another version?")
+    queries_QW = columns.embeddings_ND[:OWN_QUERIES] if check.queries_QW is None else check.queries_QW
+    k = min(RECALL_K, record.rows)
+    _, truth = search.exact_search([(columns.ids_N, columns.embeddings_ND)], queries_QW, k, check.metric)
+    recall = _recall(data, queries_QW, k, truth)
+    if check.index.factory == "Flat" and recall < EXACT_RECALL:
+        problems.append(
+            f"{uri}: recall@{k} of the exhaustive index is {recall:.4f} against brute force over "
+            f"{record.embeddings.path}; want {EXACT_RECALL}: index and vectors differ"
+        )
+    if check.recompute:
+        template = None if trained is None else store.read(trained)
+        builder = build.ShardIndexBuilder(template, check.index.factory, check.dimension, check.metric)
+        builder.add(columns.ids_N, columns.embeddings_ND)
+        rebuilt = builder.finish()
+        if rebuilt != data and _recall(rebuilt, queries_QW, k, truth) > recall + REBUILT_RECALL:
+            problems.append(f"{uri}: an index built again from {record.embeddings.path} finds more: a stale index?")
+    return problems, recall
+
+
+def _recall(data: bytes, queries_QW: Vectors, k: int, truth: npt.NDArray[np.int64]) -> float:
+    _, found = search.ShardedIndex([data]).search(queries_QW, k)
+    return float(search.recall(found, truth))

@@ -12,12 +12,15 @@ from datetime import UTC, datetime
 
 from fct_ray.engine.backfill import BackfillOutcome
 from fct_ray.engine.compare import AgainstBackfill, ComparisonOutcome
+from fct_ray.engine.editing import EditOutcome
 from fct_ray.engine.fitting.encoders import FittedEncoder
 from fct_ray.engine.fitting.store_transformation import FittedTransformation
 from fct_ray.engine.saved_work import SavedWork
 from fct_ray.engine.upgrade import UpgradeOutcome
 from fct_ray.engine.upgrade_plan import UpgradePlan
+from fct_ray.engine.verification import Verified
 from fct_ray.plan.cost import usd_per_node_hour
+from fct_ray.plan.identity import run_id
 from fct_ray.report.content import Pricing, Report, Saved, Spend
 from fct_ray.report.environment import describe_environment
 from fct_ray.report.price_book import load_price_book
@@ -177,6 +180,28 @@ def version_report(
         pricing=pricing,
         settings=dataclasses.asdict(settings),  # type: ignore[call-overload]
     )
+
+
+def edit_report(job: str, outcome: EditOutcome, settings: object, pricing: Pricing) -> Report:
+    """The report of appending or deleting items."""
+    store, manifest = outcome.store.uri, outcome.published
+    report = version_report(job, store, manifest, outcome.stages, settings, pricing)
+    if not outcome.changed:
+        nothing = "nothing to do: it was done already"
+        return dataclasses.replace(report, run=run_id(job, "nothing to do", manifest.run), notes=(nothing,))
+    changed = f"{outcome.changed:,} items; version {manifest.version} has {manifest.num_rows:,}"
+    return dataclasses.replace(report, notes=(changed,))
+
+
+def verify_report(verified: Verified, settings: object, pricing: Pricing) -> Report:
+    """The report of checking a version; its notes list the problems."""
+    manifest, stages = verified.manifest, {"verify": verified.usage}
+    report = version_report("verify", verified.store.uri, manifest, stages, settings, pricing)
+    found = "no index" if verified.recall is None else f"recall of the index {verified.recall:.4f}"
+    read = f"{verified.num_read} of {len(manifest.shards)} shards read, {verified.num_recomputed} made again; {found}"
+    problems = tuple(f"problem: {problem}" for problem in verified.problems)
+    run = run_id("verify", manifest.run, str(manifest.version))
+    return dataclasses.replace(report, run=run, notes=(read, *(problems or ("no problems found",))))
 
 
 def _saved(saved: SavedWork) -> Saved:

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from fct_ray.plan.collection import Collected
 from fct_ray.values import Current, Manifest
 
 
@@ -40,3 +41,29 @@ def print_history(manifests: Sequence[Manifest], current: Current | None) -> Non
         cells = (mark, manifest.version, manifest.parent or "", f"{manifest.num_rows:,}", manifest.encoder.name, index)
         table.add_row(*(Text(str(cell)) for cell in (*cells, manifest.created_at, manifest.run)))
     Console().print(table)
+
+
+def print_problems(problems: Sequence[str]) -> None:
+    """What a check of a version found, one problem a line."""
+    console = Console(stderr=bool(problems))
+    if not problems:
+        console.print("no problems found")
+    for problem in problems:
+        console.print(Text(f"problem: {problem}"))
+
+
+def print_collected(found: Collected, *, dry_run: bool) -> None:
+    """What stays and why, and what goes (or went)."""
+    table = Table(title="versions that stay", title_justify="left")
+    table.add_column("version")
+    table.add_column("because")
+    for number, reason in sorted(found.kept.items()):
+        note = "; holds items that were deleted since (--purge-deleted)" if number in found.holding_deleted else ""
+        table.add_row(str(number), Text(reason + note))
+    console = Console()
+    console.print(table)
+    versions = ", ".join(str(number) for number in found.versions) or "none"
+    verb = "would be deleted (repeat with --no-dry-run)" if dry_run else "deleted"
+    console.print(Text(f"versions {verb}: {versions}; objects: {len(found.paths):,}"))
+    for path in found.paths if dry_run else ():
+        console.print(Text(f"  {path}"))

@@ -74,6 +74,11 @@ class Lease:
         if not self._lost.is_set():
             _swap(self._uri, self._document, replace(self._document, holder=""))
 
+    def delete(self) -> None:
+        """Give back a lease whose name nobody else will ever ask for."""
+        self.release()
+        objects.delete([self._uri])
+
     def _renew(self) -> None:
         pause_s = self._document.ttl_s / BEATS_PER_TTL
         renewed_s = time.monotonic()

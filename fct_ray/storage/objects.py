@@ -8,7 +8,7 @@ in any process and thread; S3 endpoint and credentials come only from the enviro
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -177,6 +177,21 @@ def delete_tree(uri: str) -> None:
     keys = [*_keys_below(uri), *([s3_objects.split(uri)[1]] if exists(uri) else [])]
     for start in range(0, len(keys), _DELETE_BATCH):
         s3_objects.delete(uri, keys[start : start + _DELETE_BATCH])
+
+
+def delete(uris: Sequence[str]) -> None:
+    """Delete objects; those that are not there are no error. Raises StoreError."""
+    buckets: dict[str, list[str]] = {}
+    for uri in uris:
+        if _is_s3(uri):
+            bucket, key = s3_objects.split(uri)
+            buckets.setdefault(bucket, []).append(key)
+        else:
+            with _local_errors("delete", uri):
+                _path(uri).unlink(missing_ok=True)
+    for bucket, keys in buckets.items():
+        for start in range(0, len(keys), _DELETE_BATCH):
+            s3_objects.delete(f"s3://{bucket}", keys[start : start + _DELETE_BATCH])
 
 
 def expand_glob(dir_or_glob: str) -> list[str]:

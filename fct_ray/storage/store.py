@@ -191,10 +191,22 @@ class Store:
     def ledger(self, run: str) -> list[Receipt]:
         """The receipts that `run` wrote, of every version that it claimed, sorted by shard. Raises FormatError."""
         mine = [number for number, claim in self.claims().items() if claim.run == run]
-        uris = [uri for n in mine for uri in objects.list_uris(self.uri_of(f"{self.version_path(n)}/receipts"))]
+        receipts = [receipt for number in mine for receipt in self.receipts(number) if receipt.run == run]
+        return sorted(receipts, key=lambda receipt: receipt.record.shard)
+
+    def receipts(self, version: int) -> list[Receipt]:
+        """All receipts in a version's directory, read from storage. Raises FormatError."""
+        uris = objects.list_uris(self.uri_of(f"{self.version_path(version)}/receipts"))
         with ThreadPoolExecutor(_THREADS) as threads:
-            receipts = list(threads.map(lambda uri: documents.load(Receipt, objects.read_bytes(uri), uri), uris))
-        return sorted((receipt for receipt in receipts if receipt.run == run), key=lambda receipt: receipt.record.shard)
+            return list(threads.map(lambda uri: documents.load(Receipt, objects.read_bytes(uri), uri), uris))
+
+    def paths_of_version(self, version: int) -> list[str]:
+        """Paths, relative to the store, of all objects in a version's directory."""
+        return self.paths_below(self.version_path(version))
+
+    def paths_below(self, path: str) -> list[str]:
+        """Paths, relative to the store, of all objects below one of its directories."""
+        return [uri.removeprefix(f"{self.uri}/") for uri in objects.list_uris(self.uri_of(path))]
 
     def publish(self, manifest: Manifest, *, expected: Current | None) -> Current:
         """Make a version complete and then current: write its manifest once, then move CURRENT from `expected`.

@@ -1,0 +1,120 @@
+"""What may be deleted from a store: a pure decision over its manifests, claims, leases and a listing.
+
+    kept      CURRENT, its parent, the newest `keep`, whatever a living process has pinned, and all objects these refer to
+    deleted   every other version, objects that nothing refers to, what interrupted runs left, and runs' copies of items
+
+Owns: that decision, and which versions still hold deleted rows. Knows no storage. Paths are relative to the store's root.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from fct_ray.plan.integrity import referenced
+from fct_ray.values import Manifest
+
+DELETE_RUN, READER = "delete-", "reader-"
+"""How the runs that delete items, and the leases of readers, are called."""
+KEPT_OF_RUNS = ("usage/", "report/", "gate.json")
+"""What stays of every run: figures and verdicts. Pairs, checkpoints and fitted candidates hold, or know, single items."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Collected:
+    """What a collection keeps and deletes."""
+
+    kept: Mapping[int, str]
+    """Versions that stay, and why."""
+    versions: tuple[int, ...]
+    """Complete versions that go."""
+    paths: tuple[str, ...]
+    """Objects that go; those of `versions` among them."""
+    holding_deleted: tuple[int, ...]
+    """Versions that stay although they hold items that CURRENT has deleted."""
+
+
+def collection(
+    manifests: Mapping[int, Manifest],
+    *,
+    current: int,
+    keep: int,
+    purge: bool,
+    pinned: Mapping[int, str],
+    live: Collection[str],
+    claims: Mapping[int, str],
+    paths: Iterable[str],
+) -> Collected:
+    """Decide what to delete.
+
+    `pinned` are versions that living processes need (and what for), `live` the names of all living leases (a run's is its
+    id), `claims` which run claimed which version number, `paths` all objects below `versions/`, `runs/` and `leases/`.
+    With `purge` versions go, also the parent of CURRENT, that hold items which were deleted on the way to CURRENT: rolling
+    back to them would bring the items back.
+    """
+    stale = holding_deleted(manifests, current)
+    kept = {current: "CURRENT"}
+    parent, newest = manifests[current].parent, sorted(manifests, reverse=True)[: max(keep, 0)]
+    for number in sorted(manifests, reverse=True):
+        if number in stale and purge:
+            continue
+        if number == parent:
+            kept.setdefault(number, "parent of CURRENT")
+        elif number in newest:
+            kept.setdefault(number, f"one of the newest {keep}")
+    for number, purpose in pinned.items():
+        if number in manifests:
+            kept.setdefault(number, f"in use by {purpose}")
+    wanted = {path for number in kept for path in _paths_of(manifests[number])}
+    gone = tuple(path for path in paths if path not in wanted and not _stays(path, live, claims))
+    return Collected(
+        kept=kept,
+        versions=tuple(sorted(set(manifests) - set(kept))),
+        paths=gone,
+        holding_deleted=tuple(sorted(stale & set(kept))),
+    )
+
+
+def holding_deleted(manifests: Mapping[int, Manifest], current: int) -> set[int]:
+    """Versions that hold, or may hold, items that were deleted on the way to CURRENT.
+
+    A version is free of them if every known deletion in CURRENT's past is in its own past too. Where CURRENT's past is
+    not known to its beginning, because it was collected, older versions count as holding deleted items.
+    """
+    past = _past(manifests, current)
+    deletions = {number for number in past if manifests[number].run.startswith(DELETE_RUN)}
+    cut = manifests[min(past)].parent is not None
+    return {
+        number
+        for number in manifests
+        if number != current and (not deletions <= _past(manifests, number) or (cut and number < min(past)))
+    }
+
+
+def _past(manifests: Mapping[int, Manifest], version: int) -> set[int]:
+    """The version and its known ancestors."""
+    past: set[int] = set()
+    number: int | None = version
+    while number is not None and number in manifests:
+        past.add(number)
+        number = manifests[number].parent
+    return past
+
+
+def _paths_of(manifest: Manifest) -> set[str]:
+    """Every object that a version needs, with their receipts, and the claims of the directories where they lie."""
+    objects = {ref.path for ref in referenced(manifest) if "://" not in ref.path}
+    receipts = {path.replace("/shards/", "/receipts/").removesuffix(".parquet") + ".json" for path in objects}
+    claims = {f"{path.rsplit('/', 2)[0]}/run.json" for path in objects}
+    own = {f"versions/{manifest.version:06d}/{name}" for name in ("manifest.json", "run.json")}
+    return objects | receipts | claims | own
+
+
+def _stays(path: str, live: Collection[str], claims: Mapping[int, str]) -> bool:
+    """Whether an object that no kept version needs stays: a living process works on it, or it is a record of a run."""
+    kind, name, *rest = path.split("/", 2)
+    if kind == "leases":
+        return not name.startswith(READER) or name.removesuffix(".json") in live
+    if kind == "runs":
+        return name in live or "".join(rest).startswith(KEPT_OF_RUNS)
+    return name.isdigit() and claims.get(int(name)) in live
