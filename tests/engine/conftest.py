@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from fct_ray.engine.cluster import ClusterSettings, ClusterSize, connected
+from tests.engine.living import Living
 from tests.fashion_vectors import Vectors, fashion_vectors
 
 
@@ -21,3 +23,9 @@ def cluster() -> Iterator[ClusterSize]:
 def vectors() -> Vectors:
     """6,000 real photos by three encoders."""
     return fashion_vectors(6000)
+
+
+@pytest.fixture
+def living(tmp_path: Path, vectors: Vectors, cluster: ClusterSize) -> Living:
+    """An adopted gallery of the first 4,000 photos; the others can be appended."""
+    return Living(tmp_path, vectors, cluster)

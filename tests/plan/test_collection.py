@@ -1,0 +1,105 @@
+"""What a collection may delete, decided on paper."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from fct_ray.plan.collection import Collected, collection, holding_deleted
+from fct_ray.values import Manifest, ObjectRef
+from tests.plan.manifests import parent_manifest
+
+
+def _version(number: int, parent: int | None, run: str, written_by: dict[int, int]) -> Manifest:
+    """A version whose shard k lies in the directory of version `written_by[k]`."""
+    base = parent_manifest(num_shards=len(written_by))
+    shards = tuple(
+        dataclasses.replace(
+            record,
+            embeddings=ObjectRef(path=_shard(written_by[record.shard], record.shard), bytes=1, sha256="x"),
+        )
+        for record in base.shards
+    )
+    return dataclasses.replace(base, version=number, parent=parent, run=run, shards=shards)
+
+
+def _shard(version: int, shard: int) -> str:
+    return f"versions/{version:06d}/shards/{shard:05d}.parquet"
+
+
+V1 = _version(1, None, "embed-1", {0: 1, 1: 1})
+V2 = _version(2, 1, "append-2", {0: 1, 1: 1, 2: 2})
+V3 = _version(3, 2, "delete-3", {0: 1, 1: 3, 2: 2})
+V5 = _version(5, 3, "upgrade-4", {0: 4, 1: 5, 2: 4})  # worked in 4, caught up with 3 in 5
+ALL = {1: V1, 2: V2, 3: V3, 5: V5}
+CLAIMS = {1: "embed-1", 2: "append-2", 3: "delete-3", 4: "upgrade-4", 5: "upgrade-4", 6: "upgrade-6"}
+PATHS = [
+    *(f"versions/{number:06d}/{name}" for number in ALL for name in ("manifest.json", "run.json")),
+    *(record.embeddings.path for manifest in ALL.values() for record in manifest.shards),
+    _shard(4, 1),  # of shard 1 before the deletion: nothing refers to it
+    "versions/000004/run.json", "versions/000006/run.json", _shard(6, 0),
+    "runs/upgrade-4/pairs.parquet", "runs/upgrade-4/usage/fit-0000.json", "runs/upgrade-4/report/report.json",
+    "runs/upgrade-6/pairs.parquet", "leases/publish.json", "leases/reader-a.json", "leases/reader-b.json",
+]  # fmt: skip
+
+
+def _collected(
+    current: int = 5,
+    keep: int = 1,
+    purge: bool = False,
+    pinned: dict[int, str] | None = None,
+    live: tuple[str, ...] = (),
+) -> Collected:
+    return collection(
+        ALL, current=current, keep=keep, purge=purge, pinned=pinned or {}, live=live, claims=CLAIMS, paths=PATHS
+    )
+
+
+def test_current_and_its_parent_stay_with_every_object_they_refer_to_wherever_it_lies() -> None:
+    found = _collected()
+    assert found.kept == {5: "CURRENT", 3: "parent of CURRENT"}
+    assert found.versions == (1, 2)
+    for kept in (_shard(1, 0), _shard(3, 1), _shard(2, 2), _shard(4, 0), _shard(5, 1), "versions/000004/run.json"):
+        assert kept not in found.paths
+    for gone in (_shard(1, 1), _shard(4, 1), "versions/000001/manifest.json"):
+        assert gone in found.paths
+
+
+def test_the_newest_versions_and_those_in_use_stay() -> None:
+    assert set(_collected(keep=3).kept) == {5, 3, 2}
+    found = _collected(pinned={1: "a reader of version 1", 9: "nothing"})
+    assert found.kept[1] == "in use by a reader of version 1"
+    assert set(_collected(current=2, keep=0).kept) == {2, 1}
+
+
+def test_what_runs_left_goes_but_for_figures_and_for_runs_at_work() -> None:
+    gone = _collected().paths
+    assert {"runs/upgrade-4/pairs.parquet", "runs/upgrade-6/pairs.parquet", _shard(6, 0)} <= set(gone)
+    assert not {"runs/upgrade-4/usage/fit-0000.json", "runs/upgrade-4/report/report.json"} & set(gone)
+    gone = _collected(live=("upgrade-6",)).paths
+    assert not {"runs/upgrade-6/pairs.parquet", _shard(6, 0), "versions/000006/run.json"} & set(gone)
+
+
+def test_leases_of_readers_that_ended_go_and_all_others_stay() -> None:
+    gone = _collected(live=("reader-a",)).paths
+    assert "leases/reader-b.json" in gone
+    assert not {"leases/reader-a.json", "leases/publish.json"} & set(gone)
+
+
+def test_versions_that_hold_deleted_items_are_named_and_purged_only_when_asked() -> None:
+    assert holding_deleted(ALL, 5) == {1, 2}
+    at_deletion = _collected(current=3)
+    assert at_deletion.holding_deleted == (2,)
+    assert 2 in at_deletion.kept
+    purged = _collected(current=3, purge=True)
+    assert set(purged.kept) == {3, 5}, "5 was made after the deletion and holds none of its items"
+    assert purged.holding_deleted == ()
+    assert _collected(current=3, purge=True, pinned={2: "a reader"}).holding_deleted == (2,)
+
+
+def test_older_versions_count_as_holding_deleted_items_where_the_past_is_not_known() -> None:
+    without_3 = {1: V1, 5: V5}
+    assert holding_deleted(without_3, 5) == {1}
+
+
+def test_a_store_without_deletions_holds_none() -> None:
+    assert holding_deleted({1: V1, 2: V2}, 2) == set()
