@@ -11,18 +11,14 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pyarrow.fs
-import s3fs
 from fsspec.utils import glob_translate
 
 from fct_ray.errors import FormatError, NotFoundError, PublishConflictError, SettingsError, StoreError
-from fct_ray.storage import local_objects, s3_objects
+from fct_ray.storage import arrow_objects, local_objects, s3_objects
 from fct_ray.storage.documents import sha256_hex
-
-_DELETE_BATCH = 1000
 
 
 def absolute(uri: str) -> str:
@@ -60,14 +56,14 @@ def join(root_uri: str, path: str) -> str:
 
 
 def read_bytes(uri: str) -> bytes:
-    """The content of an object; passing faults are retried for up to a minute.
+    """The content of an object; passing faults are retried within the bounds that `s3_objects` states.
 
     Raises:
         NotFoundError: there is no such object.
         StoreError: it cannot be read (refused, unreachable); names the object and what to check.
     """
     if _is_s3(uri):
-        return s3_objects.get(uri)[0]
+        return s3_objects.get(uri).data
     with _local_errors("read", uri):
         return _path(uri).read_bytes()
 
@@ -95,7 +91,7 @@ def create(uri: str, data: bytes) -> bool:
         StoreError: it cannot be written.
     """
     if _is_s3(uri):
-        return s3_objects.put_if(uri, data, etag=None)
+        return s3_objects.put_if(uri, data, replaces=None)
     with _local_errors("create", uri):
         return local_objects.create(_path(uri), data)
 
@@ -139,7 +135,7 @@ def list_names(prefix_uri: str) -> list[str]:
             return sorted(local_objects.children(_path(prefix_uri)))
     names = set[str]()
     for keys, prefixes in s3_objects.pages(f"{prefix_uri.rstrip('/')}/", delimiter="/"):
-        names.update(key.rstrip("/").rpartition("/")[2] for key in keys + prefixes)
+        names.update(key.rstrip("/").rpartition("/")[2] for key in [*keys, *prefixes])
     return sorted(name for name in names if not name.startswith("."))
 
 
@@ -175,8 +171,7 @@ def delete_tree(uri: str) -> None:
             local_objects.delete_tree(_path(uri))
         return
     keys = [*_keys_below(uri), *([s3_objects.split(uri)[1]] if exists(uri) else [])]
-    for start in range(0, len(keys), _DELETE_BATCH):
-        s3_objects.delete(uri, keys[start : start + _DELETE_BATCH])
+    s3_objects.delete(uri, keys)
 
 
 def delete(uris: Sequence[str]) -> None:
@@ -222,13 +217,12 @@ def expand_glob(dir_or_glob: str) -> list[str]:
 def arrow_filesystem(uri: str) -> tuple[pyarrow.fs.FileSystem, str]:
     """(file system, path) for libraries that speak pyarrow, e.g. Ray Train's `storage_filesystem`.
 
-    Pickles without credentials: each process takes them from its own environment. Here s3fs retries by itself.
+    On S3 it makes the promises of this module: the same retries, whole objects or none, errors that name the object.
+    Pickles without credentials: each process takes them from its own environment.
     """
     if not _is_s3(uri):
         return pyarrow.fs.LocalFileSystem(), absolute(uri)
-    s3 = s3fs.S3FileSystem(use_listings_cache=False, config_kwargs={"retries": {"mode": "standard"}})
-    handler: Any = pyarrow.fs.FSSpecHandler
-    return pyarrow.fs.PyFileSystem(handler(s3)), uri.removeprefix("s3://").rstrip("/")
+    return pyarrow.fs.PyFileSystem(arrow_objects.S3Handler()), uri.removeprefix("s3://").rstrip("/")
 
 
 def _is_s3(uri: str) -> bool:
@@ -258,17 +252,21 @@ def _keys_below(prefix_uri: str) -> list[str]:
 
 
 def _swap_on_s3(uri: str, expected: bytes | None, new: bytes) -> tuple[bytes | None, bool]:
-    seen: bytes | None
-    etag: str | None
-    try:
-        seen, etag = s3_objects.get(uri)
-    except NotFoundError:
-        seen, etag = None, None
+    there = _get_if_any(uri)
+    seen = None if there is None else there.data
     if seen != expected:
         return seen, False
-    if s3_objects.put_if(uri, new, etag=etag):
+    if s3_objects.put_if(uri, new, replaces=there):
         return seen, True
-    return (s3_objects.get(uri)[0] if exists(uri) else None), False
+    there = _get_if_any(uri)
+    return (None if there is None else there.data), False
+
+
+def _get_if_any(uri: str) -> s3_objects.S3Object | None:
+    try:
+        return s3_objects.get(uri)
+    except NotFoundError:
+        return None
 
 
 def _excerpt(content: bytes | None) -> str:

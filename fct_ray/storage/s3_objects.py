@@ -1,18 +1,31 @@
-"""Objects in S3 buckets: s3fs calls with one bounded layer of retries, and conditional puts.
+"""Objects in S3 buckets: single requests with one bounded layer of retries, uploads in parts, conditional puts.
 
 Owns: the connection (endpoint and credentials come only from the environment, `AWS_*`), what counts as a passing
-fault, and how long to insist. Speaks `s3://bucket/key` URIs; raises our errors, each with the URI. Keeps one s3fs
-instance per process and environment, so that it works in any thread, after a fork, and when a test changes the
-environment; nothing of it is ever pickled.
+fault, how long to wait and how often to insist. Speaks `s3://bucket/key` URIs; raises our errors, each with the URI.
+Keeps one s3fs instance per process and environment, so that it works in any thread, after a fork, and when a test
+changes the environment; nothing of it is ever pickled. Times are in seconds.
+
+How long a fault can last before it is an error, for one small request:
+
+    wrong, unknown or expired credentials       at once; "access denied", which also comes under load: 2 s
+    nobody listens at the endpoint              18 s
+    packets to the endpoint vanish              ATTEMPTS x CONNECT_S + 18 s: 1 minute
+    the endpoint throttles everything           18 s
+    it takes requests and never answers         ATTEMPTS x STALL_S + 18 s: 2 minutes
+
+A request or answer of many bytes may take another second per SLOWEST_BYTES_PER_S, at each attempt.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
+import secrets
 import threading
-import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import s3fs
@@ -25,7 +38,8 @@ from botocore.exceptions import (  # type: ignore[import-untyped]
 from botocore.exceptions import ConnectionError as BotoConnectionError
 from botocore.parsers import ResponseParserError  # type: ignore[import-untyped]
 from fsspec.asyn import sync
-from tenacity import RetryCallState, Retrying, stop_after_attempt, stop_after_delay, wait_random_exponential
+from s3fs.errors import translate_boto_error
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from fct_ray.errors import NotFoundError, StoreError
 
@@ -33,12 +47,17 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 ATTEMPTS = 7
-"""Tries of a request that meets passing faults, after random waits of up to 0.4, 0.8, ... 6 s, 18 s in all."""
-PATIENCE_S = 60.0
+"""Tries of a request that meets passing faults, after random waits of up to 0.4, 0.8, 1.6, 3.2, 6, 6 s: 18 s in all."""
 REFUSED_ATTEMPTS = 3
-"""Tries of a refused request: some servers answer "access denied" under load, but a wrong key must fail in seconds."""
-MULTIPART_BYTES = 64 * 1024 * 1024
-"""Objects of twice this size and more go up in parts of this size."""
+"""How many of them may be refusals: some servers deny access under load, but a wrong key must fail in seconds."""
+CONNECT_S = 5.0
+STALL_S = 15.0
+"""A request without any answer for so long is cut and repeated; so is an answer that stops for so long."""
+SLOWEST_BYTES_PER_S = 256 * 1024
+"""A request or an answer slower than this, over `STALL_S` and its size, is cut too: a trickle must not be a hang."""
+PART_BYTES = 64 * 1024 * 1024
+"""Objects of twice this size and more go up in parts of this size, each with its own attempts."""
+PARTS_AT_ONCE = 4
 
 _PASSING_CODES = {
     *("SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "RequestTimeTooSkewed", "Throttling"),
@@ -46,7 +65,9 @@ _PASSING_CODES = {
     *("BadDigest", "500", "502", "503", "504", "429", "409"),
 }
 _PASSING_ERRORS = (HTTPClientError, BotoConnectionError, ResponseParserError, HttpError, TimeoutError, ConnectionError)
-_WRITER = "fct-ray-writer"
+_WRITERS = "fct-ray-writers"
+_WRITERS_KEPT = 100  # of 17 bytes: S3 allows 2 KB of metadata
+_DELETE_BATCH = 1000
 _REFUSED_FOR_GOOD = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"}
 
 _connections: dict[tuple[int, tuple[tuple[str, str], ...]], s3fs.S3FileSystem] = {}
@@ -71,53 +92,67 @@ def split(uri: str) -> tuple[str, str]:
     return bucket, key
 
 
-def get(uri: str) -> tuple[bytes, str]:
-    """(content, etag) of an object. Raises NotFoundError, StoreError."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class S3Object:
+    """An object as it was read, and what a conditional put needs to replace exactly this one."""
+
+    data: bytes
+    etag: str
+    writers: str
+    """Tokens of the latest calls of `put_if` that wrote it, newest first."""
+
+
+def get(uri: str) -> S3Object:
+    """An object, whole. Raises NotFoundError, StoreError."""
     bucket, key = split(uri)
 
-    def attempt() -> tuple[bytes, str]:
-        s3 = connection()
-        answer = s3.call_s3("get_object", Bucket=bucket, Key=key)
-        data: bytes = sync(s3.loop, answer["Body"].read)
+    def attempt() -> S3Object:
+        answer = _call("get_object", Bucket=bucket, Key=key)
+        body, loop = answer["Body"], connection().loop
+        try:
+            data: bytes = sync(loop, body.read, timeout=_allowed_s(answer["ContentLength"]))
+        finally:
+            loop.call_soon_threadsafe(body.close)
         if len(data) != answer["ContentLength"]:
             raise ConnectionError(f"got {len(data)} of {answer['ContentLength']} bytes")
-        return data, answer["ETag"]
+        return S3Object(data=data, etag=answer["ETag"], writers=answer["Metadata"].get(_WRITERS, ""))
 
     return _insist("read", uri, attempt)
 
 
 def put(uri: str, data: bytes) -> None:
-    """Write an object, in parts if it is large; it appears whole or not at all."""
+    """Write an object, in parts if it is large; it appears whole or not at all. Raises StoreError."""
     bucket, key = split(uri)
-    _insist("write", uri, lambda: connection().pipe_file(f"{bucket}/{key}", data, chunksize=MULTIPART_BYTES))
+    if len(data) < 2 * PART_BYTES:
+        _insist("write", uri, lambda: _call("put_object", Bucket=bucket, Key=key, Body=data))
+    else:
+        _put_in_parts(uri, data)
 
 
-def put_if(uri: str, data: bytes, *, etag: str | None) -> bool:
-    """Write an object if its etag is still `etag` (None: if it does not exist); False if the condition failed.
+def put_if(uri: str, data: bytes, *, replaces: S3Object | None) -> bool:
+    """Write an object if it still is the one that was read (None: if there is none); False if the condition failed.
 
-    The object carries a token of this call: when an answer was lost and the request repeated (aiohttp does so too,
-    silently), the repetition meets our own object and fails, and only the token tells that we had won.
+    The object carries a token of this call, and those of the calls before: when an answer was lost and the request
+    repeated (aiohttp does so too, silently), the repetition meets our own object, or what another writer has put
+    upon it since, and fails; only the token tells that we had won.
     """
     bucket, key = split(uri)
-    condition = {"IfNoneMatch": "*"} if etag is None else {"IfMatch": etag}
-    token = uuid.uuid4().hex
+    condition = {"IfNoneMatch": "*"} if replaces is None else {"IfMatch": replaces.etag}
+    token = secrets.token_hex(8)
+    writers = [token, *(replaces.writers.split() if replaces else ())]
+    metadata = {_WRITERS: " ".join(writers[:_WRITERS_KEPT])}
 
     def attempt() -> bool:
-        s3 = connection()
         try:
-            s3.call_s3("put_object", Bucket=bucket, Key=key, Body=data, Metadata={_WRITER: token}, **condition)
+            _call("put_object", Bucket=bucket, Key=key, Body=data, Metadata=metadata, **condition)
         except FileNotFoundError:
-            if etag is None:
+            if replaces is None:
                 raise
             return False
         except OSError as error:
             if not (isinstance(error, FileExistsError) or _code(error) in {"PreconditionFailed", "412"}):
                 raise
-            try:
-                there = s3.call_s3("head_object", Bucket=bucket, Key=key)
-            except FileNotFoundError:
-                return False
-            return bool(there["Metadata"].get(_WRITER) == token)
+            return token in _writers(bucket, key)
         return True
 
     return _insist("write", uri, attempt)
@@ -127,20 +162,20 @@ def size_bytes(uri: str) -> int | None:
     """Size of an object, None if there is none."""
     bucket, key = split(uri)
     try:
-        answer = _insist("look up", uri, lambda: connection().call_s3("head_object", Bucket=bucket, Key=key))
+        answer = _insist("look up", uri, lambda: _call("head_object", Bucket=bucket, Key=key))
     except NotFoundError:
         return None
     return int(answer["ContentLength"])
 
 
-def pages(prefix_uri: str, delimiter: str = "") -> Iterator[tuple[list[str], list[str]]]:
-    """(keys, common prefixes) of each page of a listing, as S3 sorts them."""
+def pages(prefix_uri: str, delimiter: str = "") -> Iterator[tuple[dict[str, int], list[str]]]:
+    """({key: size in bytes}, common prefixes) of each page of a listing, as S3 sorts them."""
     bucket, prefix = split(prefix_uri)
     request: dict[str, Any] = {"Bucket": bucket, "Prefix": prefix} | ({"Delimiter": delimiter} if delimiter else {})
     while True:
-        page = _insist("list", prefix_uri, lambda: connection().call_s3("list_objects_v2", **request))
+        page = _insist("list", prefix_uri, lambda: _call("list_objects_v2", **request))
         yield (
-            [entry["Key"] for entry in page.get("Contents", ())],
+            {entry["Key"]: entry["Size"] for entry in page.get("Contents", ())},
             [entry["Prefix"] for entry in page.get("CommonPrefixes", ())],
         )
         if not page.get("IsTruncated"):
@@ -149,32 +184,101 @@ def pages(prefix_uri: str, delimiter: str = "") -> Iterator[tuple[list[str], lis
 
 
 def delete(prefix_uri: str, keys: list[str]) -> None:
-    """Delete `keys` (at most 1,000) of the bucket of `prefix_uri`."""
+    """Delete `keys` of the bucket of `prefix_uri`; nothing happens for those that do not exist. Raises StoreError."""
     bucket, _ = split(prefix_uri)
-    objects = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
-    answer = _insist(
-        "delete", prefix_uri, lambda: connection().call_s3("delete_objects", Bucket=bucket, Delete=objects)
+    for batch in (keys[start : start + _DELETE_BATCH] for start in range(0, len(keys), _DELETE_BATCH)):
+        wanted = {"Objects": [{"Key": key} for key in batch], "Quiet": True}
+
+        def attempt(wanted: dict[str, Any] = wanted) -> None:
+            for error in _call("delete_objects", Bucket=bucket, Delete=wanted).get("Errors", ()):
+                error["Message"] = f"{error.get('Message')} ({error.get('Key')})"
+                raise translate_boto_error(ClientError({"Error": error}, "DeleteObjects"))
+
+        _insist("delete", prefix_uri, attempt)
+
+
+def _put_in_parts(uri: str, data: bytes) -> None:
+    bucket, key = split(uri)
+    token = secrets.token_hex(8)
+    started = _insist(
+        "write", uri, lambda: _call("create_multipart_upload", Bucket=bucket, Key=key, Metadata={_WRITERS: token})
     )
-    if answer.get("Errors"):
-        first = answer["Errors"][0]
-        raise StoreError(f"s3://{bucket}/{first['Key']}: not deleted: {first.get('Code')} {first.get('Message')}")
+    upload = {"Bucket": bucket, "Key": key, "UploadId": started["UploadId"]}
+
+    def put_part(number: int) -> dict[str, Any]:
+        body = data[(number - 1) * PART_BYTES : number * PART_BYTES]
+        answer = _insist("write", uri, lambda: _call("upload_part", **upload, PartNumber=number, Body=body))
+        return {"PartNumber": number, "ETag": answer["ETag"]}
+
+    def complete() -> None:
+        try:
+            _call("complete_multipart_upload", **upload, MultipartUpload={"Parts": parts})
+        except FileNotFoundError:  # no such upload: completed already, if only the answer was lost
+            if token not in _writers(bucket, key):
+                raise
+
+    try:
+        with ThreadPoolExecutor(PARTS_AT_ONCE) as threads:
+            parts = list(threads.map(put_part, range(1, -(-len(data) // PART_BYTES) + 1)))
+        _insist("write", uri, complete)
+    except BaseException:
+        _abort(uri, upload)
+        raise
+
+
+def _abort(uri: str, upload: dict[str, Any]) -> None:
+    try:
+        _insist("abort the upload of", uri, lambda: _call("abort_multipart_upload", **upload))
+    except NotFoundError:
+        return
+    except StoreError as error:
+        logger.warning("its parts stay until a lifecycle rule (AbortIncompleteMultipartUpload) removes them: %s", error)
+
+
+def _writers(bucket: str, key: str) -> list[str]:
+    try:
+        metadata = _call("head_object", Bucket=bucket, Key=key)["Metadata"]
+    except FileNotFoundError:
+        return []
+    return str(metadata.get(_WRITERS, "")).split()
 
 
 def _connect() -> s3fs.S3FileSystem:
     s3 = s3fs.S3FileSystem(
         use_listings_cache=False,
         skip_instance_cache=True,
-        config_kwargs={"retries": {"total_max_attempts": 1}, "max_pool_connections": 32},
+        config_kwargs={
+            "connect_timeout": CONNECT_S,
+            "read_timeout": STALL_S,
+            "retries": {"total_max_attempts": 1},
+            "max_pool_connections": 32,
+        },
     )
     s3.retries = 1  # faults are retried in one place: `_insist`
     return s3
 
 
+def _call(method: str, **request: Any) -> Any:
+    """One request, cut when it takes too long: the socket's own timeouts do not see a stalled upload or a trickle."""
+    return connection().call_s3(method, timeout=_allowed_s(len(request.get("Body", b""))), **request)
+
+
+def _allowed_s(num_bytes: int) -> float:
+    return STALL_S + num_bytes / SLOWEST_BYTES_PER_S
+
+
 def _insist(verb: str, uri: str, attempt: Callable[[], T]) -> T:
+    refusals = itertools.count(1)
+
+    def passes(error: BaseException) -> bool:
+        if isinstance(error, PermissionError):
+            return _code(error) not in _REFUSED_FOR_GOOD and next(refusals) < REFUSED_ATTEMPTS
+        return isinstance(error, _PASSING_ERRORS) or _code(error) in _PASSING_CODES
+
     retrying = Retrying(
-        retry=_passes,
+        retry=retry_if_exception(passes),
         wait=wait_random_exponential(multiplier=0.4, max=6.0),
-        stop=stop_after_attempt(ATTEMPTS) | stop_after_delay(PATIENCE_S),
+        stop=stop_after_attempt(ATTEMPTS),
         before_sleep=lambda state: logger.info("%s %s: attempt %d failed, again", verb, uri, state.attempt_number),
         reraise=True,
     )
@@ -184,23 +288,17 @@ def _insist(verb: str, uri: str, attempt: Callable[[], T]) -> T:
         raise NotFoundError(f"{uri}: cannot {verb}: there is no such object or bucket ({error})") from error
     except PermissionError as error:
         raise StoreError(f"{uri}: cannot {verb}: refused ({_code(error)}: {error}). {_ADVICE}") from error
-    except (OSError, BotoCoreError, HttpError) as error:
+    except (OSError, BotoCoreError, HttpError, ValueError) as error:
         raise StoreError(
-            f"{uri}: cannot {verb}: {type(error).__name__}: {error} (endpoint "
+            f"{uri}: cannot {verb}: {type(error).__name__}: {str(error) or 'no answer in time'} (endpoint "
             f"{os.environ.get('AWS_ENDPOINT_URL_S3') or os.environ.get('AWS_ENDPOINT_URL') or 'of AWS'}). {_ADVICE}"
         ) from error
 
 
-_ADVICE = "Check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_DEFAULT_REGION and AWS_ENDPOINT_URL, then run again"
-
-
-def _passes(state: RetryCallState) -> bool:
-    error = state.outcome.exception() if state.outcome else None
-    if error is None:
-        return False
-    if isinstance(error, PermissionError):
-        return _code(error) not in _REFUSED_FOR_GOOD and state.attempt_number < REFUSED_ATTEMPTS
-    return isinstance(error, _PASSING_ERRORS) or _code(error) in _PASSING_CODES
+_ADVICE = (
+    "Check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN (expired?), AWS_DEFAULT_REGION and "
+    "AWS_ENDPOINT_URL, then run again"
+)
 
 
 def _code(error: BaseException) -> str:

@@ -1,142 +1,381 @@
-"""What users of S3 report (throttling, lost answers, cut bodies, dead endpoints) is survived or said, never hung on.
+"""What users of S3 report (throttling, lost answers, cut bodies, stalls, dead endpoints) is survived or said, never hung on.
 
-The faults are made by a small proxy before the real server: every request and answer is a real one.
+The faults are made by a proxy before the real server (`tests/faulty_s3.py`): every request and answer is a real one.
 """
 
 from __future__ import annotations
 
-import http.client
+import contextlib
+import itertools
+import os
+import re
+import socket
 import time
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
-from typing import ClassVar
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
+import botocore.session  # type: ignore[import-untyped]
 import pytest
+from pyarrow.fs import FileSelector
 
-from fct_ray.errors import PublishConflictError, StoreError
+from fct_ray.errors import NotFoundError, PublishConflictError, StoreError
 from fct_ray.storage import objects, s3_objects
+from tests.faulty_s3 import CONDITIONAL_ONLY, PASSING, Fault, FaultyS3, Request, faulty_s3, no_faults, random_faults
 from tests.s3_server import S3Server
 
-SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
-DENIED = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
-
-
-class FaultyProxy(BaseHTTPRequestHandler):
-    """Forwards requests; the next ones meet the faults in `faults`, first to last."""
-
-    protocol_version = "HTTP/1.1"
-    server_address: ClassVar[str]
-    faults: ClassVar[list[str]]
-    requests: ClassVar[int]
-
-    def _forward(self) -> None:
-        FaultyProxy.requests += 1
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        fault = self.faults.pop(0) if self.faults else ""
-        if fault in {"slow down", "denied"}:
-            status, answer = (503, SLOW_DOWN) if fault == "slow down" else (403, DENIED)
-            return self._answer(status, [("Content-Type", "application/xml")], answer, len(answer))
-        upstream = http.client.HTTPConnection(self.server_address, timeout=30)
-        upstream.request(self.command, self.path, body, dict(self.headers.items()))
-        reply = upstream.getresponse()
-        content = reply.read()
-        upstream.close()
-        if fault == "answer lost":
-            self.close_connection = True
-            return None
-        headers = [pair for pair in reply.getheaders() if pair[0].lower() not in {"content-length", "connection"}]
-        length = int(reply.headers.get("Content-Length", len(content)))
-        if fault == "body cut":
-            content, self.close_connection = content[: len(content) // 2], True
-        return self._answer(reply.status, headers, content, length)
-
-    def _answer(self, status: int, headers: list[tuple[str, str]], content: bytes, length: int) -> None:
-        self.send_response(status)
-        for name, value in headers:
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(length))
-        self.end_headers()
-        self.wfile.write(b"" if self.command == "HEAD" else content)
-
-    do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = _forward
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Stay silent."""
+OLD, NEW, LARGE = b"old bytes " * 3000, b"new bytes " * 3000, b"new large " * 1_200_000
+SLOW = {Fault.STALL, Fault.DEAF, Fault.TRICKLE}
 
 
 @pytest.fixture
-def faults(s3: S3Server, s3_uri: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """The list of coming faults of a proxy that the environment now points to."""
-    FaultyProxy.server_address, FaultyProxy.faults, FaultyProxy.requests = s3.endpoint.removeprefix("http://"), [], 0
-    proxy = ThreadingHTTPServer(("127.0.0.1", 0), FaultyProxy)
-    Thread(target=proxy.serve_forever, daemon=True).start()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.server_port}")
-    yield FaultyProxy.faults
-    proxy.shutdown()
-    proxy.server_close()
+def faulty(s3: S3Server, s3_uri: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyS3]:
+    """A proxy that the environment now points to; faultless until told otherwise. Its stalls last 30 s."""
+    with faulty_s3(s3.endpoint) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        yield proxy
 
 
-@pytest.mark.parametrize("fault", ["slow down", "answer lost", "denied"])
-def test_a_passing_fault_is_survived_by_every_operation(faults: list[str], s3_uri: str, fault: str) -> None:
-    uri = f"{s3_uri}/x"
-    for operation, wanted in (
-        (lambda: objects.write_bytes(uri, b"x")[0], 1),
-        (lambda: objects.read_bytes(uri), b"x"),
-        (lambda: objects.size_bytes(uri), 1),
-        (lambda: objects.list_uris(s3_uri), [uri]),
-        (lambda: objects.delete_tree(uri), None),
-    ):
-        faults[:] = [fault]
-        assert operation() == wanted
-        assert faults == []
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LARGE goes up in three parts of the least size that S3 allows."""
+    monkeypatch.setattr(s3_objects, "PART_BYTES", 5 * 1024 * 1024)
 
 
-def test_a_body_cut_short_is_read_again(faults: list[str], s3_uri: str) -> None:
-    objects.write_bytes(f"{s3_uri}/x", b"0123456789" * 1000)
-    faults[:] = ["body cut", "body cut"]
-    assert objects.read_bytes(f"{s3_uri}/x") == b"0123456789" * 1000
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Shorter bounds, only so that the test is short; the number of attempts is a bound that is checked."""
+    monkeypatch.setattr(s3_objects, "ATTEMPTS", 3)
+    _cut_sooner(monkeypatch)
+    return 3
 
 
-def test_a_swap_whose_answer_was_lost_is_known_to_have_won(faults: list[str], s3_uri: str) -> None:
+def _cut_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3_objects, "STALL_S", 1.0)
+    monkeypatch.setattr(s3_objects, "SLOWEST_BYTES_PER_S", 4 * 1024 * 1024)
+
+
+def _arrow_read(root: str) -> bytes:
+    filesystem, path = objects.arrow_filesystem(f"{root}/there")
+    with filesystem.open_input_stream(path) as stream:
+        return bytes(stream.read())
+
+
+def _arrow_write(root: str) -> bytes:
+    filesystem, path = objects.arrow_filesystem(f"{root}/new")
+    with filesystem.open_output_stream(path) as stream:
+        stream.write(LARGE[:1000])
+        stream.write(LARGE[1000:])
+    return objects.read_bytes(f"{root}/new")
+
+
+def _arrow_list(root: str) -> list[str]:
+    filesystem, path = objects.arrow_filesystem(root)
+    return [info.path for info in filesystem.get_file_info(FileSelector(path, recursive=True))]
+
+
+def _arrow_delete(root: str) -> list[str]:
+    filesystem, path = objects.arrow_filesystem(root)
+    filesystem.delete_dir(path)
+    return objects.list_uris(root)
+
+
+def _write(root: str) -> bytes:
+    objects.write_bytes(f"{root}/new", LARGE)
+    return objects.read_bytes(f"{root}/new")
+
+
+def _swap(root: str) -> bytes:
+    objects.compare_and_swap(f"{root}/there", expected=OLD, new=NEW)
+    return objects.read_bytes(f"{root}/there")
+
+
+def _delete(root: str) -> list[str]:
+    objects.delete_tree(f"{root}/there")
+    return objects.list_uris(root)
+
+
+Operation = tuple[Callable[[str], object], Callable[[str], object]]
+"""What is done below a root that holds `there` with OLD, and what must come of it."""
+READS: dict[str, Operation] = {
+    "read": (lambda root: objects.read_bytes(f"{root}/there"), lambda _: OLD),
+    "list": (objects.list_uris, lambda root: [f"{root}/there"]),
+    "size": (lambda root: objects.size_bytes(f"{root}/there"), lambda _: len(OLD)),
+    "arrow read": (_arrow_read, lambda _: OLD),
+    "arrow list": (_arrow_list, lambda root: [f"{root}/there".removeprefix("s3://")]),
+}
+WRITES: dict[str, Operation] = {
+    "write": (_write, lambda _: LARGE),
+    "create": (lambda root: objects.create(f"{root}/new", NEW), lambda _: True),
+    "swap": (_swap, lambda _: NEW),
+    "delete": (_delete, lambda _: []),
+    "arrow write": (_arrow_write, lambda _: LARGE),
+    "arrow delete": (_arrow_delete, lambda _: []),
+}
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize("fault", PASSING)
+def test_a_passing_fault_is_survived_by_every_operation(
+    faulty: FaultyS3, s3_uri: str, fault: Fault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first request of every kind for every object meets it: each read, each part, the end of the upload."""
+    if fault in SLOW:
+        _cut_sooner(monkeypatch)
+    operations = READS | WRITES
+    for name in operations:
+        objects.write_bytes(f"{s3_uri}/{name}/there", OLD)
+    faulty.seen.clear()
+    faulty.schedule = lambda request: (
+        fault if request.nth == 0 and (request.is_conditional or fault not in CONDITIONAL_ONLY) else None
+    )
+    with ThreadPoolExecutor(len(operations)) as threads:
+        running = {name: threads.submit(act, f"{s3_uri}/{name}") for name, (act, _) in operations.items()}
+    for name, (_, wanted) in operations.items():
+        assert running[name].result() == wanted(f"{s3_uri}/{name}"), name
+    assert faulty.met[fault] >= (2 if fault in CONDITIONAL_ONLY else len(operations))
+
+
+NOT_DONE = [Fault.SLOW_DOWN, Fault.DENIED, Fault.EXPIRED, Fault.RESET, Fault.DEAF]
+MAYBE_DONE = [Fault.LOST, Fault.CUT, Fault.CUT_BY_RESET, Fault.STALL]
+
+
+@pytest.mark.usefixtures("impatient", "small_parts")
+@pytest.mark.parametrize("fault", NOT_DONE + MAYBE_DONE)
+def test_a_write_that_is_given_up_names_the_object_and_leaves_the_old_one_or_a_whole_one(
+    faulty: FaultyS3, s3_uri: str, fault: Fault
+) -> None:
+    writes: dict[str, tuple[Callable[[str], object], bytes]] = {
+        "write": (lambda uri: objects.write_bytes(uri, NEW), NEW),
+        "write in parts": (lambda uri: objects.write_bytes(uri, LARGE), LARGE),
+        "arrow write": (lambda uri: _write_through_arrow(uri, NEW), NEW),
+        "arrow write in parts": (lambda uri: _write_through_arrow(uri, LARGE), LARGE),
+        "create": (lambda uri: objects.create(uri, NEW), NEW),
+        "swap": (lambda uri: objects.compare_and_swap(uri, expected=OLD, new=NEW), NEW),
+    }
+    before = {name: None if name == "create" else OLD for name in writes}
+    for name in writes:
+        if name != "create":
+            objects.write_bytes(f"{s3_uri}/{name}", OLD)
+    faulty.schedule = lambda request: fault if request.method != "GET" else None
+    with ThreadPoolExecutor(len(writes)) as threads:
+        running = {name: threads.submit(act, f"{s3_uri}/{name}") for name, (act, _) in writes.items()}
+    for name in writes:
+        with pytest.raises(StoreError, match=re.escape(f"{s3_uri}/{name}: cannot write: ")):
+            running[name].result()
+    faulty.schedule = no_faults
+    for name, (_, new) in writes.items():
+        seen = objects.read_bytes(f"{s3_uri}/{name}") if objects.exists(f"{s3_uri}/{name}") else None
+        assert seen == before[name] or (seen == new and fault in MAYBE_DONE), name
+
+
+def _write_through_arrow(uri: str, data: bytes) -> None:
+    filesystem, path = objects.arrow_filesystem(uri)
+    with filesystem.open_output_stream(path) as stream:
+        stream.write(data)
+
+
+@pytest.mark.parametrize("fault", [Fault.SLOW_DOWN, Fault.DENIED, Fault.EXPIRED, Fault.RESET, Fault.CUT, *SLOW])
+def test_a_read_that_is_given_up_names_the_object(faulty: FaultyS3, s3_uri: str, fault: Fault, impatient: int) -> None:
+    objects.write_bytes(f"{s3_uri}/there", OLD)
+    faulty.schedule = lambda _: fault
+    reads = {name: act for name, (act, _) in READS.items() if not (name == "size" and fault is Fault.TRICKLE)}
+    started_s = time.monotonic()
+    with ThreadPoolExecutor(len(reads)) as threads:
+        running = {name: threads.submit(act, s3_uri) for name, act in reads.items()}
+    for name in reads:
+        with pytest.raises(StoreError, match=rf"{s3_uri}/?(there)?: cannot \w.*: .*AWS_SESSION_TOKEN") as caught:
+            running[name].result()
+        assert not isinstance(caught.value, NotFoundError)
+    assert time.monotonic() - started_s < 10
+    asked = [count for (method, path), count in faulty.seen.items() if method == "GET" and path.endswith("/there")]
+    if fault in {Fault.SLOW_DOWN, Fault.DENIED, Fault.EXPIRED}:
+        wanted = 1 if fault is Fault.EXPIRED else impatient
+        assert asked == [2 * wanted], "each of two readers asks so often"
+
+
+def test_attempts_are_spread_over_growing_random_waits(
+    faulty: FaultyS3, s3_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3_objects, "ATTEMPTS", 4)
+    arrivals_s: dict[str, list[float]] = {}
+
+    def storm(request: Request) -> Fault:
+        arrivals_s.setdefault(request.path, []).append(time.monotonic())
+        return Fault.SLOW_DOWN
+
+    faulty.schedule = storm
+    with ThreadPoolExecutor(8) as threads:
+        for number in range(8):
+            threads.submit(objects.exists, f"{s3_uri}/{number}")
+    waits_s = [[b - a for a, b in itertools.pairwise(times)] for times in arrivals_s.values()]
+    assert [len(waits) for waits in waits_s] == [3] * 8
+    for position, bound_s in enumerate((0.4, 0.8, 1.6)):
+        at = [waits[position] for waits in waits_s]
+        assert max(at) < bound_s + 0.5
+        assert max(at) - min(at) > bound_s / 8, "a storm must not come back all at once"
+
+
+@pytest.mark.usefixtures("small_parts", "impatient")
+def test_an_upload_in_parts_that_is_given_up_leaves_no_parts_behind(
+    faulty: FaultyS3, s3: S3Server, s3_uri: str
+) -> None:
+    faulty.schedule = lambda request: Fault.SLOW_DOWN if "partNumber=3" in request.path else None
+    for write in (lambda uri: objects.write_bytes(uri, LARGE), lambda uri: _write_through_arrow(uri, LARGE)):
+        with pytest.raises(StoreError, match=rf"{s3_uri}/x: cannot write: .*reduce your request rate"):
+            write(f"{s3_uri}/x")
+    assert not objects.exists(f"{s3_uri}/x")
+    assert _unfinished_uploads(s3, s3_uri) == []
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_what_was_uploaded_when_the_answer_was_lost_is_known_to_be_complete(faulty: FaultyS3, s3_uri: str) -> None:
+    faulty.schedule = lambda request: (
+        Fault.LOST if request.method == "POST" and "uploadId" in request.path and request.nth == 0 else None
+    )
+    objects.write_bytes(f"{s3_uri}/x", LARGE)
+    assert faulty.met[Fault.LOST] == 1
+    assert objects.read_bytes(f"{s3_uri}/x") == LARGE
+
+
+def test_a_large_object_arrives_whole_through_faults_in_every_part(faulty: FaultyS3, s3_uri: str) -> None:
+    """130 MiB in three parts, each of which is first refused; then the answer is cut at 65 MiB."""
+    data = os.urandom(1024) * (130 * 1024)
+    faulty.schedule = lambda request: None if request.nth else Fault.CUT if request.method == "GET" else Fault.RESET
+    objects.write_bytes(f"{s3_uri}/large", data)
+    assert objects.read_bytes(f"{s3_uri}/large") == data
+    assert faulty.met[Fault.RESET] >= 5
+    assert faulty.met[Fault.CUT] == 1
+
+
+def test_a_stream_that_breaks_off_writes_nothing(s3_uri: str) -> None:
+    """As when Ray Train copies a checkpoint, and reading it fails half-way."""
+    filesystem, path = objects.arrow_filesystem(f"{s3_uri}/x")
+    stream = filesystem.open_output_stream(path)
+    stream.write(b"half")
+    del stream
+    assert not objects.exists(f"{s3_uri}/x")
+
+
+def test_a_swap_whose_answer_was_lost_is_known_to_have_won(faulty: FaultyS3, s3_uri: str) -> None:
     uri = f"{s3_uri}/pointer"
-    faults[:] = ["answer lost"]
+    faulty.coming = [Fault.LOST]
     assert objects.create(uri, b"1")
-    faults[:] = ["", "answer lost"]  # the read, then the conditional put
+    faulty.coming = [None, Fault.LOST]  # the read, then the conditional put
     objects.compare_and_swap(uri, expected=b"1", new=b"2")
     assert objects.read_bytes(uri) == b"2"
 
 
-def test_a_swap_that_lost_is_a_conflict_even_after_throttling(faults: list[str], s3_uri: str) -> None:
+def test_a_swap_that_had_won_is_not_lost_when_another_one_follows_before_it_hears(
+    faulty: FaultyS3, s3_uri: str
+) -> None:
+    """Ours is done and its answer is lost; another publisher goes on from it; only then ours is repeated."""
+    uri = f"{s3_uri}/pointer"
+    objects.write_bytes(uri, b"1")
+    faulty.seen.clear()
+
+    def follow(request: Request) -> Fault | None:
+        if (request.method, request.nth) == ("PUT", 1):
+            objects.compare_and_swap(uri, expected=b"2", new=b"3")
+        return Fault.LOST if (request.method, request.nth) == ("PUT", 0) else None
+
+    faulty.schedule = follow
+    objects.compare_and_swap(uri, expected=b"1", new=b"2")
+    assert objects.read_bytes(uri) == b"3"
+
+
+def test_a_swap_that_lost_is_a_conflict_even_after_throttling(faulty: FaultyS3, s3_uri: str) -> None:
     uri = f"{s3_uri}/pointer"
     objects.write_bytes(uri, b"other")
-    faults[:] = ["slow down"]
+    faulty.coming = [Fault.SLOW_DOWN]
     assert not objects.create(uri, b"mine")
-    faults[:] = ["slow down"]
+    faulty.coming = [Fault.SLOW_DOWN]
     with pytest.raises(PublishConflictError, match="seen 'other'"):
         objects.compare_and_swap(uri, expected=b"1", new=b"mine")
     assert objects.read_bytes(uri) == b"other"
 
 
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> int:
-    """Fewer attempts, only so that the test is short; the number is the bound that is checked."""
-    monkeypatch.setattr(s3_objects, "ATTEMPTS", 4)
-    return 4
-
-
-def test_throttling_without_end_is_given_up_and_names_the_object(
-    faults: list[str], s3_uri: str, impatient: int
+def test_among_eight_writers_and_faults_every_win_is_real_and_every_real_win_is_known(
+    faulty: FaultyS3, s3_uri: str
 ) -> None:
-    faults[:] = ["slow down"] * 100
-    with pytest.raises(StoreError, match=rf"{s3_uri}/x: cannot read: .*reduce your request rate"):
-        objects.read_bytes(f"{s3_uri}/x")
-    assert FaultyProxy.requests == impatient
+    """They count a number up, each by compare-and-swap: a false win would repeat a number, a false loss skip one."""
+    uri = f"{s3_uri}/number"
+    objects.write_bytes(uri, b"0")
+    kinds = (Fault.LOST, Fault.REPEATED, Fault.CONFLICT, Fault.CUT_BY_RESET, Fault.SLOW_DOWN)
+    faulty.schedule = random_faults(0, dict.fromkeys(kinds, 0.05))
+    until_s = time.monotonic() + 5
+
+    def count_up(_: int) -> list[int]:
+        won = []
+        while time.monotonic() < until_s:
+            seen = objects.read_bytes(uri)
+            with contextlib.suppress(PublishConflictError):
+                objects.compare_and_swap(uri, expected=seen, new=str(int(seen) + 1).encode())
+                won.append(int(seen) + 1)
+        return won
+
+    with ThreadPoolExecutor(8) as threads:
+        won = sorted(number for numbers in threads.map(count_up, range(8)) for number in numbers)
+    assert won == list(range(1, int(objects.read_bytes(uri)) + 1))
+    assert len(won) >= 8
+    assert min(faulty.met[kind] for kind in kinds) >= 1
 
 
-def test_a_dead_endpoint_is_said_with_its_address(s3_uri: str, impatient: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stall_of_30_s_is_cut_and_survived_with_the_bounds_of_everyday(faulty: FaultyS3, s3_uri: str) -> None:
+    objects.write_bytes(f"{s3_uri}/there", OLD)
+    faulty.seen.clear()
+    faulty.schedule = lambda request: Fault.STALL if request.nth == 0 and request.method != "POST" else None
+    started_s = time.monotonic()
+    acts = [READS["read"][0], lambda root: objects.write_bytes(f"{root}/new", NEW), _arrow_read]
+    with ThreadPoolExecutor(len(acts)) as threads:
+        read, _, _ = list(threads.map(lambda act: act(s3_uri), acts))
+    assert read == OLD
+    assert s3_objects.STALL_S <= time.monotonic() - started_s < 29
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_dead_endpoint_is_said_with_its_address(s3_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")  # the discard port: nobody listens
-    started = time.monotonic()
+    started_s = time.monotonic()
     with pytest.raises(StoreError, match=r"s3://test/.*127\.0\.0\.1:9"):
         objects.read_bytes(f"{s3_uri}/x")
-    assert time.monotonic() - started < 30
+    assert time.monotonic() - started_s < 3
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("waiting", [0, 8], ids=["packets vanish", "never answers"])
+def test_an_endpoint_that_swallows_everything_is_given_up(
+    s3_uri: str, waiting: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody accepts: once the queue of the listening socket is full, connections are not even established."""
+    monkeypatch.setattr(s3_objects, "CONNECT_S", 1.0)
+    with socket.socket() as listening, contextlib.ExitStack() as stack:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(waiting)
+        if not waiting:
+            queued = stack.enter_context(socket.socket())
+            queued.connect(listening.getsockname())
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{listening.getsockname()[1]}")
+        started_s = time.monotonic()
+        with pytest.raises(StoreError, match=rf"{s3_uri}/x: cannot read: .*[Tt]ime"):
+            objects.read_bytes(f"{s3_uri}/x")
+        assert 3 <= time.monotonic() - started_s < 6
+
+
+def test_an_endpoint_without_a_scheme_is_refused_with_its_value(s3_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "localhost:18333")
+    with pytest.raises(StoreError, match=rf"{s3_uri}/x: .*localhost:18333.*AWS_ENDPOINT_URL"):
+        objects.read_bytes(f"{s3_uri}/x")
+
+
+def _unfinished_uploads(s3: S3Server, prefix_uri: str) -> list[Any]:
+    bucket, prefix = s3_objects.split(prefix_uri)
+    client = botocore.session.Session().create_client(
+        "s3",
+        region_name="us-east-1",
+        endpoint_url=s3.endpoint,
+        aws_access_key_id=s3.access_key,
+        aws_secret_access_key=s3.secret_key,
+    )
+    uploads: list[Any] = client.list_multipart_uploads(Bucket=bucket, Prefix=prefix).get("Uploads", [])
+    return uploads
