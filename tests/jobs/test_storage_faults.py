@@ -1,0 +1,111 @@
+"""Whole upgrades on storage that fails: S3 through a proxy that injects faults, wrong and expiring credentials, a full disk.
+
+What must come of it is always the same: the shards and indexes of an undisturbed run on local disk, byte for byte.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fct_ray.storage import objects
+from tests.faulty_s3 import Fault, FaultyS3, Request, faulty_s3, random_faults
+from tests.jobs.conftest import SMALL_FIT, run_job
+from tests.s3_server import S3Server
+
+SHARES = {
+    **dict.fromkeys((Fault.SLOW_DOWN, Fault.RESET, Fault.LOST, Fault.CUT, Fault.CUT_BY_RESET), 0.02),
+    **dict.fromkeys((Fault.CONFLICT, Fault.REPEATED), 0.2),
+    Fault.DENIED: 0.01,
+    **dict.fromkeys((Fault.STALL, Fault.DEAF, Fault.TRICKLE), 0.001),
+}
+"""Of requests, or of conditional puts: a tenth of all, more than any store that is still in use."""
+UPGRADE = ("--encoder", "new-api", "--index", "IVF16,Flat", *SMALL_FIT)
+
+
+def adopt(store: object, embeddings: object) -> None:
+    """Version 1: another system's Parquet files."""
+    run_job("embed", "adopt", "--store", store, "--embeddings", embeddings, "--encoder", "old-api", "--metric", "ip")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, gallery: Path, pairs: Path) -> dict[str, bytes]:
+    """The shards and indexes of an upgrade on local disk, by their path in the version."""
+    store = tmp_path_factory.mktemp("undisturbed")
+    adopt(store, gallery)
+    run_job("upgrade", "--store", store, "--pairs", pairs, *UPGRADE)
+    return _outputs(str(store))
+
+
+def _outputs(store: str) -> dict[str, bytes]:
+    version = f"{store}/versions/000002"
+    uris = [uri for kind in ("shards", "index") for uri in objects.list_uris(f"{version}/{kind}")]
+    return {uri.removeprefix(version): objects.read_bytes(uri) for uri in uris}
+
+
+@pytest.fixture
+def faulty(s3: S3Server, s3_uri: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyS3]:
+    """A proxy that the environment of the jobs now points to."""
+    with faulty_s3(s3.endpoint) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        yield proxy
+
+
+@pytest.mark.timeout(400)
+def test_an_upgrade_through_faults_and_expiring_credentials_ends_with_the_bytes_of_an_undisturbed_one(
+    faulty: FaultyS3, s3: S3Server, gallery: Path, pairs: Path, undisturbed: dict[str, bytes]
+) -> None:
+    """Store, embeddings and report in two buckets, below prefixes with spaces and letters beyond ASCII."""
+    s3.make_bucket("zweiter")
+    vectors, store, report_dir = "s3://zweiter/Vektoren 1", "s3://test/galerie für Bilder/ж 1", "s3://zweiter/Bericht ß"
+    for path in sorted(gallery.iterdir()):
+        objects.write_bytes(f"{vectors}/{path.name}", path.read_bytes())
+    objects.write_bytes(f"{vectors}/pairs.parquet.in", pairs.read_bytes())
+    arguments = ("--store", store, "--pairs", f"{vectors}/pairs.parquet.in", "--report-dir", report_dir, *UPGRADE)
+    random = faulty.schedule = random_faults(1, SHARES)
+    adopt(store, f"{vectors}/part-*.parquet")
+
+    expired_s: list[float] = []
+
+    def expire_after_the_first_receipt(request: Request) -> Fault | None:
+        if not expired_s and request.method == "PUT" and "/receipts/" in request.path:
+            expired_s.append(time.monotonic())
+            return None
+        return Fault.EXPIRED if expired_s else random(request)
+
+    faulty.schedule = expire_after_the_first_receipt
+    done = run_job("upgrade", *arguments, expect=2)
+    assert time.monotonic() - expired_s[0] < 30
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith(f"StoreError: {store}/")
+    assert "AWS_SESSION_TOKEN (expired?)" in last
+
+    faulty.schedule = random
+    report_uri = run_job("upgrade", *arguments).stdout.strip().splitlines()[-1].removeprefix("report: ")
+    assert report_uri == f"{report_dir}/report.json"
+    report = json.loads(objects.read_bytes(report_uri))
+    assert (report["version"], report["rows"], report["stages"]["stream"]["rows"]) == (2, 6000, 6000)
+    assert _outputs(store) == undisturbed
+    assert min(faulty.met[fault] for fault in SHARES if SHARES[fault] >= 0.01) >= 1, faulty.met
+
+
+def test_jobs_with_wrong_credentials_end_within_seconds_with_one_clear_line(
+    faulty: FaultyS3, s3_uri: str, pairs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    asked_s: list[float] = []
+    faulty.schedule = lambda _: asked_s.append(time.monotonic())
+    for job in (
+        ("store", "status", "--store", s3_uri),
+        ("upgrade", "--store", s3_uri, "--pairs", pairs, "--encoder", "new-api"),
+    ):
+        asked_s.clear()
+        done = run_job(*job, expect=2)
+        assert time.monotonic() - asked_s[0] < 10, "from the first request to the end of the job"
+        (line,) = done.stderr.strip().splitlines()
+        assert line.startswith(f"StoreError: {s3_uri}/CURRENT.json: cannot read: refused (SignatureDoesNotMatch")
+        assert "AWS_SECRET_ACCESS_KEY" in line
