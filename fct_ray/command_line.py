@@ -9,19 +9,27 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import tyro
-import yaml
 
 from fct_ray.errors import FctRayError, GateRefusedError, SettingsError
+from fct_ray.yaml_mapping import load_mapping
 
 SettingsT = TypeVar("SettingsT")
 VALUES_OF_ENUMS = (tyro.conf.EnumChoicesFromValues,)
 Command = tuple[type[Any], Callable[[Any], None]]
+_SETTING = re.compile(r"(?!(?:h|help|config)$)[A-Za-z][A-Za-z0-9_-]*")
+_CREDENTIALS = re.compile(
+    r"://[^/?#\s]*@"  # scheme://user:password@host
+    r"|\bs3a?://[^/\s]*:"  # s3://key:secret..., also where the secret has a slash
+    r"|://[^/?#\s:\[]*:(?!\d*(?:[/?#\s]|$))",  # what follows the colon is no port
+    re.IGNORECASE,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,6 +69,7 @@ def _fail(error: FctRayError, code: int) -> None:
 def _choose(
     commands: Command | Mapping[str, Command], description: str, arguments: list[str]
 ) -> tuple[Any, Callable[[Any], None]]:
+    _refuse_credentials(arguments)
     if isinstance(commands, tuple):
         settings_type, run = commands
         return parse_settings(settings_type, arguments, description), run
@@ -79,7 +88,7 @@ def parse_settings(
     """Settings from `--config FILE` (if given), overridden by the command line.
 
     Raises:
-        SettingsError: the YAML file is missing or is not a mapping.
+        SettingsError: the YAML file is missing or is not a mapping; a value is a URI with credentials in it.
         SystemExit: an unknown setting or a value of the wrong type (code 2, with suggestions).
     """
     config, rest = ConfigFile(), list(arguments)
@@ -87,6 +96,7 @@ def parse_settings(
         config, rest = tyro.cli(ConfigFile, args=rest, return_unknown_args=True, add_help=False)
     if config.config is not None:
         rest = [*flags_of_yaml(config.config), *rest]
+    _refuse_credentials(rest)
     text = (description or settings_type.__doc__ or "") + "\n\nAlso: --config FILE.yaml reads any of these settings."
     return tyro.cli(settings_type, args=rest, description=text, prog=prog, config=VALUES_OF_ENUMS)
 
@@ -94,31 +104,39 @@ def parse_settings(
 def flags_of_yaml(path: Path) -> list[str]:
     """The settings of a YAML file as command-line flags, so that both are checked by the same parser.
 
-    `{quickstart: {num_pairs: 5}, controls: true}` is `--quickstart.num-pairs 5 --controls`.
+    `{quickstart: {num_pairs: 5}, controls: true}` is `--quickstart.num-pairs=5 --controls`.
 
     Raises:
-        SettingsError: the file is missing, is not YAML, or is not a mapping.
+        SettingsError: the file is missing, is not YAML, or is not a mapping of settings.
     """
-    if not path.is_file():
-        raise SettingsError(f"--config {path}: no such file; give the path of a YAML file with settings")
-    try:
-        content = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise SettingsError(f"--config {path}: is not YAML ({error}); want lines of setting: value") from None
-    if not isinstance(content, dict):
-        raise SettingsError(f"--config {path}: holds {type(content).__name__}; want a mapping of setting: value")
-    return _flags(content, "")
+    return _flags(load_mapping(path, f"--config {path}", "give a YAML file with lines of setting: value"), "")
 
 
-def _flags(content: dict[Any, Any], prefix: str) -> list[str]:
+def _flags(content: dict[str, Any], prefix: str) -> list[str]:
     flags: list[str] = []
     for key, value in content.items():
-        name = f"{prefix}{str(key).replace('_', '-')}"
+        if not _SETTING.fullmatch(key):
+            raise SettingsError(f"--config: {prefix}{key!r:.100} is not the name of a setting; see --help for those")
+        name = f"{prefix}{key.replace('_', '-')}"
         if isinstance(value, dict):
             flags += _flags(value, f"{name}.")
+        elif isinstance(value, list):
+            raise SettingsError(f"--config: --{name} is a list; wanted one value")
         elif isinstance(value, bool):
             head, _, last = name.rpartition(".")
             flags.append(f"--{name}" if value else f"--{head}.no-{last}" if head else f"--no-{last}")
         else:
-            flags += [f"--{name}", str(value)]
+            flags.append(f"--{name}={value}")
     return flags
+
+
+def _refuse_credentials(arguments: Sequence[str]) -> None:
+    """A secret in a setting would reach reports, logs and the process list. The message must not repeat it."""
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        if _CREDENTIALS.search(argument):
+            name = argument.partition("=")[0] if argument.startswith("--") else before
+            raise SettingsError(
+                f"{name if name.startswith('--') else 'an argument'}: a URI with credentials in it; wanted a URI without, "
+                "and credentials in the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY) or by the machine's role. "
+                "If it was typed, the shell's history has it now: replace the key"
+            )

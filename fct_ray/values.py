@@ -239,6 +239,8 @@ class Manifest:
     shards: tuple[ShardRecord, ...]
     gate: GateResult | None
     run: str
+    adopted_from: tuple[str, ...] = ()
+    """Directories (`s3://BUCKET/PREFIX`, `file:///DIR`) below which shards may lie outside of the store."""
 
     def shard_paths(self) -> tuple[str, ...]:
         """Paths of all shards' Parquet objects, in shard order."""

@@ -21,7 +21,7 @@ from fct_ray.engine.unique_ids import check_unique_ids
 from fct_ray.errors import FormatError
 from fct_ray.plan.identity import run_id
 from fct_ray.plan.versions import adopted_manifest
-from fct_ray.storage import documents, leases, objects, shards
+from fct_ray.storage import documents, leases, objects, paths, shards
 from fct_ray.storage.store import Store
 from fct_ray.values import Manifest, Metric, ObjectRef, Provenance, ShardRecord, SideInfoRef, Usage
 
@@ -67,6 +67,7 @@ def run_adopt(settings: AdoptSettings) -> tuple[Manifest, dict[str, Usage]]:
     store = Store(settings.store)
     current, choice = store.current(), resolve_encoder(settings.encoder, store)
     uris = objects.expand_glob(settings.embeddings)
+    root = paths.adopted_root(uris)
     run = run_id(
         "adopt", *uris, choice.ref.fingerprint, settings.metric.value, "" if current is None else current.sha256
     )
@@ -92,6 +93,7 @@ def run_adopt(settings: AdoptSettings) -> tuple[Manifest, dict[str, Usage]]:
             records=[inspected.record for inspected in inspected_all],
             run=run,
             parent=None if current is None else current.version,
+            adopted_from=root,
         )
         store.publish(manifest, expected=current)
     return manifest, log.used()

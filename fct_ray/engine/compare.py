@@ -187,9 +187,15 @@ def _in_place(old: Manifest, store: Store) -> Manifest:
     """The old version as the first of a scratch store: its objects stay where they are."""
 
     def absolute(ref: ObjectRef) -> ObjectRef:
-        return dataclasses.replace(ref, path=objects.as_uri(store.uri_of(ref.path)))
+        return ref if "://" in ref.path else dataclasses.replace(ref, path=objects.as_uri(store.uri_of(ref.path)))
 
     def adopted(record: ShardRecord) -> ShardRecord:
         return dataclasses.replace(record, embeddings=absolute(record.embeddings), index=None)
 
-    return dataclasses.replace(old, parent=None, index=None, shards=tuple(adopted(record) for record in old.shards))
+    return dataclasses.replace(
+        old,
+        parent=None,
+        index=None,
+        shards=tuple(adopted(record) for record in old.shards),
+        adopted_from=(*old.adopted_from, objects.as_uri(store.uri_of("versions"))),
+    )

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from fct_ray.errors import ModelError, SettingsError
+from fct_ray.errors import FormatError, ModelError, SettingsError
 from fct_ray.models.batch_encoder import BatchEncoder, ModuleEncoder, load_factory
 from fct_ray.models.files import LoadedModel, PackedModel, unpack_model
-from fct_ray.storage import objects
+from fct_ray.storage import objects, paths
 from fct_ray.storage.store import Store
 from fct_ray.values import EncoderRef
 
@@ -32,6 +33,21 @@ def load_model(uri: str) -> LoadedModel:
     """The model in a directory; raises ModelError if it is damaged, NotFoundError if it is not there."""
     model_json = objects.read_bytes(objects.join(uri, MODEL_JSON))
     return unpack_model(model_json, objects.read_bytes(objects.join(uri, WEIGHTS)), uri)
+
+
+def check_model_uris(uris: Iterable[str], directories: Iterable[str | None], document_uri: str) -> None:
+    """Refuse a document of the store that names models outside of `directories`: the store, or where settings point.
+
+    Raises:
+        FormatError: names the document and the location.
+    """
+    allowed = [objects.absolute(directory) for directory in directories if directory is not None]
+    for uri in map(objects.absolute, uris):
+        if not any(uri == directory or paths.is_below(uri, directory) for directory in allowed):
+            raise FormatError(
+                f"{document_uri}: names a model at {uri!r:.300}; wanted one below {' or '.join(allowed)}. Was the store "
+                "moved, or the document edited? Delete the document and run again: the model is then fitted anew"
+            )
 
 
 def is_model_uri(name: str) -> bool:

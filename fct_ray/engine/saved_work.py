@@ -51,8 +51,8 @@ def side_information_work(store: Store, old: Manifest, side_uri: str | None, enc
     share = side.flops_per_item / both_flops
     wall = RunLog(store, old.run).used().get("stream", Usage())
     embedded = (embedding + Usage(node_s=wall.node_s)) * share
-    fitted = load_model(side_uri).document.provenance.get("usage") if is_model_uri(side_uri) else None
-    return embedded + Usage(**fitted) if isinstance(fitted, dict) else embedded
+    fitted = load_model(side_uri).document.usage() if is_model_uri(side_uri) else None
+    return embedded if fitted is None else embedded + fitted
 
 
 def work_saved(

@@ -15,9 +15,9 @@ import numpy.typing as npt
 
 from fct_ray.engine.meters import measure_stage
 from fct_ray.engine.model_store import resolve_encoder
-from fct_ray.errors import EncoderMismatchError, NotFoundError, SettingsError, StoreError
+from fct_ray.errors import EncoderMismatchError, FormatError, NotFoundError, SettingsError, StoreError
 from fct_ray.index import search
-from fct_ray.storage import leases, objects, shards
+from fct_ray.storage import leases, shards
 from fct_ray.storage import pairs as pair_files
 from fct_ray.storage.leases import Lease
 from fct_ray.storage.store import Store
@@ -52,8 +52,10 @@ class Searcher:
     def __init__(self, manifest: Manifest, store: Store, lease: Lease | None = None) -> None:
         """Load the shards' indexes; a version without index (adopted) is searched exactly from its shards."""
         self.manifest, self.store, self._lease = manifest, store, lease
-        files = [store.uri_of(record.index.path) for record in manifest.shards if record.index is not None]
-        self.index = search.ShardedIndex([objects.read_bytes(uri) for uri in files]) if files else None
+        files = (store.read(record.index) for record in manifest.shards if record.index is not None)
+        self.index = None if manifest.index is None else search.ShardedIndex(files)
+        if self.index is not None:
+            _check_index(self.index, manifest)
 
     def search(self, queries_QD: FloatArray, k: int, nprobe: int | None = None) -> tuple[FloatArray, IntArray]:
         """Scores and ids [Q, K], best first; ids are -1 where the gallery has fewer than `k` items.
@@ -82,11 +84,19 @@ class Searcher:
 
     def _vectors(self) -> Iterator[tuple[IntArray, FloatArray]]:
         for record in self.manifest.shards:
-            uri = self.store.uri_of(record.embeddings.path)
-            columns = shards.parse_shard(
-                objects.read_bytes(uri), uri, dimension=self.manifest.dimension, side_dimension=None
-            )
+            data, uri = self.store.read(record.embeddings), self.store.uri_of(record.embeddings.path)
+            columns = shards.parse_shard(data, uri, dimension=self.manifest.dimension, side_dimension=None)
             yield columns.ids_N, columns.embeddings_ND
+
+
+def _check_index(index: search.ShardedIndex, manifest: Manifest) -> None:
+    seen = (index.dimension, index.metric, index.ntotal)
+    wanted = (manifest.dimension, manifest.metric, manifest.num_rows)
+    if seen != wanted:
+        raise FormatError(
+            f"the index files of version {manifest.version} have (dimension, metric, rows) {seen}; its manifest wants "
+            f"{wanted}: roll back with `python jobs/store.py rollback`, and run the upgrade again"
+        )
 
 
 def open_searcher(store_uri: str, encoder: str, *, hold: bool = False) -> Searcher:

@@ -25,6 +25,7 @@ from fct_ray.models.backbones import build_backbone
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+MAX_IMAGE_SIZE = 4096
 _GREY, _RGB, _RGBA = 1, 3, 4
 
 
@@ -55,9 +56,10 @@ class EncoderArchitecture:
             raise SettingsError(
                 f"mean has {len(self.mean)} and std {len(self.std)} values; wanted {self.channels_in}, one per channel"
             )
-        if min(self.std) <= 0 or self.dimension < 1 or self.image_size < 1:
+        if min(self.std) <= 0 or self.dimension < 1 or not 1 <= self.image_size <= MAX_IMAGE_SIZE:
             raise SettingsError(
-                f"std {self.std}, dimension {self.dimension} and image_size {self.image_size} must all be positive"
+                f"std {self.std}, dimension {self.dimension} and image_size {self.image_size} must all be positive, "
+                f"image_size at most {MAX_IMAGE_SIZE}"
             )
 
 

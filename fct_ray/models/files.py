@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -25,11 +26,14 @@ from fct_ray.models.transformation import (
     TransformationArchitecture,
     build_transformation,
 )
-from fct_ray.values import FORMAT_VERSION, Metric
+from fct_ray.values import FORMAT_VERSION, Metric, Usage
 
 ModelKind = Literal["encoder", "side", "transformation"]
 AnyArchitecture = EncoderArchitecture | TransformationArchitecture
 AnyModel = Encoder | AnyTransformation
+_NOT_IN_NAMES = re.compile(r"^\.|[/\\:*?\"<>|\x00-\x1f\x7f\ud800-\udfff]")
+_MOST = 1 << 24
+"""No dimension or width of an architecture is larger; above, torch fails in ways of its own."""
 
 
 @pydantic.with_config(pydantic.ConfigDict(extra="forbid"))
@@ -54,6 +58,17 @@ class ModelDocument:
     from_encoder: str | None = None
     to_encoder: str | None = None
     side_fingerprint: str | None = None
+
+    def usage(self) -> Usage | None:
+        """What fitting the model took, if its provenance says so; raises ModelError for what is no usage record."""
+        record = self.provenance.get("usage")
+        try:
+            return pydantic.TypeAdapter(Usage | None).validate_python(record)
+        except pydantic.ValidationError as error:
+            raise ModelError(
+                f"model {self.name!r}: its provenance has the usage {record!r:.200}; wanted one of seconds, FLOPs, bytes "
+                "and rows: pack it again"
+            ) from error
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,7 +120,7 @@ def pack_model(
     ModelError for weights that are not finite, or an exported transformation.
     """
     _check_kind(module, kind, from_encoder, to_encoder, side_fingerprint)
-    if not name or set(name) & set('/\\:*?"<>|\0') or name.startswith("."):
+    if not name or _NOT_IN_NAMES.search(name):
         raise SettingsError(f"model name {name!r} cannot be part of a directory name; wanted letters, digits, - and _")
     tensors = {key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}
     _check_tensors(tensors, _shapes(_built(module.architecture, name)), f"model {name!r}")
@@ -164,8 +179,10 @@ def unpack_model(model_json: bytes, weights: bytes, uri: str) -> LoadedModel:
         tensors = load_tensors(weights)
     except SafetensorError as error:
         raise ModelError(f"{uri}: weights.safetensors cannot be read ({error}); copy the directory again") from error
+    with torch.device("meta"):  # shapes without memory: a document may claim any dimension
+        shapes = _shapes(_built(architecture, uri))
+    _check_tensors(tensors, shapes, uri)
     module = _built(architecture, uri)
-    _check_tensors(tensors, _shapes(module), uri)
     module.load_state_dict(tensors)
     return LoadedModel(document=document, module=module.eval())
 
@@ -184,6 +201,10 @@ def _parsed(model_json: bytes, uri: str) -> ModelDocument:
             f"{uri}: model.json has format_version {document.format_version}; this version of fct_ray reads "
             f"{FORMAT_VERSION}: use a release that matches"
         )
+    if not document.name or _NOT_IN_NAMES.search(document.name):
+        raise ModelError(
+            f"{uri}: model.json names its model {document.name!r:.100}; wanted a plain name: pack it again"
+        )
     return document
 
 
@@ -196,11 +217,13 @@ def _architecture(document: ModelDocument, uri: str) -> AnyArchitecture:
         architecture: AnyArchitecture = pydantic.TypeAdapter(kind).validate_json(text, strict=True)
     except (pydantic.ValidationError, SettingsError) as error:
         raise ModelError(
-            f"{uri}: unknown architecture {document.architecture}: {error}; use a matching release"
+            f"{uri}: unknown architecture {document.architecture!s:.300}: {error!s:.500}; use a matching release"
         ) from error
     if _plain(asdict(architecture)) != document.architecture:
         seen, wanted = sorted(document.architecture), sorted(asdict(architecture))
         raise ModelError(f"{uri}: architecture has the fields {seen}; wanted {wanted}; use a matching release")
+    if any(isinstance(value, int) and value > _MOST for value in asdict(architecture).values()):
+        raise ModelError(f"{uri}: architecture {document.architecture} has a number above {_MOST:,}; pack it again")
     if (_output(architecture), architecture.normalized) != (document.dimension, document.normalized):
         raise ModelError(f"{uri}: dimension or normalized of model.json contradicts its architecture; pack it again")
     return architecture

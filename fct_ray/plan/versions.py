@@ -137,8 +137,11 @@ def adopted_manifest(
     run: str,
     index: IndexRef | None = None,
     parent: int | None = None,
+    adopted_from: str | None = None,
 ) -> Manifest:
-    """The manifest that takes over Parquet objects where they lie (absolute URIs), with or without an index.
+    """The manifest that takes over Parquet objects where they lie, with or without an index.
+
+    `adopted_from` is the directory below which they lie outside of the store (absolute URIs).
 
     Raises:
         SettingsError: there are no shards or no rows, one object is listed twice, or an index is missing.
@@ -172,6 +175,7 @@ def adopted_manifest(
         shards=tuple(ordered),
         gate=None,
         run=run,
+        adopted_from=() if adopted_from is None else (adopted_from,),
     )
 
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pydantic
-import yaml
 
 import fct_ray
 from fct_ray.errors import SettingsError
 from fct_ray.plan.cost import NodePrice, PriceBook, StoragePrice
+from fct_ray.yaml_mapping import load_mapping
 
 _ADVICE = "give the path of a price book with --pricing.price-book, for example a copy of cluster/prices.yaml"
 
@@ -35,22 +35,18 @@ def load_price_book(path: str | Path | None = None) -> PriceBook:
             `--pricing.price-book`), not YAML, or fields that are missing, unknown or of the wrong type.
     """
     file = default_price_book_path() if path is None else Path(path)
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"price book {file}: cannot be read ({error.strerror}); {_ADVICE}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SettingsError(f"price book {file}: not YAML ({error}); {_ADVICE}") from None
-    if not isinstance(content, dict):
-        raise SettingsError(f"price book {file}: holds {type(content).__name__}, wanted a mapping; {_ADVICE}")
+    content = load_mapping(file, f"price book {file}", _ADVICE)
     _refuse_unknown_fields(content, file)
     try:
         # Through JSON, because strict validation of Python values wants instances of the dataclasses.
-        return pydantic.TypeAdapter(PriceBook).validate_json(json.dumps(content, default=str), strict=True)
+        text = json.dumps(content, default=str, allow_nan=False)
+        return pydantic.TypeAdapter(PriceBook).validate_json(text, strict=True)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         raise SettingsError(f"price book {file}: field {field}: {first['msg']}; correct the file") from None
+    except ValueError as error:
+        raise SettingsError(f"price book {file}: {error}; correct the file") from None
 
 
 def _refuse_unknown_fields(content: Mapping[str, Any], file: Path) -> None:

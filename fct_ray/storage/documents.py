@@ -15,11 +15,12 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 from pydantic import ConfigDict, TypeAdapter, ValidationError
-from pydantic_core import to_jsonable_python
+from pydantic_core import SchemaValidator, from_json, to_jsonable_python
 
 from fct_ray.errors import FormatError
 
 T = TypeVar("T")
+_INT64: dict[str, Any] = {"type": "int", "ge": -(2**63), "le": 2**63 - 1}
 
 
 def sha256_hex(data: bytes | memoryview) -> str:
@@ -54,13 +55,14 @@ def plain(value: Any) -> Any:
 def load(value_type: type[T], data: bytes, uri: str) -> T:
     """The value of `value_type` (a dataclass) that the JSON `data` holds.
 
-    Strict: missing and unknown fields, and values of another JSON type, are refused.
+    Strict: missing and unknown fields, values of another JSON type, whole numbers beyond 64 bits, NaN and infinity are
+    refused.
 
     Raises:
         FormatError: names `uri` and the first field that is wrong.
     """
     try:
-        return cast("T", _adapter(cast("Hashable", value_type)).validate_json(b"[" + data + b"]")[0])
+        return cast("T", _validator(cast("Hashable", value_type)).validate_json(b"[" + data + b"]")[0])
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = ".".join(str(part) for part in first["loc"][1:]) or "the whole document"
@@ -71,11 +73,29 @@ def load(value_type: type[T], data: bytes, uri: str) -> T:
         ) from error
 
 
+def parse(data: bytes, uri: str) -> Any:
+    """The JSON `data` as dicts, lists and scalars, whatever it holds. Raises FormatError."""
+    try:
+        return from_json(data)
+    except ValueError as error:
+        raise FormatError(f"{uri}: not JSON: {error}. Was it cut short? Restore it or roll back") from error
+
+
 @functools.cache
-def _adapter(value_type: Any) -> TypeAdapter[Any]:
+def _validator(value_type: Any) -> SchemaValidator:
     # The tuple around the type is what lets the configuration reach standard-library dataclasses, nested ones too.
     wrapped: Any = GenericAlias(tuple, (value_type,))
-    return TypeAdapter(wrapped, config=ConfigDict(extra="forbid", strict=True))
+    adapter = TypeAdapter(wrapped, config=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False))
+    return SchemaValidator(_with_bounded_ints(adapter.core_schema))
+
+
+def _with_bounded_ints(schema: Any) -> Any:
+    if isinstance(schema, dict):
+        bounds = _INT64 if schema.get("type") == "int" else {}
+        return {key: _with_bounded_ints(part) for key, part in schema.items()} | bounds
+    if isinstance(schema, list):
+        return [_with_bounded_ints(part) for part in schema]
+    return schema
 
 
 def _plain_scalar(value: Any) -> Any:

@@ -10,12 +10,11 @@ URI only: cheap to make, picklable, usable in any process.
 from __future__ import annotations
 
 import dataclasses
-import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from fct_ray.errors import FormatError, NotFoundError, PublishConflictError, StoreError
-from fct_ray.storage import documents, objects
+from fct_ray.storage import documents, manifests, objects, paths
 from fct_ray.values import FORMAT_VERSION, Current, Manifest, ObjectRef, Receipt
 
 _CURRENT = "CURRENT.json"
@@ -100,8 +99,8 @@ class Store:
 
     def current(self) -> Current | None:
         """The published version, or None if nothing was published yet. Raises FormatError, StoreError."""
-        data = self._current_bytes()
-        return None if data is None else documents.load(Current, data, self.uri_of(_CURRENT))
+        data, uri = self._current_bytes(), self.uri_of(_CURRENT)
+        return None if data is None else paths.check_current(documents.load(Current, data, uri), uri)
 
     def manifest(self, version: int | None = None) -> Manifest:
         """The manifest of a version, by default of CURRENT's, whose hash is then checked.
@@ -145,6 +144,23 @@ class Store:
     def manifest_bytes_sha256(self, version: int) -> str:
         """The SHA-256 of a version's manifest as it lies in the store. Raises NotFoundError."""
         return documents.sha256_hex(self._manifest_bytes(self.manifest_path(version)))
+
+    def read(self, ref: ObjectRef) -> bytes:
+        """The bytes of an object of a manifest, whose hash is checked.
+
+        Raises:
+            NotFoundError: it is gone.
+            StoreError: its bytes are not those that were published.
+        """
+        uri = self.uri_of(ref.path)
+        data = objects.read_bytes(uri)
+        seen = documents.sha256_hex(data)
+        if seen != ref.sha256:
+            raise StoreError(
+                f"{uri}: sha256 is {seen}, the manifest says {ref.sha256}: the object was damaged or replaced after it was "
+                "published. Restore it, or roll back with `python jobs/store.py rollback`"
+            )
+        return data
 
     def versions(self) -> list[int]:
         """Numbers of the complete versions (those with a manifest), ascending."""
@@ -217,7 +233,8 @@ class Store:
             PublishConflictError: CURRENT is neither `expected` nor this version.
             StoreError: the version is complete already, with another content.
         """
-        uri, data = self.uri_of(self.manifest_path(manifest.version)), documents.dump(manifest)
+        uri = self.uri_of(self.manifest_path(manifest.version))
+        data = documents.dump(manifests.check_manifest(manifest, uri))
         if not objects.create(uri, data):
             data = objects.read_bytes(uri)
             written = _parse_manifest(data, uri, manifest.version)
@@ -266,7 +283,8 @@ class Store:
             ) from error
 
     def _numbers(self) -> list[int]:
-        return sorted(int(name) for name in objects.list_names(self.uri_of("versions")) if name.isdigit())
+        names = objects.list_names(self.uri_of("versions"))
+        return sorted(int(name) for name in names if name.isascii() and name.isdigit())
 
     def _claimed(self) -> dict[int, VersionClaim | None]:
         numbers = self._numbers()
@@ -293,14 +311,11 @@ def _describe(current: Current | None) -> str:
 
 
 def _parse_manifest(data: bytes, uri: str, version: int | None) -> Manifest:
-    try:
-        head = json.loads(data)
-    except ValueError as error:
-        raise FormatError(f"{uri}: not JSON: {error}. Was it cut short? Restore it or roll back") from error
+    head = documents.parse(data, uri)
     seen = head.get("format_version") if isinstance(head, dict) else None
     if seen != FORMAT_VERSION:
         raise FormatError(f"{uri}: format_version {seen!r}, wanted {FORMAT_VERSION}: use a fct_ray that reads it")
     manifest = documents.load(Manifest, data, uri)
     if manifest.version != version:
         raise FormatError(f"{uri}: is the manifest of version {manifest.version}, wanted {version}")
-    return manifest
+    return manifests.check_manifest(manifest, uri)

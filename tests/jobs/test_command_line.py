@@ -60,5 +60,5 @@ def test_a_typo_or_a_wrong_type_is_refused(tmp_path: Path, text: str) -> None:
 def test_a_file_that_is_not_a_mapping_or_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="mapping"):
         flags_of_yaml(Path(_yaml(tmp_path / "s.yaml", "- a\n- b\n")))
-    with pytest.raises(SettingsError, match="no such file"):
+    with pytest.raises(SettingsError, match="No such file"):
         flags_of_yaml(tmp_path / "missing.yaml")

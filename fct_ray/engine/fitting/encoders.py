@@ -133,11 +133,10 @@ def _identity(settings: FitEncoderSettings) -> str:
 
 def _fitted(uri: str, run: str, *, reused: bool) -> FittedEncoder:
     document = load_model(uri).document
-    usage = document.provenance.get("usage")
     return FittedEncoder(
         uri=uri,
         ref=EncoderRef(name=document.name, fingerprint=document.fingerprint),
-        usage=Usage(**usage) if isinstance(usage, dict) else Usage(),
+        usage=document.usage() or Usage(),
         reused=reused,
         run=run,
     )

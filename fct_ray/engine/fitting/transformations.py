@@ -18,7 +18,7 @@ from fct_ray.engine.fitting.transformation_loop import (
     transformation_loop,
 )
 from fct_ray.engine.meters import ProcessMeter
-from fct_ray.engine.model_store import load_model, save_model
+from fct_ray.engine.model_store import check_model_uris, load_model, save_model
 from fct_ray.engine.pairs import Pairs
 from fct_ray.models.files import LoadedModel, PackedModel, pack_model, unpack_model
 from fct_ray.models.flops import transformation_flops
@@ -133,13 +133,14 @@ def _remembered(storage_uri: str, name: str) -> tuple[Candidate, ...]:
     if not objects.exists(uri):
         return ()
     directories = documents.load(dict[str, str], objects.read_bytes(uri), uri)
+    check_model_uris(directories.values(), (storage_uri,), uri)
     models = {method: load_model(directory) for method, directory in directories.items()}
     return tuple(
         Candidate(
             method=method,
             uri=directories[method],
             model=model,
-            usage=Usage(**model.document.provenance["usage"]),
+            usage=model.document.usage() or Usage(),
             reused=True,
         )
         for method, model in models.items()

@@ -1,0 +1,79 @@
+"""What a manifest must say to be believed, beyond the types of its fields.
+
+Owns: the agreement of a manifest with itself, so that whoever reads one may reckon with its numbers and open its paths
+without further thought. Knows no storage; the URI only names the manifest in errors. Where paths may lead is `paths`'.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from fct_ray.errors import FormatError
+from fct_ray.storage.paths import check_manifest_paths
+from fct_ray.values import Manifest, ObjectRef, ShardRecord
+
+MAX_DIMENSION = 1 << 20
+"""Of embeddings and side-information: far above any encoder's, far below what would exhaust memory by itself."""
+_RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_SIDE_DTYPES = ("float32", "float16", "int8")
+
+
+def check_manifest(manifest: Manifest, uri: str) -> Manifest:
+    """`manifest`, if its numbers agree and its paths stay in the store or where it was adopted from.
+
+    Raises:
+        FormatError: the first thing that does not; with the value seen, the value wanted and the next action.
+    """
+    problem = next(_problems(manifest), None)
+    if problem is not None:
+        raise FormatError(
+            f"{uri}: {problem}. The manifest was edited or damaged: restore it, or roll back with "
+            "`python jobs/store.py rollback`"
+        )
+    check_manifest_paths(manifest, uri)
+    return manifest
+
+
+def _problems(manifest: Manifest) -> Iterator[str]:
+    if manifest.version < 1 or not (manifest.parent is None or 1 <= manifest.parent < manifest.version):
+        yield f"version {manifest.version} with parent {manifest.parent}; wanted 1 or more, and an earlier parent or null"
+    if not _RUN.fullmatch(manifest.run):
+        yield f"run is {manifest.run!r:.200}; wanted letters, digits, '-', '_' and '.'"
+    if not 1 <= manifest.dimension <= MAX_DIMENSION:
+        yield f"dimension is {manifest.dimension}; wanted 1 to {MAX_DIMENSION:,}"
+    side = manifest.side_info
+    if side is not None and not (1 <= side.dimension <= MAX_DIMENSION and side.dtype in _SIDE_DTYPES):
+        yield (
+            f"side_info is {side.dtype!r:.50} of dimension {side.dimension}; wanted one of {', '.join(_SIDE_DTYPES)} of "
+            f"dimension 1 to {MAX_DIMENSION:,}"
+        )
+    numbers = {record.shard for record in manifest.shards}
+    if len(numbers) != len(manifest.shards) or min(numbers, default=0) < 0:
+        yield f"{len(manifest.shards)} shards have {len(numbers)} different numbers; wanted one each, 0 or more"
+    rows = sum(record.rows for record in manifest.shards)
+    if rows != manifest.num_rows:
+        yield f"num_rows is {manifest.num_rows:,}; wanted {rows:,}, the sum over its shards"
+    for record in manifest.shards:
+        yield from _shard_problems(record, has_index=manifest.index is not None)
+    if manifest.index is not None and manifest.index.trained is not None:
+        yield from _size_problems(manifest.index.trained)
+
+
+def _shard_problems(record: ShardRecord, *, has_index: bool) -> Iterator[str]:
+    if record.rows < 0 or record.id_min > record.id_max:
+        yield (
+            f"shard {record.shard} has {record.rows} rows, ids {record.id_min} to {record.id_max}; wanted 0 or more rows, "
+            "id_min not above id_max"
+        )
+    if (record.index is not None) != has_index:
+        wanted = "one, as the version has an index" if has_index else "none, as the version has none"
+        yield f"shard {record.shard} has {'no index' if has_index else 'an index'}; wanted {wanted}"
+    yield from _size_problems(record.embeddings)
+    if record.index is not None:
+        yield from _size_problems(record.index)
+
+
+def _size_problems(ref: ObjectRef) -> Iterator[str]:
+    if ref.bytes < 0:
+        yield f"{ref.path!r:.200} has {ref.bytes} bytes; wanted 0 or more"
