@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data upgrade kanji kanji-data test test-all fmt lint types contracts check s3 cluster-test constraints clean
+.PHONY: help setup data upgrade kanji kanji-data test test-all fmt lint types contracts check s3 cluster-test fuzz constraints clean
 
 help:  ## show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -56,6 +56,9 @@ s3: $(STAMP)  ## a real S3 server on this machine for first steps; prints what t
 
 cluster-test: $(STAMP)  ## cluster files against their schemas, a job submitted to a real head node
 	$(BIN)/python -m pytest tests/cluster tests/jobs/test_submit.py
+
+fuzz: $(STAMP)  ## damaged manifests, receipts, Parquet, FAISS, model and settings files, at random (FUZZ=50 times the tests' budget)
+	FCT_RAY_FUZZ=$(or $(FUZZ),50) $(BIN)/python -m pytest tests/fuzz $(ARGS)
 
 constraints: $(STAMP)  ## pin what is installed now into constraints.txt
 	$(BIN)/python -m pip freeze --exclude-editable | grep -v '^-e' > constraints.txt

@@ -11,6 +11,9 @@ Shapes: N rows, D dimension. Ids are int64.
 from __future__ import annotations
 
 import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import faiss
@@ -20,6 +23,7 @@ import numpy.typing as npt
 from fct_ray.errors import DataError, FormatError, SettingsError
 from fct_ray.index.factory import (
     check_factory,
+    contradictions,
     empty_index,
     faiss_metric,
     inside_wrappers,
@@ -32,6 +36,9 @@ from fct_ray.values import Metric
 logger = logging.getLogger(__name__)
 
 _PRODUCT_QUANTIZED: Any = (faiss.IndexPQ, faiss.IndexIVFPQ)
+_PRECOMPUTED_BYTES = 1 << 31
+"""The largest table that FAISS computes for IVF-PQ while it reads one; the limit on reading counts it, too."""
+_reading = threading.Lock()
 NO_ID = -1
 """FAISS's mark for "no neighbour"; no item of a store may have it."""
 
@@ -97,14 +104,42 @@ def parse_index(data: bytes, name: str) -> Any:
     """The FAISS index in these bytes, as its own FAISS class.
 
     Raises:
-        FormatError: FAISS cannot read them.
+        FormatError: FAISS cannot read them, or parts of the index contradict each other.
     """
     try:
-        return faiss.deserialize_index(np.frombuffer(data, dtype=np.uint8))
-    except RuntimeError as error:
+        with _no_vector_above(len(data)):
+            index = faiss.deserialize_index(np.frombuffer(data, dtype=np.uint8))
+    except (RuntimeError, MemoryError) as error:
         raise FormatError(
             f"{name} ({len(data):,} bytes) is not a FAISS index: {str(error)[-200:]}. Rebuild it from its shard"
         ) from error
+    return checked_index(index, name)
+
+
+def checked_index(index: Any, name: str) -> Any:
+    """`index`, if its parts agree; FormatError otherwise."""
+    problem = next(contradictions(index), None)
+    if problem is not None:
+        raise FormatError(f"{name} is damaged: {problem}. Rebuild it from its shard")
+    return index
+
+
+@contextmanager
+def _no_vector_above(num_bytes: int) -> Iterator[None]:
+    """No part of an index is larger than its file or 2 GiB: a damaged length must not reserve the machine's memory.
+
+    The limit is FAISS's own and global, hence the lock; older ones have none.
+    """
+    if not hasattr(faiss, "set_deserialization_vector_byte_limit"):
+        yield
+        return
+    with _reading:
+        before = faiss.get_deserialization_vector_byte_limit()
+        faiss.set_deserialization_vector_byte_limit(max(num_bytes, _PRECOMPUTED_BYTES))
+        try:
+            yield
+        finally:
+            faiss.set_deserialization_vector_byte_limit(before)
 
 
 class ShardIndexBuilder:

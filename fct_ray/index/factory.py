@@ -10,6 +10,7 @@ Units: rows; dimensions are numbers of float32 components.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import faiss
@@ -26,6 +27,8 @@ _UNTRAINED = re.compile(r"Flat|RFlat|HNSW\d*|IDMap2?|L2norm|SQfp16|SQbf16")
 _IVF = re.compile(r"IVF(\d+)([kM]?)")
 _MULTI_INDEX = re.compile(r"IMI2x(\d+)")
 _PQ_BITS = re.compile(r"(?<!O)PQ\d+(?:\+\d+)?(?:x(\d+))?")
+_OPQ_CENTROIDS = 256
+"""The rotation is trained with a product quantizer of 8 bits, whatever the codes of the index are."""
 _SCALES = {"": 1, "k": 1024, "M": 1024 * 1024}
 _REFUSED = {
     "LSH": "its scores are Hamming distances of codes, which cannot be compared with the store's metric",
@@ -109,6 +112,47 @@ def inside_wrappers(index: Any) -> Any:
     return index
 
 
+def contradictions(index: Any) -> Iterator[str]:
+    """What the parts of an index (wrapper and wrapped, lists and quantizer) disagree on: FAISS trusts its files.
+
+    A search in an index that contradicts itself may return nonsense, run for ever, or read beyond its memory.
+    """
+    name = type(index).__name__
+    if isinstance(index, faiss.IndexIDMap) and index.id_map.size() != index.ntotal:
+        yield f"{name} has {index.ntotal} rows and {index.id_map.size()} ids"
+    if isinstance(index, faiss.IndexIVF):
+        lists, quantizer = index.invlists, faiss.downcast_index(index.quantizer)
+        seen = (index.nlist, index.d, sum(lists.list_size(number) for number in range(lists.nlist)))
+        wanted = (lists.nlist, quantizer.d, index.ntotal)
+        if seen != wanted or quantizer.ntotal != index.nlist:
+            yield f"{name} has (lists, dimension, rows) {seen}, its lists and quantizer {wanted}"
+        yield from contradictions(quantizer)
+    for part in _wrapped(index):
+        dimension = _after_transforms(index) if isinstance(index, faiss.IndexPreTransform) else index.d
+        seen, wanted = (dimension, index.ntotal, index.metric_type), (part.d, part.ntotal, part.metric_type)
+        if seen != wanted:
+            yield f"{name} has (dimension, rows, metric) {seen}, the {type(part).__name__} in it {wanted}"
+        yield from contradictions(part)
+
+
+def _after_transforms(index: Any) -> int:
+    """The dimension that the transforms in front of an index lead to; 0 where one does not fit the one before."""
+    dimension = index.d
+    for number in range(index.chain.size()):
+        transform = index.chain.at(number)
+        dimension = transform.d_out if transform.d_in == dimension else 0
+    return int(dimension)
+
+
+def _wrapped(index: Any) -> list[Any]:
+    """The indexes that hold the same rows as `index` for it."""
+    if isinstance(index, faiss.IndexRefine):
+        return [faiss.downcast_index(index.base_index), faiss.downcast_index(index.refine_index)]
+    if isinstance(index, faiss.IndexIDMap | faiss.IndexPreTransform):
+        return [faiss.downcast_index(index.index)]
+    return [faiss.downcast_index(index.storage)] if isinstance(index, faiss.IndexHNSW) else []
+
+
 def _keeps_ids(index: Any) -> bool:
     if isinstance(index, faiss.IndexPreTransform):
         return _keeps_ids(faiss.downcast_index(index.index))
@@ -119,6 +163,7 @@ def _centroids(factory: str) -> list[int]:
     counts = [int(number) * _SCALES[scale] for number, scale in _IVF.findall(factory)]
     counts += [2 ** int(bits) for bits in _MULTI_INDEX.findall(factory)]
     counts += [2 ** int(bits or 8) for bits in _PQ_BITS.findall(factory)]
+    counts += [_OPQ_CENTROIDS] * factory.count("OPQ")
     return counts
 
 

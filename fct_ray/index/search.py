@@ -11,7 +11,8 @@ id -1 and the worst possible score.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fct_ray.errors import FormatError, SettingsError
-from fct_ray.index.build import NO_ID, parse_index
+from fct_ray.index.build import NO_ID, checked_index, parse_index
 from fct_ray.index.factory import faiss_metric, inside_wrappers, inverted_file
 from fct_ray.values import Metric
 
@@ -98,7 +99,8 @@ class ShardedIndex:
                 )
             learned = _training(index) if merge and not memory_map else None
             if learned is not None and self._indexes and learned == last_learned:
-                self._indexes[-1].merge_from(index, 0)
+                with _faiss_errors(f"index {number}"):
+                    self._indexes[-1].merge_from(index, 0)
             else:
                 self._indexes.append(index)
                 last_learned = learned
@@ -119,15 +121,28 @@ class ShardedIndex:
 
         Raises:
             SettingsError: k or nprobe below 1, or queries of another dimension.
+            FormatError: FAISS cannot search it.
         """
         queries_QD = _checked_queries(queries_QD, self.dimension, k)
         if nprobe is not None and nprobe < 1:
             raise SettingsError(f"nprobe is {nprobe}, wanted 1 or more, or None for the default")
         merger = _Merger(len(queries_QD), k, self.metric)
-        for index in self._indexes:
+        for number, index in enumerate(self._indexes):
             _set_effort(index, k, nprobe)
-            merger.add(*index.search(queries_QD, k))
+            with _faiss_errors(f"index {number}"):
+                merger.add(*index.search(queries_QD, k))
         return merger.scores_QK, merger.ids_QK
+
+
+@contextmanager
+def _faiss_errors(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        raise FormatError(
+            f"{name} cannot be used: {str(error)[-200:]}. Rebuild it from its shard; with very many queries or a large k, "
+            "search with fewer"
+        ) from error
 
 
 def _training(index: Any) -> bytes | None:
@@ -193,9 +208,10 @@ def _load(file: bytes | str, number: int, *, memory_map: bool) -> Any:
         return parse_index(file, f"index {number}")
     flags = faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY if memory_map else 0
     try:
-        return faiss.read_index(file, flags)
-    except RuntimeError as error:
+        index = faiss.read_index(file, flags)
+    except (RuntimeError, MemoryError) as error:
         raise FormatError(f"{file} cannot be read as a FAISS index: {str(error)[-200:]}. Rebuild it") from error
+    return checked_index(index, file)
 
 
 class _Merger:

@@ -25,6 +25,11 @@ IdArray = npt.NDArray[np.int64]
 ArrowArray: TypeAlias = Any  # pyarrow's own annotations differ between its versions
 ArrowField: TypeAlias = Any
 
+MAX_VALUES_PER_BYTE, LEAST_MAX_VALUES = 64, 1 << 24
+"""A file that claims more values is refused unread: it would unfold to hundreds of times its size. Vectors have less than
+one value per byte; the second number leaves room for small files of equal values."""
+_PARQUET_ERRORS = (pa.ArrowException, OSError, MemoryError, ValueError, TypeError, LookupError)
+"""What pyarrow raises on damaged files; the last three come from names that are no text, and from extension types."""
 _FLOATS = (pa.float32(), pa.float16(), pa.float64())
 _ARROW_TYPES: dict[str, Any] = {"float32": pa.float32(), "float16": pa.float16(), "int8": pa.int8()}
 
@@ -45,12 +50,29 @@ class ShardColumns:
 def read_parquet_bytes(data: bytes, uri: str, columns: list[str] | None = None) -> pa.Table:
     """The table in Parquet `data`, or those of `columns` that it has. Raises FormatError naming `uri`."""
     try:
-        return pq.ParquetFile(pa.BufferReader(data)).read(columns=columns)
-    except (pa.ArrowInvalid, OSError) as error:
+        file = pq.ParquetFile(pa.BufferReader(data))
+        _check_claims(file, len(data), uri)
+        table = file.read(columns=columns)
+        _ = table.column_names  # decodes them: they may not be UTF-8
+    except _PARQUET_ERRORS as error:
         raise FormatError(
-            f"{uri}: not a readable Parquet file ({error}). If it speaks of list sizes, a row of a fixed_size_list is "
+            f"{uri}: not a readable Parquet file ({error!s:.500}). If it speaks of list sizes, a row of a fixed_size_list is "
             "null: embed that item or remove it; otherwise write or copy the file again"
         ) from error
+    return table
+
+
+def _check_claims(file: pq.ParquetFile, num_bytes: int, uri: str) -> None:
+    # Rows only: metadata.row_group(n).column(m) of a damaged footer ends the process (pyarrow 25, uncaught C++ exception).
+    metadata, kinds = file.metadata, file.schema_arrow.types
+    rows = [metadata.num_rows, *(metadata.row_group(number).num_rows for number in range(metadata.num_row_groups))]
+    values = sum(max(kind.list_size, 1) if pa.types.is_fixed_size_list(kind) else 1 for kind in kinds) * max(rows)
+    most = max(MAX_VALUES_PER_BYTE * num_bytes, LEAST_MAX_VALUES)
+    if min(rows) < 0 or values > most:
+        raise FormatError(
+            f"{uri}: its footer claims row counts of {min(rows):,} to {max(rows):,}, {values:,} values in {num_bytes:,} "
+            f"bytes; wanted 0 to {most:,} values. Is the file damaged? Copy or write it again"
+        )
 
 
 def parse_shard(data: bytes, uri: str, *, dimension: int | None, side_dimension: int | None) -> ShardColumns:
@@ -208,6 +230,8 @@ def _vectors(
     if column.null_count:
         raise DataError(f"{uri}: row {_first(column.is_null())}: {name!r} is null; wanted a vector in every row")
     seen = _width(column, name, uri)
+    if seen < 1 and len(column):
+        raise FormatError(f"{uri}: column {name!r} has vectors without values; wanted 1 or more. Embed the items again")
     if dimension is not None and seen != dimension and len(column):
         raise FormatError(
             f"{uri}: column {name!r} has vectors of dimension {seen}; wanted {dimension}. Was it made by another model?"
