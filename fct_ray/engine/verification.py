@@ -166,7 +166,6 @@ def _document_problems(store: Store, manifest: Manifest) -> list[str]:
     present = {number: store.paths_of_version(number) for number in integrity.directories(manifest)}
     receipts = [receipt for number in present for receipt in store.receipts(number)]
     return [
-        *integrity.manifest_problems(manifest),
         *integrity.listing_problems(manifest, present),
         *integrity.receipt_problems(manifest, receipts),
     ]

@@ -121,7 +121,8 @@ def contradictions(index: Any) -> Iterator[str]:
     if isinstance(index, faiss.IndexIDMap) and index.id_map.size() != index.ntotal:
         yield f"{name} has {index.ntotal} rows and {index.id_map.size()} ids"
     if isinstance(index, faiss.IndexIVF):
-        lists, quantizer = index.invlists, faiss.downcast_index(index.quantizer)
+        lists: Any = index.invlists
+        quantizer = faiss.downcast_index(index.quantizer)
         seen = (index.nlist, index.d, sum(lists.list_size(number) for number in range(lists.nlist)))
         wanted = (lists.nlist, quantizer.d, index.ntotal)
         if seen != wanted or quantizer.ntotal != index.nlist:

@@ -1,38 +1,15 @@
-"""What is wrong with a version, as far as its documents alone show: manifest, receipts, names of objects.
+"""What is wrong with a version, as far as its manifest, its receipts and the names of its objects show.
 
 Owns: those comparisons; each problem is one sentence that names the object. Knows no storage: listings and receipts are
-arguments. What lies inside the objects is engine/verification's.
+arguments. That a manifest agrees with itself is checked whenever it is read (storage/manifests); what lies inside the
+objects is engine/verification's.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 
 from fct_ray.values import Manifest, ObjectRef, Receipt
-
-
-def manifest_problems(manifest: Manifest) -> list[str]:
-    """Contradictions inside a manifest: numbers that do not add up, shards or objects listed twice."""
-    name, problems = f"manifest of version {manifest.version}", []
-    rows = sum(record.rows for record in manifest.shards)
-    if rows != manifest.num_rows:
-        problems.append(f"{name}: num_rows is {manifest.num_rows:,}, its shards sum to {rows:,}")
-    for shard, times in Counter(record.shard for record in manifest.shards).items():
-        if times > 1:
-            problems.append(f"{name}: lists shard {shard} {times} times")
-    for path, times in Counter(ref.path for ref in referenced(manifest)).items():
-        if times > 1:
-            problems.append(f"{name}: lists {path} {times} times")
-    for record in manifest.shards:
-        if record.rows < 1 or record.id_min > record.id_max or sum(record.counts.values()) not in {0, record.rows}:
-            problems.append(
-                f"{name}: shard {record.shard} has {record.rows} rows, ids {record.id_min} to {record.id_max}, counts "
-                f"{record.counts}"
-            )
-        if (record.index is None) != (manifest.index is None):
-            problems.append(f"{name}: shard {record.shard} and the version disagree whether there is an index")
-    return problems
 
 
 def receipt_problems(manifest: Manifest, receipts: Iterable[Receipt]) -> list[str]:

@@ -218,6 +218,7 @@ def edited_manifest(
         created_at=created_at,
         num_rows=rows,
         shards=tuple(shards),
+        adopted_from=parent.adopted_from if any("://" in record.embeddings.path for record in shards) else (),
         run=run,
     )
 

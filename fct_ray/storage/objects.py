@@ -185,8 +185,7 @@ def delete(uris: Sequence[str]) -> None:
             with _local_errors("delete", uri):
                 _path(uri).unlink(missing_ok=True)
     for bucket, keys in buckets.items():
-        for start in range(0, len(keys), _DELETE_BATCH):
-            s3_objects.delete(f"s3://{bucket}", keys[start : start + _DELETE_BATCH])
+        s3_objects.delete(f"s3://{bucket}", keys)
 
 
 def expand_glob(dir_or_glob: str) -> list[str]:

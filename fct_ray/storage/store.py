@@ -42,18 +42,6 @@ class Store:
         """The URI of a path of a manifest: relative to the store, or the absolute URI of an adopted object."""
         return objects.join(self.uri, path)
 
-    def read(self, ref: ObjectRef) -> bytes:
-        """The content of an object as its manifest describes it. Raises NotFoundError; FormatError if its hash differs."""
-        uri = self.uri_of(ref.path)
-        data = objects.read_bytes(uri)
-        seen = documents.sha256_hex(data)
-        if seen != ref.sha256:
-            raise FormatError(
-                f"{uri}: sha256 is {seen} ({len(data):,} bytes), want {ref.sha256} ({ref.bytes:,} bytes): the object changed "
-                "after it was written; restore it, or roll back to a version whose objects are whole"
-            )
-        return data
-
     @staticmethod
     def version_path(version: int) -> str:
         """Directory of a version, relative to the store's root."""
@@ -146,19 +134,19 @@ class Store:
         return documents.sha256_hex(self._manifest_bytes(self.manifest_path(version)))
 
     def read(self, ref: ObjectRef) -> bytes:
-        """The bytes of an object of a manifest, whose hash is checked.
+        """The content of an object of a manifest, whose hash is checked.
 
         Raises:
             NotFoundError: it is gone.
-            StoreError: its bytes are not those that were published.
+            FormatError: its bytes are not those that were published.
         """
         uri = self.uri_of(ref.path)
         data = objects.read_bytes(uri)
         seen = documents.sha256_hex(data)
         if seen != ref.sha256:
-            raise StoreError(
-                f"{uri}: sha256 is {seen}, the manifest says {ref.sha256}: the object was damaged or replaced after it was "
-                "published. Restore it, or roll back with `python jobs/store.py rollback`"
+            raise FormatError(
+                f"{uri}: sha256 is {seen} ({len(data):,} bytes), want {ref.sha256} ({ref.bytes:,} bytes): the object changed "
+                "after it was written; restore it, or roll back to a version whose objects are whole"
             )
         return data
 

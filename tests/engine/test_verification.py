@@ -13,7 +13,7 @@ import pytest
 
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.engine.verification import VerifySettings, verify_store
-from fct_ray.errors import StoreError
+from fct_ray.errors import FormatError, StoreError
 from fct_ray.storage import documents, shards
 from fct_ray.storage.store import Store
 from fct_ray.values import ObjectRef, ShardRecord
@@ -167,15 +167,6 @@ def _ipc(store: Store, number: int) -> bytes:
     return bytes(sink.getvalue())
 
 
-def _edited_manifest(store: Store) -> None:
-    """One shard fewer, rows counted anew, and CURRENT agrees; so does the rest."""
-    manifest = store.manifest()
-    kept = manifest.shards[:-1]
-    rows = sum(record.rows for record in kept)
-    edited = dataclasses.replace(manifest, shards=kept, num_rows=rows + 1)
-    _write_manifest(store, documents.dump(edited))
-
-
 def _edited_hash(store: Store) -> None:
     """The manifest says another hash of a shard than the worker that wrote it."""
     manifest = store.manifest()
@@ -206,7 +197,6 @@ def test_a_whole_version_has_no_problems_and_every_shard_was_read(whole: Store) 
         (_shard_of_old_vectors, ["shards/00000.parquet: vectors made again from", "differ by up to"]),
         (_foreign_object, ["versions/000003/shards/00077.parquet: no part of version 3"]),
         (_id_of_another_shard, ["is in", "and in", "want every id once"]),
-        (_edited_manifest, ["num_rows is"]),
         (_edited_hash, ["its receipt and the manifest of version 3 disagree"]),
     ],
 )
@@ -215,6 +205,13 @@ def test_damage_is_found_and_named(store: Store, damage: Damage, words: list[str
     problems = verify_store(VerifySettings(store=store.uri, recompute=5)).problems
     for word in words:
         assert any(word in problem for problem in problems), problems
+
+
+def test_a_manifest_whose_numbers_disagree_is_refused_although_current_knows_it(store: Store) -> None:
+    manifest = store.manifest()
+    _write_manifest(store, documents.dump(dataclasses.replace(manifest, shards=manifest.shards[:-1])))
+    with pytest.raises(FormatError, match="num_rows is"):
+        verify_store(VerifySettings(store=store.uri))
 
 
 def test_a_manifest_that_current_does_not_know_is_refused_at_once(store: Store) -> None:

@@ -42,7 +42,7 @@ def plan(store: Path, encoder: str) -> None:
 READERS: tuple[Callable[[Path], object], ...] = (
     lambda store: print_status(Store(str(store)).manifest(), "store"),
     lambda store: print_history(Store(str(store)).history(), Store(str(store)).current()),
-    lambda store: usage_of(Store(str(store)).ledger(2, "upgrade-2")),
+    lambda store: usage_of(Store(str(store)).ledger("upgrade-2")),
     lambda store: plan(store, "next-api"),
     lambda store: open_searcher(str(store), "now-api").search(np.eye(2, 8, dtype=np.float32), 5),
     lambda store: open_searcher(str(store), "old-api").search(np.eye(2, 8, dtype=np.float32), 5),
@@ -91,4 +91,4 @@ def test_a_number_beyond_64_bits_in_a_receipt_is_refused_by_its_field(store: Pat
     path = store / DOCUMENTS[3]
     receipt = json.loads(path.read_text()) | {"peak_memory_bytes": 2**64}
     with replaced(path, json.dumps(receipt).encode()), pytest.raises(FctRayError, match="peak_memory_bytes"):
-        Store(str(store)).ledger(2, "upgrade-2")
+        Store(str(store)).ledger("upgrade-2")
