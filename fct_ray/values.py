@@ -33,6 +33,24 @@ class Provenance(StrEnum):
     MIXED = "mixed"
 
 
+class OnBadRow(StrEnum):
+    """What to do with a row that cannot be used (no vector, NaN, a repeated id, an unreadable item)."""
+
+    REFUSE = "refuse"
+    """Stop, and name it."""
+    QUARANTINE = "quarantine"
+    """Leave it out, count it and list it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BadRow:
+    """A row that was left out of a shard: its position in what the shard was made from, its id if it has one, and why."""
+
+    row: int
+    id: int | None
+    reason: str
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Usage:
     """Work done, counted where it happens; adds with `+` in any order.
@@ -130,6 +148,8 @@ class ShardRecord:
     provenance: Provenance
     counts: dict[str, int] = field(default_factory=dict)
     input_sha256: str | None = None
+    quarantined: int = 0
+    """Rows of the input that were left out as unusable; rows + quarantined = rows of the input."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -147,6 +167,8 @@ class Receipt:
     """When the worker took the shard, seconds since 1970 by its node's clock."""
     ended_at: float = 0.0
     """When its outputs were durable, likewise."""
+    bad_rows: tuple[BadRow, ...] = ()
+    """The rows that were left out."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

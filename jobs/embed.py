@@ -15,7 +15,7 @@ from fct_ray.engine.backfill import BackfillSettings, plan_backfill, run_backfil
 from fct_ray.engine.cluster import ClusterSettings, connected
 from fct_ray.engine.editing import AppendSettings, DeleteSettings, append, delete
 from fct_ray.report.finish import finish
-from fct_ray.report.outcomes import PricingSettings, edit_report, embed_report, pricing_of, version_report
+from fct_ray.report.outcomes import PricingSettings, adopt_report, edit_report, embed_report, pricing_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +79,7 @@ def adopt(settings: Adopt) -> None:
     pricing = pricing_of(settings.pricing)
     with connected(settings.cluster):
         manifest, stages = run_adopt(settings)
-    finish(version_report("adopt", settings.store, manifest, stages, settings, pricing), settings.report_dir)
+    finish(adopt_report(settings.store, manifest, stages, settings, pricing), settings.report_dir)
 
 
 def append_items(settings: Append) -> None:

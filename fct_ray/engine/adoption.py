@@ -12,24 +12,29 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from fct_ray.engine.meters import ProcessMeter
-from fct_ray.engine.model_store import resolve_encoder
+from fct_ray.engine.bad_rows import BadRowSettings, list_bad_rows
+from fct_ray.engine.edited_shards import EditJob, write_edited
+from fct_ray.engine.meters import ProcessMeter, StageMeter
+from fct_ray.engine.model_store import EncoderChoice, resolve_encoder
 from fct_ray.engine.run_log import RunLog
+from fct_ray.engine.shard_writer import OutputJob
 from fct_ray.engine.tasks import map_tasks
 from fct_ray.engine.unique_ids import check_unique_ids
 from fct_ray.errors import FormatError
 from fct_ray.plan.identity import run_id
 from fct_ray.plan.versions import adopted_manifest
-from fct_ray.storage import documents, leases, objects, paths, shards
+from fct_ray.storage import documents, leases, objects, paths, quarantine, shards
+from fct_ray.storage import pairs as parquet_files
 from fct_ray.storage.store import Store
-from fct_ray.values import Manifest, Metric, ObjectRef, Provenance, ShardRecord, SideInfoRef, Usage
+from fct_ray.values import Current, Manifest, Metric, ObjectRef, OnBadRow, Provenance, ShardRecord, SideInfoRef, Usage
 
 NORM_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdoptSettings:
+class AdoptSettings(BadRowSettings):
     """Make a store out of existing Parquet embeddings, where they lie: nothing is copied."""
 
     store: str
@@ -49,6 +54,9 @@ class Inspected:
     """What one object holds."""
 
     record: ShardRecord
+    """Of its usable rows."""
+    num_rows: int
+    """Of all its rows."""
     dimension: int
     side_dimension: int | None
     side_dtype: str | None
@@ -67,46 +75,94 @@ def run_adopt(settings: AdoptSettings) -> tuple[Manifest, dict[str, Usage]]:
     store = Store(settings.store)
     current, choice = store.current(), resolve_encoder(settings.encoder, store)
     uris = objects.expand_glob(settings.embeddings)
-    root = paths.adopted_root(uris)
+    paths.adopted_root(uris)  # refuses names that no manifest may hold, before anything is read
     run = run_id(
-        "adopt", *uris, choice.ref.fingerprint, settings.metric.value, "" if current is None else current.sha256
+        "adopt",
+        *uris,
+        choice.ref.fingerprint,
+        settings.metric.value,
+        str(settings.on_bad_row),
+        "" if current is None else current.sha256,
     )
-    log = RunLog(store, run)
+    with leases.held(store, run, run):
+        return _adopt(settings, store, current, choice, uris, run)
+
+
+def _adopt(
+    settings: AdoptSettings, store: Store, current: Current | None, choice: EncoderChoice, uris: list[str], run: str
+) -> tuple[Manifest, dict[str, Usage]]:
+    log, version = RunLog(store, run), store.claim_version(run, None if current is None else current.version)
     with log.stage("stream") as meter:
         found: dict[int, Inspected] = {}
-        for position, inspected in map_tasks(inspect_shard, list(enumerate(uris)), describe="read and check"):
+        tasks = [(shard, uri, settings.on_bad_row) for shard, uri in enumerate(uris)]
+        for position, inspected in map_tasks(inspect_shard, tasks, describe="read and check"):
             found[position] = inspected
             meter.add(inspected.usage)
         inspected_all = [found[position] for position in range(len(uris))]
         check_same(inspected_all)
-        check_unique_ids(store, [inspected.record for inspected in inspected_all])
+        records = _without_bad_rows(settings, store, version, run, inspected_all, meter)
+        check_unique_ids(store, records)
     first = inspected_all[0]
     with log.stage("publish"), leases.publishing(store, run):
         manifest = adopted_manifest(
-            version=store.claim_version(run, None if current is None else current.version),
+            version=version,
             created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             encoder=choice.ref,
             dimension=first.dimension,
             metric=settings.metric,
             normalized=all(inspected.normalized for inspected in inspected_all),
             side_info=_side_info(settings, first, store),
-            records=[inspected.record for inspected in inspected_all],
+            records=records,
             run=run,
             parent=None if current is None else current.version,
-            adopted_from=root,
+            adopted_from=paths.adopted_root(uris),
         )
         store.publish(manifest, expected=current)
     return manifest, log.used()
 
 
-def inspect_shard(item: tuple[int, str]) -> Inspected:
-    """Hash, dimensions, id range and values of one object. Runs in a Ray task."""
-    meter, (shard, uri) = ProcessMeter(), item
+def _without_bad_rows(
+    settings: AdoptSettings,
+    store: Store,
+    version: int,
+    run: str,
+    inspected_all: Sequence[Inspected],
+    meter: StageMeter,
+) -> list[ShardRecord]:
+    """All shards; objects with bad rows are copied into the store without them, for adopted objects are never changed."""
+    damaged = [inspected.record for inspected in inspected_all if inspected.num_rows > inspected.record.rows]
+    if not damaged:
+        return [inspected.record for inspected in inspected_all]
+    first = inspected_all[0]
+    output = OutputJob(
+        store_uri=store.uri,
+        version=version,
+        run=run,
+        metric=settings.metric,
+        dimension=first.dimension,
+        index_factory=None,
+        trained_path=None,
+        threads=1,
+        on_bad_row=settings.on_bad_row,
+        max_bad_rows=settings.max_bad_rows,
+    )
+    job = EditJob(output=output, side_dimension=first.side_dimension)
+    for _, usage in map_tasks(write_edited, damaged, job, describe="copy without bad rows"):
+        meter.add(usage.replace(rows=0))
+    receipts = store.ledger(run)
+    list_bad_rows(store, run, receipts, settings.max_bad_rows)
+    copied = {receipt.record.shard: receipt.record for receipt in receipts}
+    return [copied.get(inspected.record.shard, inspected.record) for inspected in inspected_all]
+
+
+def inspect_shard(item: tuple[int, str, OnBadRow]) -> Inspected:
+    """Hash, dimensions, id range and values of one object's usable rows. Runs in a Ray task."""
+    meter, (shard, uri, on_bad_row) = ProcessMeter(), item
     data = objects.read_bytes(uri)
-    columns = shards.parse_shard(data, uri, dimension=None, side_dimension=None)
+    columns, bad = quarantine.parse_shard(data, uri, on_bad_row, dimension=None, side_dimension=None)
     rows = len(columns.ids_N)
     if rows == 0:
-        raise FormatError(f"{uri}: has no rows; want at least one: take the object out of the glob")
+        raise FormatError(f"{uri}: has no usable rows; want at least one: take the object out of the glob")
     norms = np.linalg.norm(columns.embeddings_ND, axis=1)
     record = ShardRecord(
         shard=shard,
@@ -120,12 +176,21 @@ def inspect_shard(item: tuple[int, str]) -> Inspected:
     )
     return Inspected(
         record=record,
+        num_rows=rows + len(bad),
         dimension=columns.embeddings_ND.shape[1],
         side_dimension=None if columns.side_info_NS is None else columns.side_info_NS.shape[1],
         side_dtype=shards.side_dtype(columns.table),
         normalized=bool(np.all(np.abs(norms - 1) < NORM_TOLERANCE)),
         usage=meter.read() + Usage(bytes_read=len(data), rows=rows),
     )
+
+
+def usable_ids(uri: str, on_bad_row: OnBadRow) -> npt.NDArray[np.int64]:
+    """The ids of an object's usable rows, [N]."""
+    if on_bad_row is OnBadRow.REFUSE:
+        return parquet_files.read_ids(uri)
+    columns, _ = quarantine.parse_shard(objects.read_bytes(uri), uri, on_bad_row, dimension=None, side_dimension=None)
+    return columns.ids_N
 
 
 def check_same(inspected_all: Sequence[Inspected]) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fct_ray.engine.actor_pool import PoolSettings
+from fct_ray.engine.bad_rows import BadRowSettings, list_bad_rows
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.engine.encoding import encode_items
 from fct_ray.engine.index_training import check_enough_to_train, trained_index_ref
@@ -39,7 +40,7 @@ from fct_ray.values import Current, EncoderRef, IndexRef, Manifest, ObjectRef, S
 
 
 @dataclass(frozen=True, kw_only=True)
-class BackfillSettings:
+class BackfillSettings(BadRowSettings):
     """Embed every raw item of a source: embeddings, side-information and index of a new version."""
 
     store: str
@@ -87,6 +88,7 @@ class BackfillOutcome:
     published: Manifest
     stages: Mapping[str, Usage]
     recall: float
+    num_bad_rows: int = 0
 
 
 def plan_backfill(settings: BackfillSettings) -> BackfillPlan:
@@ -122,6 +124,7 @@ def plan_backfill(settings: BackfillSettings) -> BackfillPlan:
         "rows_per_shard": settings.rows_per_shard,
         "seed": settings.seed,
         "threads": settings.pool.threads,
+        "on_bad_row": str(settings.on_bad_row),
     }
     return BackfillPlan(
         store=store,
@@ -157,6 +160,7 @@ def _embed_and_publish(
         index = _trained(settings, plan, version, meter, size)
         _stream(settings, plan, version, index, size)
     receipts = store.ledger(plan.run)
+    num_bad = list_bad_rows(store, plan.run, receipts, settings.max_bad_rows)
     encoder = plan.encoder
     manifest = embedded_manifest(
         version=version,
@@ -180,7 +184,7 @@ def _embed_and_publish(
         store.publish(manifest, expected=plan.current)
     stages = log.used()
     stages["stream"] = stages["stream"] + usage_of(receipts).replace(wall_s=0.0, node_s=0.0)
-    return BackfillOutcome(store=store, published=manifest, stages=stages, recall=recall)
+    return BackfillOutcome(store=store, published=manifest, stages=stages, recall=recall, num_bad_rows=num_bad)
 
 
 def _stream(settings: BackfillSettings, plan: BackfillPlan, version: int, index: IndexRef, size: ClusterSize) -> None:
@@ -194,6 +198,8 @@ def _stream(settings: BackfillSettings, plan: BackfillPlan, version: int, index:
             index_factory=settings.index,
             trained_path=None if index.trained is None else index.trained.path,
             threads=settings.pool.threads,
+            on_bad_row=settings.on_bad_row,
+            max_bad_rows=settings.max_bad_rows,
         ),
         source_spec=settings.source,
         encoder_uri=plan.encoder_uri,

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from fct_ray.engine.shard_writer import OutputJob, ShardWriter
-from fct_ray.storage import shards
+from fct_ray.storage import quarantine, shards
 from fct_ray.values import ShardRecord, Usage
 
 
@@ -34,7 +34,9 @@ def write_edited(record: ShardRecord, job: EditJob) -> Usage:
     started_at, writer = time.time(), _writer(job.output)
     data = writer.store.read(record.embeddings)
     uri = writer.store.uri_of(record.embeddings.path)
-    columns = shards.parse_shard(data, uri, dimension=job.output.dimension, side_dimension=job.side_dimension)
+    columns, bad = quarantine.parse_shard(
+        data, uri, job.output.on_bad_row, dimension=job.output.dimension, side_dimension=job.side_dimension
+    )
     kept_N = np.ones(len(columns.ids_N), dtype=bool)
     if job.deleted_N is not None:
         kept_N = ~np.isin(columns.ids_N, job.deleted_N)
@@ -48,6 +50,7 @@ def write_edited(record: ShardRecord, job: EditJob) -> Usage:
         input_sha256=record.embeddings.sha256,
         usage=Usage(bytes_read=len(data)),
         started_at=started_at,
+        bad_rows=bad,
     )
     return receipt.usage
 

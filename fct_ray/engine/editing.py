@@ -18,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fct_ray.engine.actor_pool import PoolSettings
-from fct_ray.engine.adoption import check_same, inspect_shard
+from fct_ray.engine.adoption import check_same, inspect_shard, usable_ids
+from fct_ray.engine.bad_rows import BadRowSettings, list_bad_rows
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.engine.edited_shards import EditJob, write_edited
 from fct_ray.engine.model_store import model_uri, open_encoder, resolve_encoder
@@ -27,7 +28,7 @@ from fct_ray.engine.shard_stream import stream_shards
 from fct_ray.engine.shard_worker import EmbedDescriptor, EmbedJob, EmbedWorker
 from fct_ray.engine.shard_writer import OutputJob
 from fct_ray.engine.tasks import map_tasks
-from fct_ray.engine.unique_ids import check_unique_ids
+from fct_ray.engine.unique_ids import refuse_repeated
 from fct_ray.errors import DataError, EncoderMismatchError, FormatError, PublishConflictError, SettingsError
 from fct_ray.plan.identity import run_id
 from fct_ray.plan.resume import usage_of
@@ -45,7 +46,7 @@ ATTEMPTS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class AppendSettings:
+class AppendSettings(BadRowSettings):
     """Add items to a gallery, as a new version: existing embeddings of its encoder, or raw items that it embeds."""
 
     store: str
@@ -89,6 +90,7 @@ class EditOutcome:
     published: Manifest
     stages: Mapping[str, Usage]
     changed: int
+    num_bad_rows: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,8 +121,8 @@ def append(settings: AppendSettings, size: ClusterSize) -> EditOutcome:
     if (settings.embeddings is None) == (settings.source is None):
         raise SettingsError("give the new items either as --embeddings (Parquet files) or as --source (raw items)")
     if settings.source is not None:
-        return _edit(settings.store, settings.pool, lambda store, head: _appended_items(settings, store, head, size))
-    return _edit(settings.store, settings.pool, lambda store, head: _appended_objects(settings, store, head))
+        return _edit(settings, lambda store, head: _appended_items(settings, store, head, size))
+    return _edit(settings, lambda store, head: _appended_objects(settings, store, head))
 
 
 def delete(settings: DeleteSettings) -> EditOutcome:
@@ -130,25 +132,28 @@ def delete(settings: DeleteSettings) -> EditOutcome:
         DataError: ids that the gallery does not have (unless `missing_ok`), or all of its items.
     """
     ids_N = np.sort(parquet_files.read_ids(settings.ids))
-    return _edit(settings.store, settings.pool, lambda store, head: _deleted(settings, ids_N, store, head))
+    return _edit(settings, lambda store, head: _deleted(settings, ids_N, store, head))
 
 
-def _edit(store_uri: str, pool: PoolSettings, plan: Callable[[Store, Manifest], _Edit | None]) -> EditOutcome:
-    store = Store(store_uri)
+def _edit(settings: AppendSettings | DeleteSettings, plan: Callable[[Store, Manifest], _Edit | None]) -> EditOutcome:
+    store = Store(settings.store)
+    bad_rows = settings if isinstance(settings, BadRowSettings) else BadRowSettings()
     for _ in range(ATTEMPTS):
         current, parent = store.pinned()
         edit = plan(store, parent)
         if edit is None:
             return EditOutcome(store=store, published=parent, stages={}, changed=0)
         try:
-            return _publish(store, current, parent, edit, pool.threads)
+            return _publish(store, current, parent, edit, settings.pool.threads, bad_rows)
         except PublishConflictError as error:
             logger.info("another writer was first, starting again: %s", error)
             lost = error
     raise PublishConflictError(f"{ATTEMPTS} times another writer published first: {lost}")
 
 
-def _publish(store: Store, current: Current, parent: Manifest, edit: _Edit, threads: int) -> EditOutcome:
+def _publish(
+    store: Store, current: Current, parent: Manifest, edit: _Edit, threads: int, bad_rows: BadRowSettings
+) -> EditOutcome:
     log, index = RunLog(store, edit.run), parent.index
     with leases.held(store, edit.run, edit.run, versions=(parent.version,)) as lease:
         version = store.claim_version(edit.run, parent.version)
@@ -161,11 +166,14 @@ def _publish(store: Store, current: Current, parent: Manifest, edit: _Edit, thre
             index_factory=None if index is None else index.factory,
             trained_path=None if index is None or index.trained is None else index.trained.path,
             threads=threads,
+            on_bad_row=bad_rows.on_bad_row,
+            max_bad_rows=bad_rows.max_bad_rows,
         )
         done = {receipt.record.shard for receipt in store.ledger(edit.run)}
         with log.stage("stream"):
             edit.write(output, set(edit.shards) - done)
         receipts = store.ledger(edit.run)
+        num_bad = list_bad_rows(store, edit.run, receipts, bad_rows.max_bad_rows)
         manifest = edited_manifest(
             parent,
             version=version,
@@ -181,14 +189,17 @@ def _publish(store: Store, current: Current, parent: Manifest, edit: _Edit, thre
             store.publish(manifest, expected=current)
     stages = log.used()
     stages["stream"] = stages["stream"] + usage_of(receipts).replace(wall_s=0.0, node_s=0.0)
-    return EditOutcome(store=store, published=manifest, stages=stages, changed=edit.changed)
+    return EditOutcome(
+        store=store, published=manifest, stages=stages, changed=edit.changed - num_bad, num_bad_rows=num_bad
+    )
 
 
 def _appended_objects(settings: AppendSettings, store: Store, parent: Manifest) -> _Edit | None:
     assert settings.embeddings is not None  # noqa: S101 (see append)
     _check_encoder(resolve_encoder(settings.encoder, store).ref, parent)
     uris, first = objects.expand_glob(settings.embeddings), _next_shard(parent)
-    found = dict(map_tasks(inspect_shard, list(enumerate(uris, first)), describe="read and check"))
+    tasks = [(shard, uri, settings.on_bad_row) for shard, uri in enumerate(uris, first)]
+    found = dict(map_tasks(inspect_shard, tasks, describe="read and check"))
     inspected_all = [found[position] for position in range(len(uris))]
     check_same(inspected_all)
     side = parent.side_info
@@ -203,15 +214,16 @@ def _appended_objects(settings: AppendSettings, store: Store, parent: Manifest) 
     run = _run_if_new("append", store, parent, *sorted(record.embeddings.sha256 for record in records))
     if run is None:
         return None
-    check_unique_ids(store, records)
-    ids_N = np.sort(np.concatenate([parquet_files.read_ids(uri) for uri in uris]))
+    usable = [(uri, usable_ids(uri, settings.on_bad_row)) for uri in uris]
+    refuse_repeated(usable)
+    ids_N = np.sort(np.concatenate([part_N for _, part_N in usable]))
     _check_new(store, parent, ids_N)
     return _Edit(
         run=run,
         shards=tuple(record.shard for record in records),
         write=_rewriting(records, parent),
-        changed=len(ids_N),
-        num_rows=parent.num_rows + len(ids_N),
+        changed=(num_rows := sum(inspected.num_rows for inspected in inspected_all)),
+        num_rows=parent.num_rows + num_rows,
     )
 
 

@@ -24,10 +24,10 @@ from fct_ray.engine.tasks import map_tasks
 from fct_ray.errors import DataError, SourceError
 from fct_ray.plan.splits import pairs_per_shard, sample_mask
 from fct_ray.sources.registry import open_source
-from fct_ray.storage import objects, shards
+from fct_ray.storage import objects, quarantine
 from fct_ray.storage import pairs as pair_files
 from fct_ray.storage.store import Store
-from fct_ray.values import Manifest, ShardRecord, Usage
+from fct_ray.values import Manifest, OnBadRow, ShardRecord, Usage
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
@@ -107,8 +107,12 @@ def select_rows(selection: ShardSelection) -> tuple[pa.Table, Usage]:
     """
     meter = ProcessMeter()
     data = objects.read_bytes(selection.uri)
-    columns = shards.parse_shard(
-        data, selection.uri, dimension=selection.dimension, side_dimension=selection.side_dimension
+    columns, _ = quarantine.parse_shard(  # bad rows are no pairs; whether they are refused is the stream's to say
+        data,
+        selection.uri,
+        OnBadRow.QUARANTINE,
+        dimension=selection.dimension,
+        side_dimension=selection.side_dimension,
     )
     if selection.wanted_ids is not None:
         rows = np.flatnonzero(np.isin(columns.ids_N, selection.wanted_ids))

@@ -13,15 +13,18 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import torch
 
 from fct_ray.engine.actor_pool import answered
 from fct_ray.engine.model_store import load_model, open_encoder
 from fct_ray.engine.shard_writer import OutputJob, ShardWriter, done
 from fct_ray.engine.transforming import TransformRunner
+from fct_ray.errors import SourceError
+from fct_ray.sources.items import Items, Source
 from fct_ray.sources.registry import open_source
-from fct_ray.storage import documents, shards
-from fct_ray.values import Provenance, Receipt, ShardRecord, Usage
+from fct_ray.storage import documents, quarantine, shards
+from fct_ray.values import BadRow, OnBadRow, Provenance, Receipt, ShardRecord, Usage
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,19 +78,28 @@ class TransformWorker:
         started_at = time.time()
         uri = self.writer.store.uri_of(record.embeddings.path)
         data = self.writer.store.read(record.embeddings)
-        columns = shards.parse_shard(
-            data, uri, dimension=self.job.old_dimension, side_dimension=self.job.side_dimension
+        columns, bad = quarantine.parse_shard(
+            data,
+            uri,
+            self.job.output.on_bad_row,
+            dimension=self.job.old_dimension,
+            side_dimension=self.job.side_dimension,
         )
         new_NW, usage = self.runner.run(columns.embeddings_ND, columns.side_info_NS)
+        ids_N, table, good_N = columns.ids_N, columns.table, quarantine.finite(new_NW)
+        if not good_N.all():
+            bad = quarantine.not_finite(ids_N, bad, good_N, "h", uri, self.job.output.on_bad_row)
+            ids_N, new_NW, table = ids_N[good_N], new_NW[good_N], table.filter(pa.array(good_N))
         return self.writer.commit(
             record.shard,
-            columns.ids_N,
+            ids_N,
             new_NW,
-            shards.with_embeddings(columns.table, new_NW),
+            shards.with_embeddings(table, new_NW),
             provenance=Provenance.TRANSFORMED,
             input_sha256=record.embeddings.sha256,
             usage=usage + Usage(bytes_read=len(data)),
             started_at=started_at,
+            bad_rows=bad,
         )
 
 
@@ -110,9 +122,18 @@ class EmbedWorker:
     def _embed(self, task: EmbedDescriptor) -> Receipt:
         started_at = time.time()
         chosen = np.arange(task.start, task.stop)
-        items = self.source.read(chosen if self.job.positions_N is None else self.job.positions_N[chosen])
+        positions_N = chosen if self.job.positions_N is None else self.job.positions_N[chosen]
+        items, bad = read_items(self.source, positions_N, self.job.output.on_bad_row)
         embeddings_NW = self.encoder.encode(items.columns)
         side_NS = self.side.encode(items.columns) if self.side is not None else None
+        good_N = quarantine.finite(embeddings_NW)
+        if side_NS is not None:
+            good_N &= quarantine.finite(side_NS)
+        if not good_N.all():
+            name = f"shard {task.shard} of {self.job.source_spec}"
+            bad = quarantine.not_finite(items.ids_N, bad, good_N, "an encoder", name, self.job.output.on_bad_row)
+            embeddings_NW, side_NS = embeddings_NW[good_N], None if side_NS is None else side_NS[good_N]
+            items = items.rows(good_N)
         table = shards.build_table(items.ids_N, embeddings_NW, side_NS, items.carried, side_dtype=self.job.side_dtype)
         flops = self.encoder.flops_per_item + (self.side.flops_per_item if self.side is not None else 0.0)
         return self.writer.commit(
@@ -124,4 +145,30 @@ class EmbedWorker:
             input_sha256=None,
             usage=Usage(flops=flops * len(items.ids_N), bytes_read=items.bytes_read),
             started_at=started_at,
+            bad_rows=bad,
         )
+
+
+def read_items(
+    source: Source, positions_N: npt.NDArray[np.int64], on_bad_row: OnBadRow
+) -> tuple[Items, tuple[BadRow, ...]]:
+    """The items at these positions; with QUARANTINE without those that cannot be read, which are the second value.
+
+    Raises:
+        SourceError: an item cannot be read, with REFUSE; or none can.
+    """
+    try:
+        return source.read(positions_N), ()
+    except SourceError:
+        if on_bad_row is OnBadRow.REFUSE:
+            raise
+    bad: list[BadRow] = []
+    for row, position in enumerate(positions_N):  # one by one: only so it is known which
+        try:
+            source.read(positions_N[row : row + 1])
+        except SourceError as error:
+            bad.append(BadRow(row=row, id=int(source.ids_N[position]), reason=str(error)))
+    good_N = np.delete(positions_N, [unreadable.row for unreadable in bad])
+    if len(good_N) == 0:
+        raise SourceError(f"none of {len(positions_N):,} items can be read; the first: {bad[0].reason}")
+    return source.read(good_N), tuple(bad)

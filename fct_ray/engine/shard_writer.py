@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -20,10 +21,11 @@ import pyarrow as pa
 import ray
 
 from fct_ray.engine.meters import ProcessMeter, peak_memory_bytes
+from fct_ray.errors import DataError
 from fct_ray.index import build
 from fct_ray.storage import objects, shards
 from fct_ray.storage.store import Store
-from fct_ray.values import Metric, ObjectRef, Provenance, Receipt, ShardRecord, Usage
+from fct_ray.values import BadRow, Metric, ObjectRef, OnBadRow, Provenance, Receipt, ShardRecord, Usage
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -41,6 +43,9 @@ class OutputJob:
     """None: the version has no index, and is searched exactly."""
     trained_path: str | None
     threads: int
+    on_bad_row: OnBadRow = OnBadRow.REFUSE
+    max_bad_rows: int = 0
+    """Of the whole run; checked in each shard by its worker, and over all before publishing."""
 
 
 class ShardWriter:
@@ -65,9 +70,17 @@ class ShardWriter:
         input_sha256: str | None,
         usage: Usage,
         started_at: float,
+        bad_rows: tuple[BadRow, ...] = (),
     ) -> Receipt:
-        """Write Parquet (in a side thread) and FAISS, then the receipt; `usage` is what producing them took so far."""
+        """Write Parquet (in a side thread) and FAISS, then the receipt; `usage` is what producing them took so far.
+
+        `bad_rows` were left out of the arrays already.
+
+        Raises:
+            DataError: no row is left, or more bad rows than the job allows.
+        """
         job = self.job
+        _check_bad_rows(shard, len(ids_N), bad_rows, job.max_bad_rows)
         parquet = self.threads.submit(self._write, self.store.shard_path(job.version, shard), table)
         index = None if job.index_factory is None else self._index(shard, ids_N, embeddings_NW, job.index_factory)
         embeddings = parquet.result()
@@ -82,6 +95,7 @@ class ShardWriter:
             provenance=provenance,
             counts={provenance.value: rows},
             input_sha256=input_sha256,
+            quarantined=len(bad_rows),
         )
         written = embeddings.bytes + (0 if index is None else index.bytes)
         usage = usage + self.meter.read() + Usage(rows=rows, bytes_written=written)
@@ -94,6 +108,7 @@ class ShardWriter:
             worker=worker,
             started_at=started_at,
             ended_at=time.time(),
+            bad_rows=bad_rows,
         )
         self.store.write_receipt(job.version, receipt)
         return receipt
@@ -111,6 +126,15 @@ class ShardWriter:
     def _put(self, path: str, data: bytes) -> ObjectRef:
         size, sha256 = objects.write_bytes(self.store.uri_of(path), data)
         return ObjectRef(path=path, bytes=size, sha256=sha256)
+
+
+def _check_bad_rows(shard: int, num_good: int, bad_rows: Sequence[BadRow], most: int) -> None:
+    if num_good == 0 or len(bad_rows) > most:
+        first = f"; the first: row {bad_rows[0].row} (id {bad_rows[0].id}): {bad_rows[0].reason}" if bad_rows else ""
+        raise DataError(
+            f"shard {shard}: {num_good:,} usable rows, {len(bad_rows):,} bad ones; want at least 1 usable, and at most "
+            f"{most:,} bad ones in all (--max-bad-rows){first}"
+        )
 
 
 def done(receipt: Receipt) -> dict[str, str]:

@@ -6,9 +6,10 @@ Owns: what the workers are told, which shards are left to do, and the receipts o
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fct_ray.engine.actor_pool import PoolSettings
+from fct_ray.engine.bad_rows import BadRowSettings
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.engine.index_training import train_on_transformed
 from fct_ray.engine.meters import StageMeter
@@ -38,6 +39,7 @@ class TransformStream:
     index_factory: str
     seed: int
     batch_rows: int
+    bad_rows: BadRowSettings = field(default_factory=BadRowSettings)
 
     @property
     def side_dimension(self) -> int | None:
@@ -96,6 +98,8 @@ def _job(stream: TransformStream, version: int, index: IndexRef, pool: PoolSetti
             index_factory=index.factory,
             trained_path=None if index.trained is None else index.trained.path,
             threads=pool.threads,
+            on_bad_row=stream.bad_rows.on_bad_row,
+            max_bad_rows=stream.bad_rows.max_bad_rows,
         ),
         transformation_uri=stream.transformation_uri,
         old_dimension=stream.parent.dimension,

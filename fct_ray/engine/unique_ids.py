@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from fct_ray.engine.tasks import map_tasks
 from fct_ray.errors import DataError
@@ -23,6 +24,9 @@ from fct_ray.storage.store import Store
 from fct_ray.values import ShardRecord
 
 IDS_PER_TASK = 100_000_000
+IdArray = npt.NDArray[np.int64]
+Repeated = tuple[int, str, str, int]
+"""An id, two places where it is, and how many ids are there more than once."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,12 +53,21 @@ def check_unique_ids(store: Store, records: Sequence[ShardRecord], *, ids_per_ta
     if not slices:
         return
     for _, repeated in map_tasks(first_repeated, slices, describe="ids of overlapping shards"):
-        if repeated is not None:
-            number, one, other, count = repeated
-            raise DataError(
-                f"id {number} is in {one} and in {other} ({count:,} such ids or more); want every id once in a store: "
-                "remove the duplicates or renumber"
-            )
+        _refuse(repeated)
+
+
+def refuse_repeated(parts: Sequence[tuple[str, IdArray]]) -> None:
+    """Refuse an id that two of these (name, ids) have, or one twice. Raises DataError."""
+    _refuse(_first_repeated(parts))
+
+
+def _refuse(repeated: Repeated | None) -> None:
+    if repeated is not None:
+        number, one, other, count = repeated
+        raise DataError(
+            f"id {number} is in {one} and in {other} ({count:,} such ids or more); want every id once in a store: "
+            "remove the duplicates or renumber"
+        )
 
 
 def overlapping(records: Sequence[ShardRecord]) -> list[list[ShardRecord]]:
@@ -71,19 +84,23 @@ def overlapping(records: Sequence[ShardRecord]) -> list[list[ShardRecord]]:
     return [group for group in groups if len(group) > 1]
 
 
-def first_repeated(ids: Slice) -> tuple[int, str, str, int] | None:
+def first_repeated(ids: Slice) -> Repeated | None:
     """(id, object, other object, how many) of the ids that two objects share, or None. Runs in a Ray task."""
-    parts, owners = [], []
-    for position, uri in enumerate(ids.uris):
+    parts = []
+    for uri in ids.uris:
         ids_N = parquet_files.read_ids(uri)
         if ids.parts > 1:
             ids_N = ids_N[(unit_hash(ids_N, "unique") * ids.parts).astype(np.int64) == ids.part]
-        parts.append(ids_N)
-        owners.append(np.full(len(ids_N), position, dtype=np.int32))
-    ids_N, owners_N = np.concatenate(parts), np.concatenate(owners)
+        parts.append((uri, ids_N))
+    return _first_repeated(parts)
+
+
+def _first_repeated(parts: Sequence[tuple[str, IdArray]]) -> Repeated | None:
+    ids_N = np.concatenate([part_N for _, part_N in parts])
+    owners_N = np.repeat(np.arange(len(parts), dtype=np.int32), [len(part_N) for _, part_N in parts])
     order = np.argsort(ids_N, kind="stable")
     twice = np.flatnonzero(ids_N[order][1:] == ids_N[order][:-1])
     if len(twice) == 0:
         return None
     first, second = order[twice[0]], order[twice[0] + 1]
-    return int(ids_N[first]), ids.uris[owners_N[first]], ids.uris[owners_N[second]], len(twice)
+    return int(ids_N[first]), parts[owners_N[first]][0], parts[owners_N[second]][0], len(twice)

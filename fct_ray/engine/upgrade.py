@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fct_ray.engine.bad_rows import list_bad_rows
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.engine.fitting.transformations import Direction, fit_candidates
 from fct_ray.engine.gating import GateOutcome, run_gate
@@ -79,6 +80,7 @@ class UpgradeOutcome:
     judged: JudgedTransformation | None = None
     recall: float | None = None
     peak_memory_bytes: int = 0
+    num_bad_rows: int = 0
     notes: tuple[str, ...] = ()
 
 
@@ -245,6 +247,7 @@ def _stream_and_publish(
         index_factory=settings.index,
         seed=settings.seed,
         batch_rows=settings.batch_rows,
+        bad_rows=settings,
     )
     done: set[int] = set()
     for _ in range(FREE_ROUNDS):
@@ -258,6 +261,7 @@ def _stream_and_publish(
         current, head = _head(plan)
         with log.stage("stream") as meter:
             version, index, receipts = stream_transformed(stream, head, pool=settings.pool, size=size, meter=meter)
+        num_bad = list_bad_rows(store, plan.run, receipts, settings.max_bad_rows)
         manifest = _manifest(plan, head, version, index, receipts, judged, transformation)
         with log.stage("verify") as meter:
             recall = verify_version(store, manifest, head, queries_QW, num_shards=settings.verify_shards, meter=meter)
@@ -272,6 +276,7 @@ def _stream_and_publish(
         judged=judged,
         recall=recall,
         peak_memory_bytes=max(receipt.peak_memory_bytes for receipt in receipts),
+        num_bad_rows=num_bad,
     )
 
 

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 
 from fct_ray.engine.actor_pool import PoolSettings
+from fct_ray.engine.bad_rows import BadRowSettings
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.engine.fitting.trainer import TrainSettings
 from fct_ray.engine.fitting.transformation_loop import TransformationFit
@@ -79,7 +80,7 @@ class FitOnPairsSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class UpgradeSettings(FitOnPairsSettings):
+class UpgradeSettings(FitOnPairsSettings, BadRowSettings):
     """Upgrade the vectors and the index of a store to a new encoder, without re-embedding it."""
 
     transformation: str | None = None
@@ -189,6 +190,7 @@ def _decisive(settings: UpgradeSettings, choice: EncoderChoice) -> str:
         "fit_workers": settings.train.num_workers,
         "fit": asdict(settings.fit),
         "gate": asdict(settings.gate),
+        "on_bad_row": str(settings.on_bad_row),
     }
     return documents.dump(decisive).decode()
 

@@ -102,9 +102,9 @@ def embedded_manifest(
     problems = _numbering_problems(records, list(range(num_shards)))
     for record in records:
         problems += _index_problems(record, index=index)
-    rows = sum(record.rows for record in records)
-    if not problems and rows != num_rows:
-        problems.append(f"all shards together have {rows:,} rows, wanted {num_rows:,}")
+    rows, bad = sum(record.rows for record in records), sum(record.quarantined for record in records)
+    if not problems and rows + bad != num_rows:
+        problems.append(f"all shards together have {rows:,} rows and {bad:,} quarantined, wanted {num_rows:,}")
     _raise_if_any(problems, run)
     return Manifest(
         version=version,
@@ -207,9 +207,9 @@ def edited_manifest(
             problems.append(f"shard {record.shard} was not made from that of version {parent.version}")
     changed = {record.shard for record in records} | set(dropped)
     shards = sorted([r for r in parent.shards if r.shard not in changed] + records, key=lambda record: record.shard)
-    rows = sum(record.rows for record in shards)
-    if not problems and rows != num_rows:
-        problems.append(f"all shards together have {rows:,} rows, wanted {num_rows:,}")
+    rows, bad = sum(record.rows for record in shards), sum(record.quarantined for record in records)
+    if not problems and rows + bad != num_rows:
+        problems.append(f"all shards together have {rows:,} rows and {bad:,} quarantined, wanted {num_rows:,}")
     _raise_if_any(problems, run)
     return dataclasses.replace(
         parent,
@@ -255,9 +255,11 @@ def _differences(before: ShardRecord, after: ShardRecord, *, index: IndexRef | N
             f"shard {before.shard} was made from input {str(after.input_sha256)[:12]}, wanted "
             f"{before.embeddings.sha256[:12]}"
         )
-    if after.rows != before.rows:
-        problems.append(f"shard {before.shard} has {after.rows:,} rows, wanted {before.rows:,}")
-    if (after.id_min, after.id_max) != (before.id_min, before.id_max):
+    if after.rows + after.quarantined != before.rows:
+        problems.append(
+            f"shard {before.shard} has {after.rows:,} rows and {after.quarantined:,} quarantined, wanted {before.rows:,}"
+        )
+    if not after.quarantined and (after.id_min, after.id_max) != (before.id_min, before.id_max):
         problems.append(
             f"shard {before.shard} has ids {after.id_min} to {after.id_max}, wanted {before.id_min} to {before.id_max}"
         )

@@ -86,13 +86,14 @@ def upgrade_report(
         notes.append("h was fitted by an earlier run on the same pairs: its busy time is counted, its wall time is not")
     if quality is None and judged is not None and judged.compatibility:
         notes.append("the compatibility table is measured on held-out pairs: each queries all the others")
+    notes += _bad_rows(outcome.num_bad_rows, outcome.plan.run)
     rows = quality.rows if quality is not None else () if judged is None else judged.compatibility
     recovered = quality.recovered if quality is not None else {} if judged is None else judged.recovered
     return Report(
         job="upgrade",
         store=outcome.plan.store.uri,
         version=None if outcome.published is None else outcome.published.version,
-        rows=outcome.plan.parent.num_rows,
+        rows=(outcome.published or outcome.plan.parent).num_rows,
         run=outcome.plan.run,
         stages=outcome.stages,
         forecast=outcome.plan.forecast,
@@ -110,7 +111,8 @@ def upgrade_report(
 
 def embed_report(outcome: BackfillOutcome, settings: object, pricing: Pricing) -> Report:
     """A full backfill's report."""
-    return version_report("embed", outcome.store.uri, outcome.published, outcome.stages, settings, pricing)
+    report = version_report("embed", outcome.store.uri, outcome.published, outcome.stages, settings, pricing)
+    return dataclasses.replace(report, notes=_bad_rows(outcome.num_bad_rows, report.run))
 
 
 def fit_report(fitted: FittedEncoder, settings: object, pricing: Pricing) -> Report:
@@ -190,7 +192,21 @@ def edit_report(job: str, outcome: EditOutcome, settings: object, pricing: Prici
         nothing = "nothing to do: it was done already"
         return dataclasses.replace(report, run=run_id(job, "nothing to do", manifest.run), notes=(nothing,))
     changed = f"{outcome.changed:,} items; version {manifest.version} has {manifest.num_rows:,}"
-    return dataclasses.replace(report, notes=(changed,))
+    return dataclasses.replace(report, notes=(changed, *_bad_rows(outcome.num_bad_rows, report.run)))
+
+
+def adopt_report(
+    store_uri: str, manifest: Manifest, stages: Mapping[str, Usage], settings: object, pricing: Pricing
+) -> Report:
+    """The report of adopting embeddings."""
+    report = version_report("adopt", store_uri, manifest, stages, settings, pricing)
+    num_bad = sum(record.quarantined for record in manifest.shards)
+    return dataclasses.replace(report, notes=_bad_rows(num_bad, report.run))
+
+
+def _bad_rows(number: int, run: str) -> tuple[str, ...]:
+    where = f"runs/{run}/quarantine.parquet"
+    return (f"{number:,} rows could not be used and were left out; they are listed in {where}",) if number else ()
 
 
 def verify_report(verified: Verified, settings: object, pricing: Pricing) -> Report:

@@ -6,7 +6,7 @@ Owns: the two types that every source shares. Knows no data set. Legend: N items
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,6 +26,21 @@ class Items:
     """Further columns of the shards, e.g. "label" (int64 array), "uri" (list of str)."""
     bytes_read: int = 0
     """Bytes that came from storage for these items."""
+
+    def rows(self, good_N: npt.NDArray[np.bool_]) -> Items:
+        """The items where the mask is true."""
+
+        def chosen(values: Any) -> Any:
+            if isinstance(values, np.ndarray):
+                return values[good_N]
+            return [value for value, good in zip(values, good_N, strict=True) if good]
+
+        return replace(
+            self,
+            ids_N=self.ids_N[good_N],
+            columns={name: chosen(values) for name, values in self.columns.items()},
+            carried={name: chosen(values) for name, values in self.carried.items()},
+        )
 
 
 class Source(Protocol):

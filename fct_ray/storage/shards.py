@@ -87,7 +87,11 @@ def parse_shard(data: bytes, uri: str, *, dimension: int | None, side_dimension:
         FormatError: a column is missing or has another type or dimension (seen, wanted, next action).
         DataError: null or duplicate ids, null, NaN or infinite vectors; names the row.
     """
-    table = read_parquet_bytes(data, uri)
+    return parse_table(read_parquet_bytes(data, uri), uri, dimension=dimension, side_dimension=side_dimension)
+
+
+def parse_table(table: pa.Table, uri: str, *, dimension: int | None, side_dimension: int | None) -> ShardColumns:
+    """`parse_shard` of a table that was read before."""
     ids_N = ids_of(table, uri)
     embeddings_ND = _vectors(table, EMBEDDING, uri, dimension, _FLOATS)
     side_info_NS = None
@@ -221,7 +225,7 @@ def _vectors(
     table: pa.Table, name: str, uri: str, dimension: int | None, allowed: tuple[pa.DataType, ...]
 ) -> FloatArray:
     column = _column(table, name, uri)
-    if not _is_list(column.type) or column.type.value_type not in allowed:
+    if not is_list(column.type) or column.type.value_type not in allowed:
         kinds = ", ".join(str(kind) for kind in allowed)
         raise FormatError(
             f"{uri}: column {name!r} is {column.type}; wanted a fixed_size_list of {kinds}"
@@ -246,7 +250,8 @@ def _vectors(
     return decoded
 
 
-def _is_list(kind: pa.DataType) -> bool:
+def is_list(kind: pa.DataType) -> bool:
+    """Whether a column of this type may hold vectors."""
     return bool(pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind))
 
 

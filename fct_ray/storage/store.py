@@ -145,8 +145,8 @@ class Store:
         seen = documents.sha256_hex(data)
         if seen != ref.sha256:
             raise FormatError(
-                f"{uri}: sha256 is {seen} ({len(data):,} bytes), want {ref.sha256} ({ref.bytes:,} bytes): the object changed "
-                "after it was written; restore it, or roll back to a version whose objects are whole"
+                f"{uri}: sha256 is {seen} ({len(data):,} bytes), the manifest says {ref.sha256} ({ref.bytes:,} bytes): the "
+                "object was damaged or replaced after it was written; restore it, or roll back (jobs/store.py rollback)"
             )
         return data
 

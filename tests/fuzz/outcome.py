@@ -40,10 +40,15 @@ class Actions:
     def parquet(self, data: bytes) -> None:
         """Pairs, queries, a file to adopt, a shard, a table of another run."""
         from fct_ray.engine.adoption import inspect_shard
+        from fct_ray.values import OnBadRow
+
+        def _inspect(uri: str) -> object:
+            return [inspect_shard((0, uri, on_bad_row)) for on_bad_row in OnBadRow]
+
         from fct_ray.storage import pairs, shards
 
         uri = self._put("input.parquet", data)
-        for read in (pairs.read_pairs, pairs.read_queries, pairs.read_table, lambda uri: inspect_shard((0, uri))):
+        for read in (pairs.read_pairs, pairs.read_queries, pairs.read_table, _inspect):
             refusal(read, uri)
         refusal(lambda: shards.read_ids(data, uri))
         columns = shards.parse_shard(data, uri, dimension=None, side_dimension=None)

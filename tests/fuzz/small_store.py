@@ -27,6 +27,7 @@ from fct_ray.values import (
     Manifest,
     Metric,
     ObjectRef,
+    OnBadRow,
     Provenance,
     Receipt,
     ShardRecord,
@@ -85,7 +86,7 @@ def _adopted(gallery: Path) -> Manifest:
         metric=Metric.IP,
         normalized=True,
         side_info=SideInfoRef(name="s", fingerprint="f", dimension=4, dtype="int8"),
-        records=[inspect_shard((shard, uri)).record for shard, uri in enumerate(uris)],
+        records=[inspect_shard((shard, uri, OnBadRow.REFUSE)).record for shard, uri in enumerate(uris)],
         run="adopt-1",
         adopted_from=paths.adopted_root(uris),
     )

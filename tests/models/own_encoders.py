@@ -31,6 +31,24 @@ def length_encoder() -> LengthEncoder:
     return LengthEncoder()
 
 
+class MeanColour:
+    """Images to their mean red, green and blue."""
+
+    name = "mean-colour"
+    fingerprint = "mean-colour-1"
+    dimension = 3
+    metric: Metric = Metric.L2
+    normalized = False
+    flops_per_item = 0.0
+
+    def encode(self, columns: Mapping[str, Any]) -> NDArray[np.float32]:
+        return np.array([np.mean(image, axis=(0, 1)) for image in columns["image"]], dtype=np.float32)
+
+
+def mean_colour() -> MeanColour:
+    return MeanColour()
+
+
 def without_fingerprint() -> object:
     class Incomplete:
         name = "incomplete"
