@@ -16,9 +16,11 @@ from fct_ray.storage import objects
 from tests.faulty_s3 import Fault, FaultyS3, Request, faulty_s3, random_faults
 from tests.jobs.conftest import SMALL_FIT, run_job
 from tests.s3_server import S3Server
+from tests.small_disk import small_disk
 
+REFUSED_OR_BROKEN = (Fault.SLOW_DOWN, Fault.RESET, Fault.LOST, Fault.CUT, Fault.CUT_BY_RESET)
 SHARES = {
-    **dict.fromkeys((Fault.SLOW_DOWN, Fault.RESET, Fault.LOST, Fault.CUT, Fault.CUT_BY_RESET), 0.02),
+    **dict.fromkeys(REFUSED_OR_BROKEN, 0.02),
     **dict.fromkeys((Fault.CONFLICT, Fault.REPEATED), 0.2),
     Fault.DENIED: 0.01,
     **dict.fromkeys((Fault.STALL, Fault.DEAF, Fault.TRICKLE), 0.001),
@@ -33,15 +35,16 @@ def adopt(store: object, embeddings: object) -> None:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, gallery: Path, pairs: Path) -> dict[str, bytes]:
-    """The shards and indexes of an upgrade on local disk, by their path in the version."""
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, gallery: Path, pairs: Path) -> Path:
+    """A store that was upgraded on local disk."""
     store = tmp_path_factory.mktemp("undisturbed")
     adopt(store, gallery)
     run_job("upgrade", "--store", store, "--pairs", pairs, *UPGRADE)
-    return _outputs(str(store))
+    return store
 
 
-def _outputs(store: str) -> dict[str, bytes]:
+def _outputs(store: object) -> dict[str, bytes]:
+    """The shards and indexes of version 2, by their path in it."""
     version = f"{store}/versions/000002"
     uris = [uri for kind in ("shards", "index") for uri in objects.list_uris(f"{version}/{kind}")]
     return {uri.removeprefix(version): objects.read_bytes(uri) for uri in uris}
@@ -57,7 +60,7 @@ def faulty(s3: S3Server, s3_uri: str, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 @pytest.mark.timeout(400)
 def test_an_upgrade_through_faults_and_expiring_credentials_ends_with_the_bytes_of_an_undisturbed_one(
-    faulty: FaultyS3, s3: S3Server, gallery: Path, pairs: Path, undisturbed: dict[str, bytes]
+    faulty: FaultyS3, s3: S3Server, gallery: Path, pairs: Path, undisturbed: Path
 ) -> None:
     """Store, embeddings and report in two buckets, below prefixes with spaces and letters beyond ASCII."""
     s3.make_bucket("zweiter")
@@ -89,8 +92,9 @@ def test_an_upgrade_through_faults_and_expiring_credentials_ends_with_the_bytes_
     assert report_uri == f"{report_dir}/report.json"
     report = json.loads(objects.read_bytes(report_uri))
     assert (report["version"], report["rows"], report["stages"]["stream"]["rows"]) == (2, 6000, 6000)
-    assert _outputs(store) == undisturbed
-    assert min(faulty.met[fault] for fault in SHARES if SHARES[fault] >= 0.01) >= 1, faulty.met
+    assert _outputs(store) == _outputs(undisturbed)
+    assert min(faulty.met[fault] for fault in (*REFUSED_OR_BROKEN, Fault.DENIED)) >= 1, faulty.met
+    assert faulty.met[Fault.CONFLICT] + faulty.met[Fault.REPEATED] >= 1, faulty.met
 
 
 def test_jobs_with_wrong_credentials_end_within_seconds_with_one_clear_line(
@@ -109,3 +113,25 @@ def test_jobs_with_wrong_credentials_end_within_seconds_with_one_clear_line(
         (line,) = done.stderr.strip().splitlines()
         assert line.startswith(f"StoreError: {s3_uri}/CURRENT.json: cannot read: refused (SignatureDoesNotMatch")
         assert "AWS_SECRET_ACCESS_KEY" in line
+
+
+@pytest.mark.timeout(400)
+def test_an_upgrade_onto_a_full_disk_says_so_and_goes_on_when_space_is_back(
+    gallery: Path, pairs: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    outputs = _outputs(undisturbed)
+    wanted_bytes = sum(path.stat().st_size for path in undisturbed.rglob("*") if path.is_file())
+    with small_disk(tmp_path, wanted_bytes - sum(map(len, outputs.values())) // 2) as disk:
+        store = disk.path / "store"
+        adopt(store, gallery)
+        done = run_job("upgrade", "--store", store, "--pairs", pairs, *UPGRADE, expect=2)
+        last = done.stderr.strip().splitlines()[-1]
+        assert last.startswith(f"StoreError: {store}/")
+        assert "No space left on device" in last
+        assert json.loads((store / "CURRENT.json").read_text())["version"] == 1
+        assert not (store / "versions/000002/manifest.json").exists()
+        assert all(outputs[path] == data for path, data in _outputs(store).items()), "no half-written object"
+        assert list(store.rglob(".*.tmp")) == []
+        disk.resize(2 * wanted_bytes)
+        run_job("upgrade", "--store", store, "--pairs", pairs, *UPGRADE)
+        assert _outputs(store) == outputs
