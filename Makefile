@@ -52,7 +52,7 @@ bench: data  ## the streaming stage beside a hand loop, plain Ray Data and Daft 
 	$(BIN)/python jobs/bench.py contest $(ARGS)
 
 s3: $(STAMP)  ## a real S3 server on this machine for first steps; prints what to export
-	$(BIN)/python tests/s3_server.py --dir .data/s3
+	@$(BIN)/python tests/s3_server.py --dir .data/s3 $(ARGS)
 
 cluster-test: $(STAMP)  ## cluster files against their schemas, a job submitted to a real head node
 	$(BIN)/python -m pytest tests/cluster tests/jobs/test_submit.py

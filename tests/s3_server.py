@@ -30,7 +30,8 @@ from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[impor
 REGION = "us-east-1"
 READY_WITHIN_S = 60.0
 GRACE_S = 3.0
-"""SIGTERM takes it 3-30 s; tests do not need what it tidies up meanwhile."""
+"""SIGTERM takes it 3-30 s; tests do not need what it tidies up meanwhile, people do."""
+PATIENT_GRACE_S = 40.0
 GRPC_OFFSET = 10_000
 """SeaweedFS listens for gRPC on each of its ports plus this."""
 
@@ -73,8 +74,8 @@ class S3Server:
 
 
 @contextmanager
-def s3_server(directory: Path, s3_port: int | None = None) -> Iterator[S3Server]:
-    """A server with its data in `directory`, ready for requests; ended on leaving.
+def s3_server(directory: Path, s3_port: int | None = None, grace_s: float = GRACE_S) -> Iterator[S3Server]:
+    """A server with its data in `directory`, ready for requests; ended on leaving, killed if that takes `grace_s`.
 
     Credentials are made up once per directory. Ports are free ones; if another process takes one of them first, the
     start is repeated with others.
@@ -94,7 +95,7 @@ def s3_server(directory: Path, s3_port: int | None = None) -> Iterator[S3Server]
             yield server
             return
         finally:
-            _end(process)
+            _end(process, grace_s)
 
 
 def _start(directory: Path, s3_port: int) -> tuple[subprocess.Popen[bytes], S3Server]:
@@ -152,6 +153,7 @@ def _is_free(port: int) -> bool:
     try:
         for number in (port, port + GRPC_OFFSET):
             with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a server that just ended does not count
                 probe.bind(("127.0.0.1", number))
     except OSError:
         return False
@@ -183,11 +185,11 @@ def _refuses_strangers(endpoint: str) -> bool:
     return False
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: subprocess.Popen[bytes], grace_s: float) -> None:
     process.terminate()
     try:
-        process.wait(GRACE_S)
-    except subprocess.TimeoutExpired:
+        process.wait(grace_s)
+    except (subprocess.TimeoutExpired, KeyboardInterrupt):  # a second Ctrl-C: at once
         process.kill()
         process.wait()
 
@@ -200,16 +202,28 @@ def main(*, dir: Path, port: int = 18333, bucket: str = "fct-ray") -> None:  # n
         port: where it answers on 127.0.0.1.
         bucket: a bucket to make.
     """
-    with s3_server(dir.absolute(), port) as server:
+    if not _is_free(port):
+        raise SystemExit(f"port {port} or {port + GRPC_OFFSET} is taken (another `make s3`?); take another --port")
+    with s3_server(dir.absolute(), port, PATIENT_GRACE_S) as server:
         server.make_bucket(bucket)
-        print(f"# S3 server on this machine, bucket s3://{bucket}; Ctrl-C ends it. In another terminal:")
-        for name, value in server.environment().items():
-            print(f"export {name}={value}")
-        sys.stdout.flush()
-        signal.pause()
+        exports = "".join(f"export {name}={value}\n" for name, value in server.environment().items())
+        environment = dir / "environment.sh"
+        environment.touch(mode=0o600)
+        environment.write_text(exports)
+        print(
+            f"An S3 server is running on this machine; its bucket is s3://{bucket}. In another terminal:\n\n"
+            f"{exports}\n(or: source {environment}). Then every path may lie there, for example the quick start's:\n\n"
+            f'make upgrade ARGS="--quickstart.directory s3://{bucket}/quickstart"\n\n'
+            f"Ctrl-C ends the server; its data stay in {dir}.",
+            flush=True,
+        )
+        with suppress(KeyboardInterrupt):
+            signal.pause()
+        print("\nending the S3 server (up to half a minute) ...", flush=True)
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     with suppress(KeyboardInterrupt):
         tyro.cli(main)

@@ -1,22 +1,38 @@
-"""S3 objects as a pyarrow file system, with the retries, the whole writes and the errors of `s3_objects`.
+"""Objects as pyarrow file systems: S3 with the retries and errors of `s3_objects`, and whole files in both places.
 
-Owns: what pyarrow's file systems have and object storage has not: directories (a prefix with something below it; to
-make one is to do nothing) and output streams (nothing is written before the stream is closed, so an object is there
-whole or not at all; a stream that is dropped after a failure writes nothing). Reads and writes hold a whole object in
-memory. Speaks pyarrow's paths, `bucket/key`. Holds no state: it pickles as its class.
+Owns: output streams that write nothing before they are closed, so that an object is there whole or not at all and a
+stream that is dropped after a failure writes nothing; and on S3 what pyarrow's file systems have and object storage
+has not: directories (a prefix with something below it; to make one is to do nothing). Reads from S3 and all writes
+hold a whole object in memory. Speaks pyarrow's paths: local ones, or `bucket/key`. Pickles without credentials.
 """
 
 from __future__ import annotations
 
+import functools
 import io
+from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import Any
 
+import fsspec
 import pyarrow as pa
-from pyarrow.fs import FileInfo, FileSelector, FileSystemHandler, FileType
+from pyarrow.fs import FileInfo, FileSelector, FileSystemHandler, FileType, FSSpecHandler
 
 from fct_ray.errors import NotFoundError
 from fct_ray.storage import s3_objects
+
+
+class LocalHandler(FSSpecHandler):  # type: ignore[misc]
+    """Local files; pyarrow's own file system would leave the first half of a file when the disk is full."""
+
+    def __init__(self, write: Callable[[str, bytes], object]) -> None:
+        """`write(path, data)` writes a file, whole or not at all."""
+        super().__init__(fsspec.filesystem("file"))
+        self.write = write
+
+    def open_output_stream(self, path: str, _metadata: Any) -> pa.NativeFile:
+        """A stream that writes the file when it is closed."""
+        return pa.PythonFile(_WholeWrite(functools.partial(self.write, path)), mode="w")
 
 
 class S3Handler(FileSystemHandler):  # type: ignore[misc]
@@ -106,18 +122,18 @@ class S3Handler(FileSystemHandler):  # type: ignore[misc]
 
     def open_output_stream(self, path: str, _metadata: Any) -> pa.NativeFile:
         """A stream that writes the object when it is closed."""
-        return pa.PythonFile(_Upload(f"s3://{path}"), mode="w")
+        return pa.PythonFile(_WholeWrite(functools.partial(s3_objects.put, f"s3://{path}")), mode="w")
 
     def open_append_stream(self, path: str, _metadata: Any) -> pa.NativeFile:
         """Refused: objects cannot grow."""
         raise NotImplementedError(f"s3://{path}: objects cannot be appended to")
 
 
-class _Upload:
+class _WholeWrite:
     """Not an `io` class: those close themselves when they are dropped, and would write what a failure left."""
 
-    def __init__(self, uri: str) -> None:
-        self.uri, self.content, self.closed = uri, io.BytesIO(), False
+    def __init__(self, write: Callable[[bytes], object]) -> None:
+        self.put, self.content, self.closed = write, io.BytesIO(), False
 
     def write(self, data: bytes) -> int:
         return self.content.write(data)
@@ -128,7 +144,7 @@ class _Upload:
     def close(self) -> None:
         if not self.closed:
             self.closed = True
-            s3_objects.put(self.uri, self.content.getvalue())
+            self.put(self.content.getvalue())
 
 
 def _read(path: str) -> bytes:

@@ -216,11 +216,11 @@ def expand_glob(dir_or_glob: str) -> list[str]:
 def arrow_filesystem(uri: str) -> tuple[pyarrow.fs.FileSystem, str]:
     """(file system, path) for libraries that speak pyarrow, e.g. Ray Train's `storage_filesystem`.
 
-    On S3 it makes the promises of this module: the same retries, whole objects or none, errors that name the object.
+    Makes the promises of this module: whole objects or none, on S3 the same retries, errors that name the object.
     Pickles without credentials: each process takes them from its own environment.
     """
     if not _is_s3(uri):
-        return pyarrow.fs.LocalFileSystem(), absolute(uri)
+        return pyarrow.fs.PyFileSystem(arrow_objects.LocalHandler(write_bytes)), absolute(uri)
     return pyarrow.fs.PyFileSystem(arrow_objects.S3Handler()), uri.removeprefix("s3://").rstrip("/")
 
 

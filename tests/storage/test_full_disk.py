@@ -27,6 +27,12 @@ def _replace(uri: str) -> None:
     objects.compare_and_swap(uri, expected=b"old", new=TOO_MUCH)
 
 
+def _write_through_arrow(uri: str) -> None:
+    filesystem, path = objects.arrow_filesystem(uri)
+    with filesystem.open_output_stream(path) as stream:
+        stream.write(TOO_MUCH)
+
+
 def _write(uri: str) -> None:
     objects.write_bytes(uri, TOO_MUCH)
 
@@ -35,7 +41,10 @@ def _create(uri: str) -> None:
     assert objects.create(uri, TOO_MUCH)
 
 
-@pytest.mark.parametrize(("act", "before"), [(_write, None), (_write, b"old"), (_create, None), (_replace, b"old")])
+@pytest.mark.parametrize(
+    ("act", "before"),
+    [(_write, None), (_write, b"old"), (_write_through_arrow, b"old"), (_create, None), (_replace, b"old")],
+)
 def test_a_write_to_a_full_disk_fails_whole_and_succeeds_when_space_is_back(
     disk: SmallDisk, act: Callable[[str], None], before: bytes | None
 ) -> None:

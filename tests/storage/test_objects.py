@@ -156,6 +156,15 @@ def test_arrow_filesystem_reads_and_writes_the_same_objects_in_any_process(root:
     assert objects.read_bytes(f"{root}/train/x") == b"through arrow"
 
 
+def test_an_arrow_stream_that_breaks_off_writes_nothing(root: str) -> None:
+    """As when Ray Train copies a checkpoint, and reading it fails half-way."""
+    filesystem, path = objects.arrow_filesystem(f"{root}/x")
+    stream = filesystem.open_output_stream(path)
+    stream.write(b"half")
+    del stream
+    assert not objects.exists(f"{root}/x")
+
+
 def test_a_pickled_arrow_filesystem_holds_no_credentials(s3_uri: str, s3: S3Server) -> None:
     pickled = pickle.dumps(objects.arrow_filesystem(s3_uri)[0])
     assert s3.secret_key.encode() not in pickled

@@ -248,15 +248,6 @@ def test_a_large_object_arrives_whole_through_faults_in_every_part(faulty: Fault
     assert faulty.met[Fault.CUT] == 1
 
 
-def test_a_stream_that_breaks_off_writes_nothing(s3_uri: str) -> None:
-    """As when Ray Train copies a checkpoint, and reading it fails half-way."""
-    filesystem, path = objects.arrow_filesystem(f"{s3_uri}/x")
-    stream = filesystem.open_output_stream(path)
-    stream.write(b"half")
-    del stream
-    assert not objects.exists(f"{s3_uri}/x")
-
-
 def test_a_swap_whose_answer_was_lost_is_known_to_have_won(faulty: FaultyS3, s3_uri: str) -> None:
     uri = f"{s3_uri}/pointer"
     faulty.coming = [Fault.LOST]
