@@ -27,6 +27,8 @@ _UNTRAINED = re.compile(r"Flat|RFlat|HNSW\d*|IDMap2?|L2norm|SQfp16|SQbf16")
 _IVF = re.compile(r"IVF(\d+)([kM]?)")
 _MULTI_INDEX = re.compile(r"IMI2x(\d+)")
 _PQ_BITS = re.compile(r"(?<!O)PQ\d+(?:\+\d+)?(?:x(\d+))?")
+_FAST_SCAN_BLOCKS = (32, 64, 96, 128, 160)
+"""Rows per block for which FAISS has code; for others its threads end the process."""
 _OPQ_CENTROIDS = 256
 """The rotation is trained with a product quantizer of 8 bits, whatever the codes of the index are."""
 _SCALES = {"": 1, "k": 1024, "M": 1024 * 1024}
@@ -121,19 +123,29 @@ def contradictions(index: Any) -> Iterator[str]:
     if isinstance(index, faiss.IndexIDMap) and index.id_map.size() != index.ntotal:
         yield f"{name} has {index.ntotal} rows and {index.id_map.size()} ids"
     if isinstance(index, faiss.IndexIVF):
-        lists: Any = index.invlists
-        quantizer = faiss.downcast_index(index.quantizer)
-        seen = (index.nlist, index.d, sum(lists.list_size(number) for number in range(lists.nlist)))
-        wanted = (lists.nlist, quantizer.d, index.ntotal)
-        if seen != wanted or quantizer.ntotal != index.nlist:
-            yield f"{name} has (lists, dimension, rows) {seen}, its lists and quantizer {wanted}"
-        yield from contradictions(quantizer)
+        yield from _inverted_contradictions(index, name)
+    if isinstance(index, faiss.IndexFastScan | faiss.IndexIVFFastScan):
+        layout = (index.M2, index.ksub, index.nbits)
+        if index.bbs not in _FAST_SCAN_BLOCKS or layout != (index.M + index.M % 2, 16, 4):
+            yield f"{name} has blocks of {index.bbs} rows and codes of (M2, ksub, nbits) {layout} for M {index.M}"
     for part in _wrapped(index):
         dimension = _after_transforms(index) if isinstance(index, faiss.IndexPreTransform) else index.d
         seen, wanted = (dimension, index.ntotal, index.metric_type), (part.d, part.ntotal, part.metric_type)
         if seen != wanted:
             yield f"{name} has (dimension, rows, metric) {seen}, the {type(part).__name__} in it {wanted}"
         yield from contradictions(part)
+
+
+def _inverted_contradictions(index: Any, name: str) -> Iterator[str]:
+    lists, quantizer = index.invlists, faiss.downcast_index(index.quantizer)
+    if lists is None or quantizer is None:
+        yield f"{name} has no inverted lists or no quantizer"
+        return
+    seen = (index.nlist, index.d, sum(lists.list_size(number) for number in range(lists.nlist)))
+    wanted = (lists.nlist, quantizer.d, index.ntotal)
+    if seen != wanted or quantizer.ntotal != index.nlist:
+        yield f"{name} has (lists, dimension, rows) {seen}, its lists and quantizer {wanted}"
+    yield from contradictions(quantizer)
 
 
 def _after_transforms(index: Any) -> int:

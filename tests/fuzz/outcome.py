@@ -11,7 +11,9 @@ import dataclasses
 import hashlib
 import json
 import multiprocessing
+import os
 import resource
+import shutil
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -154,6 +156,8 @@ class Child:
 def _serve(actions: Actions, connection: Connection) -> None:
     import ray.data  # noqa: F401
 
+    copy = actions.scratch / f"store-{os.getpid()}"  # its own: it may die while a file is replaced
+    actions = dataclasses.replace(actions, store=shutil.copytree(actions.store, copy))
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     connection.send("ready")
     while True:

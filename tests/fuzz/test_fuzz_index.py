@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
+import faiss
 import numpy as np
 import pytest
 from hypothesis import given
@@ -51,6 +53,15 @@ def test_an_index_whose_parts_contradict_each_other_is_refused(child: Child) -> 
     whole = bytearray(_built("HNSW8"))
     whole[70] ^= 1 << 2
     assert not child.run("index", bytes(whole))
+
+
+@pytest.mark.parametrize("block", [0, 288])
+def test_a_fast_scan_index_with_blocks_that_faiss_has_no_code_for_is_refused(child: Child, block: int) -> None:
+    """Seen before this was checked: a search ended the process (288: an exception in a thread of FAISS; 0: a division)."""
+    index: Any = faiss.deserialize_index(np.frombuffer(_built("IVF4,PQ4x4fs"), np.uint8))
+    assert index.bbs == 32
+    index.bbs = block
+    assert not child.run("index", bytes(faiss.serialize_index(index)))
 
 
 def test_an_index_file_that_changed_after_publishing_is_refused_before_faiss_reads_it(store: Path) -> None:

@@ -88,3 +88,16 @@ def test_a_client_without_the_token_is_refused(head: dict[str, str]) -> None:
     done = submit(stranger, "-c", "print('should never run')", timeout_s=60)
     assert done.returncode != 0
     assert "should never run" not in done.stdout
+
+
+def test_what_is_known_of_a_submitted_job_has_no_credential_of_the_submitter(head: dict[str, str]) -> None:
+    secret = secrets.token_hex(20)
+    environment = {**head, "AWS_ACCESS_KEY_ID": "AKIA" + secret[:16].upper(), "AWS_SECRET_ACCESS_KEY": secret}
+    done = submit(environment, "-c", "print('ran')", timeout_s=120)
+    assert "ran" in done.stdout, done.stdout + done.stderr
+    known = subprocess.run([RAY, "job", "list"], env=environment, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "print('ran')" in known.stdout + known.stderr
+    for text in (done.stdout, done.stderr, known.stdout, known.stderr):
+        assert secret not in text
+        assert environment["AWS_ACCESS_KEY_ID"] not in text
+        assert head["RAY_AUTH_TOKEN"] not in text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -11,7 +13,7 @@ from fct_ray.storage import quarantine, shards
 from fct_ray.values import BadRow, OnBadRow
 
 
-def _lists(rows: list[list[float] | None], kind: pa.DataType = pa.list_(pa.float32())) -> pa.Array:  # noqa: B008
+def _lists(rows: Sequence[Sequence[float | None] | None], kind: pa.DataType = pa.list_(pa.float32())) -> pa.Array:  # noqa: B008
     return pa.array(rows, kind)
 
 
