@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data upgrade kanji kanji-data test test-all fmt lint types contracts check s3 cluster-test fuzz constraints clean
+.PHONY: help setup data upgrade kanji kanji-data test test-all fmt lint types contracts check s3 cluster-test fuzz constraints clean chaos
 
 help:  ## show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -59,6 +59,9 @@ cluster-test: $(STAMP)  ## cluster files against their schemas, a job submitted 
 
 fuzz: $(STAMP)  ## damaged manifests, receipts, Parquet, FAISS, model and settings files, at random (FUZZ=50 times the tests' budget)
 	FCT_RAY_FUZZ=$(or $(FUZZ),50) $(BIN)/python -m pytest tests/fuzz $(ARGS)
+
+chaos: data  ## kill processes of upgrades 200 times at seeded moments; nothing may be lost (about 40 minutes)
+	$(BIN)/python -m tests.chaos --kills 200 --seed 0 --log chaos.jsonl $(ARGS)
 
 constraints: $(STAMP)  ## pin what is installed now into constraints.txt
 	$(BIN)/python -m pip freeze --exclude-editable | grep -v '^-e' > constraints.txt
