@@ -18,7 +18,6 @@ from fct_ray.engine.bad_rows import BadRowSettings, list_bad_rows
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.engine.encoding import encode_items
 from fct_ray.engine.index_training import check_enough_to_train, trained_index_ref
-from fct_ray.engine.meters import StageMeter
 from fct_ray.engine.model_store import model_uri, open_encoder
 from fct_ray.engine.run_log import RunLog
 from fct_ray.engine.shard_stream import stream_shards
@@ -156,8 +155,8 @@ def _embed_and_publish(
 ) -> BackfillOutcome:
     store = plan.store
     version = store.claim_version(plan.run, None if plan.current is None else plan.current.version)
-    with log.stage("stream") as meter:
-        index = _trained(settings, plan, version, meter, size)
+    with log.stage("stream"):
+        index = _trained(settings, plan, version, log, size)
         _stream(settings, plan, version, index, size)
     receipts = store.ledger(plan.run)
     num_bad = list_bad_rows(store, plan.run, receipts, settings.max_bad_rows)
@@ -225,7 +224,7 @@ def _stream(settings: BackfillSettings, plan: BackfillPlan, version: int, index:
 
 
 def _trained(
-    settings: BackfillSettings, plan: BackfillPlan, version: int, meter: StageMeter, size: ClusterSize
+    settings: BackfillSettings, plan: BackfillPlan, version: int, log: RunLog, size: ClusterSize
 ) -> IndexRef:
     """The index, trained on the embeddings of a sample of items where its type needs training."""
     known = trained_index_ref(plan.store, version, settings.index)
@@ -241,7 +240,7 @@ def _trained(
         size=size,
         describe="embed a sample to train the index",
     )
-    meter.add(sample.usage.replace(rows=0))
+    log.record_part("stream", "training", sample.usage.replace(rows=0))
     trained = build.train_index(
         settings.index, plan.encoder.dimension, plan.encoder.metric, sample.embeddings[0], settings.seed
     )

@@ -10,9 +10,10 @@ import numpy as np
 import ray
 
 from fct_ray.engine.actor_pool import worker_error
-from fct_ray.engine.meters import ProcessMeter, StageMeter
+from fct_ray.engine.meters import ProcessMeter
 from fct_ray.engine.model_store import load_model
 from fct_ray.engine.pairs import ShardSelection, select_rows
+from fct_ray.engine.run_log import RunLog
 from fct_ray.engine.transforming import TransformRunner
 from fct_ray.errors import SettingsError
 from fct_ray.index import build, factory
@@ -59,9 +60,12 @@ def train_on_transformed(
     side_dimension: int | None,
     seed: int,
     batch_rows: int,
-    meter: StageMeter,
+    log: RunLog,
 ) -> IndexRef:
-    """Train the index of `version` on transformed rows of the parent, unless it needs no training or has been."""
+    """Train the index of `version` on transformed rows of the parent, unless it needs no training or has been.
+
+    What it takes is a part of the run's stage "stream", recorded by the task that does it.
+    """
     known = trained_index_ref(store, version, index_factory)
     if known is not None:
         return known
@@ -81,12 +85,11 @@ def train_on_transformed(
         for record, count in zip(records, counts, strict=True)
     ]
     uri = store.uri_of(store.trained_path(version))
-    task = ray.remote(_train).remote(selections, transformation_uri, index_factory, metric, seed, batch_rows, uri)
+    task = ray.remote(_train).remote(selections, transformation_uri, index_factory, metric, seed, batch_rows, uri, log)
     try:
-        size, sha256, usage = ray.get(task)
+        size, sha256 = ray.get(task)
     except Exception as error:
         raise worker_error(error) from error
-    meter.add(usage)
     return IndexRef(
         factory=index_factory, trained=ObjectRef(path=store.trained_path(version), bytes=size, sha256=sha256)
     )
@@ -100,7 +103,8 @@ def _train(
     seed: int,
     batch_rows: int,
     uri: str,
-) -> tuple[int, str, Usage]:
+    log: RunLog,
+) -> tuple[int, str]:
     meter, usage = ProcessMeter(), Usage()
     runner = TransformRunner(load_model(transformation_uri), batch_rows=batch_rows)
     parts = []
@@ -118,5 +122,5 @@ def _train(
         usage = usage + used + read.replace(busy_cpu_s=0.0, rows=0)  # rows of the stage are rows written
     sample = np.concatenate(parts)
     trained = build.train_index(index_factory, sample.shape[1], metric, sample, seed)
-    size, sha256 = objects.write_bytes(uri, trained)
-    return size, sha256, usage + meter.read() + Usage(bytes_written=size)
+    log.record_part("stream", "training", usage + meter.read() + Usage(bytes_written=len(trained)))
+    return objects.write_bytes(uri, trained)

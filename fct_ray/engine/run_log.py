@@ -1,6 +1,7 @@
 """What a run has used so far, kept in the store's `runs/<run id>/`, so that a resumed run reports all of its work.
 
     runs/<run id>/usage/<stage>-<attempt>.json      one record per attempt at a stage
+    runs/<run id>/usage/<stage>-<part>.json         work whose outcome is kept, and found again by the next attempt
     runs/<run id>/<name>                            pairs, settings, reports
 
 Owns: those records and their sum. The stream's workers sign receipts in the version's ledger; the stage's own record
@@ -37,8 +38,15 @@ class RunLog:
             with measure_stage(count_nodes) as meter:
                 yield meter
         finally:
-            uri = self.store.run_uri(self.run, f"usage/{name}-{attempt:04d}.json")
-            objects.write_bytes(uri, documents.dump(meter.measured))
+            self._write(f"{name}-{attempt:04d}", meter.measured)
+
+    def record_part(self, stage: str, part: str, usage: Usage) -> None:
+        """Record work whose outcome stays: it counts once, whether the attempt that did it is killed or it is found again.
+
+        To be written before the outcome is: work that a kill in between loses is done, and recorded, once more. Its
+        wall and node time are the stage's, not added.
+        """
+        self._write(f"{stage}-{part}", usage.replace(wall_s=0.0, node_s=0.0))
 
     def used(self) -> dict[str, Usage]:
         """Usage per stage, summed over all attempts; stages in the order in which they run."""
@@ -48,6 +56,9 @@ class RunLog:
             if records:
                 totals[name] = sum((documents.load(Usage, objects.read_bytes(u), u) for u in records), Usage())
         return totals
+
+    def _write(self, name: str, usage: Usage) -> None:
+        objects.write_bytes(self.store.run_uri(self.run, f"usage/{name}.json"), documents.dump(usage))
 
     def _records(self, name: str) -> list[str]:
         listed = objects.list_uris(self.store.run_uri(self.run, "usage/"))

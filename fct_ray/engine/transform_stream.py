@@ -12,7 +12,7 @@ from fct_ray.engine.actor_pool import PoolSettings
 from fct_ray.engine.bad_rows import BadRowSettings
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.engine.index_training import train_on_transformed
-from fct_ray.engine.meters import StageMeter
+from fct_ray.engine.run_log import RunLog
 from fct_ray.engine.shard_stream import stream_shards
 from fct_ray.engine.shard_worker import TransformJob, TransformWorker
 from fct_ray.engine.shard_writer import OutputJob
@@ -49,13 +49,13 @@ class TransformStream:
 
 
 def stream_transformed(
-    stream: TransformStream, head: Manifest, *, pool: PoolSettings, size: ClusterSize, meter: StageMeter
+    stream: TransformStream, head: Manifest, *, pool: PoolSettings, size: ClusterSize
 ) -> tuple[int, IndexRef, list[Receipt]]:
     """Train the index if it needs that, then transform and index every shard of `head` that has no receipt yet.
 
     `head` is `stream.parent`, or what became of it by appending and deleting: shards that both have are done once.
     Returns the new version's number, its index and the receipts of all shards. The workers' usage is in the receipts,
-    that of training in `meter`.
+    that of training in the run's log.
 
     Raises:
         FctRayError: what a worker raised, naming the shard. Finished shards stay finished.
@@ -70,7 +70,7 @@ def stream_transformed(
         side_dimension=stream.side_dimension,
         seed=stream.seed,
         batch_rows=stream.batch_rows,
-        meter=meter,
+        log=RunLog(stream.store, stream.run),
     )
     version = stream.store.claim_version(stream.run, head.version)
     todo = shards_to_do(head.shards, stream.store.ledger(stream.run))

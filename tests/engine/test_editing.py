@@ -10,8 +10,14 @@ import numpy as np
 import pytest
 
 from fct_ray.engine.actor_pool import PoolSettings
+<<<<<<< HEAD
 from fct_ray.engine.editing import AppendSettings, append
 from fct_ray.engine.meters import StageMeter
+=======
+from fct_ray.engine.adoption import AdoptSettings, run_adopt
+from fct_ray.engine.cluster import ClusterSize
+from fct_ray.engine.editing import AppendSettings, DeleteSettings, append, delete
+>>>>>>> 50f2ee7 (Training the index counts in the report when the driver is killed while shards stream)
 from fct_ray.engine.searching import open_searcher
 from fct_ray.engine.transform_stream import TransformStream, stream_transformed
 from fct_ray.errors import DataError, EncoderMismatchError, FormatError, LeaseHeldError, PublishConflictError
@@ -112,16 +118,20 @@ def test_an_interrupted_upgrade_resumes_after_edits_and_keeps_its_finished_shard
         store=living.store, parent=plan.parent, run=plan.run, transformation_uri=living.h, use_side=True,
         dimension=48, metric=plan.space.metric, index_factory="IVF16,Flat", seed=0, batch_rows=4096,
     )  # fmt: skip
-    stream_transformed(stream, plan.parent, pool=PoolSettings(), size=living.size, meter=StageMeter())
+    stream_transformed(stream, plan.parent, pool=PoolSettings(), size=living.size)
     objects.write_bytes(living.store.run_uri(plan.run, "usage/pairs-0000.json"), b'{"wall_s": 1.0}')  # it had begun
     finished = {receipt.record.shard: receipt for receipt in living.store.ledger(plan.run)}
     living.delete(np.array([0]))  # of shard 0
-    published = living.upgrade().published
+    outcome = living.upgrade()
+    published = outcome.published
     assert published is not None
     assert published.run == plan.run
     kept = [record for record in published.shards if record.shard != 0]
     assert kept == [finished[record.shard].record for record in kept]
     assert len(_ids(living, published)) == START - 1
+    flops_per_row = finished[0].usage.flops / finished[0].record.rows
+    transformed = START + START + finished[0].record.rows - 1  # to train the index, to stream, and shard 0 once more
+    assert outcome.stages["stream"].flops == flops_per_row * transformed
 
 
 def test_of_two_upgrades_one_publishes_and_the_other_stops_and_overwrites_nothing(living: Living) -> None:

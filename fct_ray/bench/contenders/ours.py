@@ -46,7 +46,7 @@ def prepare(job: ContenderJob) -> Callable[[], Done]:
         with cluster:
             started_at = time.time()
             with measure_stage() as meter:
-                _, _, receipts = stream_transformed(stream, parent, pool=PoolSettings(), size=size, meter=meter)
+                _, _, receipts = stream_transformed(stream, parent, pool=PoolSettings(), size=size)
         return Done(
             rows=sum(receipt.record.rows for receipt in receipts),
             embeddings=store.uri_of(receipts[0].record.embeddings.path).rpartition("/")[0],
