@@ -223,9 +223,7 @@ def _stream(settings: BackfillSettings, plan: BackfillPlan, version: int, index:
     )
 
 
-def _trained(
-    settings: BackfillSettings, plan: BackfillPlan, version: int, log: RunLog, size: ClusterSize
-) -> IndexRef:
+def _trained(settings: BackfillSettings, plan: BackfillPlan, version: int, log: RunLog, size: ClusterSize) -> IndexRef:
     """The index, trained on the embeddings of a sample of items where its type needs training."""
     known = trained_index_ref(plan.store, version, settings.index)
     if known is not None:

@@ -259,14 +259,9 @@ def _stream_and_publish(
         done.add(head.version)
     with leases.publishing(store, plan.run):
         current, head = _head(plan)
-<<<<<<< HEAD
-        with log.stage("stream") as meter:
-            version, index, receipts = stream_transformed(stream, head, pool=settings.pool, size=size, meter=meter)
-        num_bad = list_bad_rows(store, plan.run, receipts, settings.max_bad_rows)
-=======
         with log.stage("stream"):
             version, index, receipts = stream_transformed(stream, head, pool=settings.pool, size=size)
->>>>>>> 50f2ee7 (Training the index counts in the report when the driver is killed while shards stream)
+        num_bad = list_bad_rows(store, plan.run, receipts, settings.max_bad_rows)
         manifest = _manifest(plan, head, version, index, receipts, judged, transformation)
         with log.stage("verify") as meter:
             recall = verify_version(store, manifest, head, queries_QW, num_shards=settings.verify_shards, meter=meter)

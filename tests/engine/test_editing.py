@@ -10,14 +10,7 @@ import numpy as np
 import pytest
 
 from fct_ray.engine.actor_pool import PoolSettings
-<<<<<<< HEAD
 from fct_ray.engine.editing import AppendSettings, append
-from fct_ray.engine.meters import StageMeter
-=======
-from fct_ray.engine.adoption import AdoptSettings, run_adopt
-from fct_ray.engine.cluster import ClusterSize
-from fct_ray.engine.editing import AppendSettings, DeleteSettings, append, delete
->>>>>>> 50f2ee7 (Training the index counts in the report when the driver is killed while shards stream)
 from fct_ray.engine.searching import open_searcher
 from fct_ray.engine.transform_stream import TransformStream, stream_transformed
 from fct_ray.errors import DataError, EncoderMismatchError, FormatError, LeaseHeldError, PublishConflictError

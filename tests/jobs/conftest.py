@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from fct_ray.storage.store import Store
 from tests.fashion_vectors import Vectors, fashion_vectors, write_gallery, write_pairs
+from tests.galleries import linear_h
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL_FIT = ("--fit.inner", "128", "--fit.epochs", "20", "--train.num-workers", "1")
@@ -34,6 +37,35 @@ def gallery(tmp_path_factory: pytest.TempPathFactory, vectors: Vectors) -> Path:
 def pairs(tmp_path_factory: pytest.TempPathFactory, vectors: Vectors) -> Path:
     """1,500 pairs as a user with an API brings them."""
     return write_pairs(tmp_path_factory.mktemp("pairs") / "pairs.parquet", vectors, 1500)
+
+
+@pytest.fixture(scope="session")
+def adopted(tmp_path_factory: pytest.TempPathFactory, gallery: Path) -> Path:
+    """The gallery as version 1 of a store; tests work on copies."""
+    store = tmp_path_factory.mktemp("adopted") / "store"
+    run_job("embed", "adopt", "--store", store, "--embeddings", gallery, "--encoder", "old-api", "--metric", "ip")
+    return store
+
+
+@pytest.fixture
+def shop(adopted: Path, tmp_path: Path) -> Path:
+    """A copy of the adopted store."""
+    return Path(shutil.copytree(adopted, tmp_path / "shop"))
+
+
+@pytest.fixture(scope="session")
+def by_h(tmp_path_factory: pytest.TempPathFactory, adopted: Path, pairs: Path, vectors: Vectors) -> tuple[str, ...]:
+    """Arguments of an upgrade of such a store by an h that is given: nothing is fitted, so no Ray Train starts."""
+    h = linear_h(Store(str(adopted)), vectors, "new-api", tmp_path_factory.mktemp("models"))
+    return ("--pairs", str(pairs), "--encoder", "new-api", "--index", "IVF16,Flat", "--transformation", h)
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, adopted: Path, by_h: tuple[str, ...]) -> Path:
+    """The store after that upgrade on local disk, with nothing in its way."""
+    store = Path(shutil.copytree(adopted, tmp_path_factory.mktemp("undisturbed") / "store"))
+    run_job("upgrade", "--store", store, *by_h)
+    return store
 
 
 def command(job: str, *arguments: object) -> list[str]:

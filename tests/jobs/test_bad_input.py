@@ -190,16 +190,14 @@ def test_a_job_that_refuses_says_why_last_and_exits_with_2(tmp_path: Path) -> No
 
 
 def test_a_shard_damaged_after_adoption_stops_the_upgrade_and_publishes_nothing(
-    gallery: Path, pairs: Path, tmp_path: Path
+    gallery: Path, by_h: tuple[str, ...], tmp_path: Path
 ) -> None:
-    from tests.jobs.conftest import SMALL_FIT
-
     copy = shutil.copytree(gallery, tmp_path / "gallery")
     store = tmp_path / "s"
     run_job("embed", "adopt", "--store", store, "--embeddings", copy, "--encoder", "old-api", "--metric", "ip")
     data = bytearray((copy / "part-002.parquet").read_bytes())
     data[len(data) // 2] ^= 0xFF
     (copy / "part-002.parquet").write_bytes(bytes(data))
-    done = run_job("upgrade", "--store", store, "--pairs", pairs, "--encoder", "new-api", *SMALL_FIT, expect=2)
+    done = run_job("upgrade", "--store", store, *by_h, expect=2)
     assert "part-002.parquet" in done.stderr
     assert Store(str(store)).manifest().version == 1

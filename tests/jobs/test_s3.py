@@ -23,19 +23,14 @@ def test_fit_embed_upgrade_and_search_with_everything_on_s3(s3_uri: str, tmp_pat
     photos, models, store = f"{s3_uri}/photos", f"{s3_uri}/models", f"{s3_uri}/store"
     _upload_photos(photos, 1200)
     source = f"images:{photos}"
-    uris = {}
-    for name, dimension in (("old", 16), ("new", 32)):
-        run_job("fit", name, "--source", source, "--output", models, "--fit.dimension", dimension, *FIT)
-    for uri in objects.list_uris(models):
-        if uri.endswith("/model.json"):
-            directory = uri.removesuffix("/model.json")
-            uris[directory.rsplit("/", 1)[-1].split("-")[0]] = directory
+    run_job("fit", "new", "--source", source, "--output", models, "--fit.dimension", 32, *FIT)
+    (new,) = [uri.removesuffix("/model.json") for uri in objects.list_uris(models) if uri.endswith("/model.json")]
     run_job(
-        "embed", "backfill", "--store", store, "--source", source, "--encoder", uris["old"], "--side", uris["new"],
-        "--rows-per-shard", 400,
+        "embed", "backfill", "--store", store, "--source", source, "--encoder", "tests.jobs.fashion_encoders:old",
+        "--side", new, "--rows-per-shard", 400,
     )  # fmt: skip
     done = run_job(
-        "upgrade", "--store", store, "--source", source, "--encoder", uris["new"], "--num-pairs", 600,
+        "upgrade", "--store", store, "--source", source, "--encoder", new, "--num-pairs", 600,
         "--fit.inner", 64, "--fit.epochs", 10, "--index", "Flat",
     )  # fmt: skip
     report_uri = done.stdout.strip().splitlines()[-1].removeprefix("report: ")
@@ -48,7 +43,7 @@ def test_fit_embed_upgrade_and_search_with_everything_on_s3(s3_uri: str, tmp_pat
     from fct_ray.engine.searching import open_searcher
 
     items = open_source(source).read(np.arange(20))
-    scores, found = open_searcher(store, uris["new"]).search(open_encoder(uris["new"]).encode(items.columns), 5)
+    scores, found = open_searcher(store, new).search(open_encoder(new).encode(items.columns), 5)
     assert found.shape == (20, 5)
     assert (np.diff(scores, axis=1) <= 1e-6).all()
     own = [items.ids_N[query] in found[query] for query in range(20)]

@@ -6,6 +6,7 @@ What must come of it is always the same: the shards and indexes of an undisturbe
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 
 from fct_ray.storage import objects
 from tests.faulty_s3 import Fault, FaultyS3, Request, faulty_s3, random_faults
-from tests.jobs.conftest import SMALL_FIT, run_job
+from tests.jobs.conftest import run_job
 from tests.s3_server import S3Server
 from tests.small_disk import small_disk
 
@@ -26,21 +27,11 @@ SHARES = {
     **dict.fromkeys((Fault.STALL, Fault.DEAF, Fault.TRICKLE), 0.001),
 }
 """Of requests, or of conditional puts: a tenth of all, more than any store that is still in use."""
-UPGRADE = ("--encoder", "new-api", "--index", "IVF16,Flat", *SMALL_FIT)
 
 
 def adopt(store: object, embeddings: object) -> None:
     """Version 1: another system's Parquet files."""
     run_job("embed", "adopt", "--store", store, "--embeddings", embeddings, "--encoder", "old-api", "--metric", "ip")
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, gallery: Path, pairs: Path) -> Path:
-    """A store that was upgraded on local disk."""
-    store = tmp_path_factory.mktemp("undisturbed")
-    adopt(store, gallery)
-    run_job("upgrade", "--store", store, "--pairs", pairs, *UPGRADE)
-    return store
 
 
 def _outputs(store: object) -> dict[str, bytes]:
@@ -60,15 +51,14 @@ def faulty(s3: S3Server, s3_uri: str, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 @pytest.mark.timeout(400)
 def test_an_upgrade_through_faults_and_expiring_credentials_ends_with_the_bytes_of_an_undisturbed_one(
-    faulty: FaultyS3, s3: S3Server, gallery: Path, pairs: Path, undisturbed: Path
+    faulty: FaultyS3, s3: S3Server, gallery: Path, by_h: tuple[str, ...], undisturbed: Path
 ) -> None:
     """Store, embeddings and report in two buckets, below prefixes with spaces and letters beyond ASCII."""
     s3.make_bucket("zweiter")
     vectors, store, report_dir = "s3://zweiter/Vektoren 1", "s3://test/galerie für Bilder/ж 1", "s3://zweiter/Bericht ß"
     for path in sorted(gallery.iterdir()):
         objects.write_bytes(f"{vectors}/{path.name}", path.read_bytes())
-    objects.write_bytes(f"{vectors}/pairs.parquet.in", pairs.read_bytes())
-    arguments = ("--store", store, "--pairs", f"{vectors}/pairs.parquet.in", "--report-dir", report_dir, *UPGRADE)
+    arguments = ("--store", store, "--report-dir", report_dir, *by_h)
     random = faulty.schedule = random_faults(1, SHARES)
     adopt(store, f"{vectors}/part-*.parquet")
 
@@ -117,14 +107,13 @@ def test_jobs_with_wrong_credentials_end_within_seconds_with_one_clear_line(
 
 @pytest.mark.timeout(400)
 def test_an_upgrade_onto_a_full_disk_says_so_and_goes_on_when_space_is_back(
-    gallery: Path, pairs: Path, undisturbed: Path, tmp_path: Path
+    adopted: Path, by_h: tuple[str, ...], undisturbed: Path, tmp_path: Path
 ) -> None:
     outputs = _outputs(undisturbed)
     wanted_bytes = sum(path.stat().st_size for path in undisturbed.rglob("*") if path.is_file())
     with small_disk(tmp_path, wanted_bytes - sum(map(len, outputs.values())) // 2) as disk:
-        store = disk.path / "store"
-        adopt(store, gallery)
-        done = run_job("upgrade", "--store", store, "--pairs", pairs, *UPGRADE, expect=2)
+        store = Path(shutil.copytree(adopted, disk.path / "store"))
+        done = run_job("upgrade", "--store", store, *by_h, expect=2)
         last = done.stderr.strip().splitlines()[-1]
         assert last.startswith(f"StoreError: {store}/")
         assert "No space left on device" in last
@@ -133,5 +122,5 @@ def test_an_upgrade_onto_a_full_disk_says_so_and_goes_on_when_space_is_back(
         assert all(outputs[path] == data for path, data in _outputs(store).items()), "no half-written object"
         assert list(store.rglob(".*.tmp")) == []
         disk.resize(2 * wanted_bytes)
-        run_job("upgrade", "--store", store, "--pairs", pairs, *UPGRADE)
+        run_job("upgrade", "--store", store, *by_h)
         assert _outputs(store) == outputs

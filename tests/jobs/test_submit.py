@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from fct_ray.storage.store import Store
-from tests.jobs.conftest import ROOT, SMALL_FIT, run_job
+from tests.jobs.conftest import ROOT, SMALL_FIT
 
 RAY = str(Path(sys.executable).with_name("ray"))
 
@@ -70,11 +70,8 @@ def submit(head: dict[str, str], *arguments: object, timeout_s: float = 400.0) -
 
 
 @pytest.mark.timeout(900)
-def test_a_submitted_upgrade_runs_on_the_head_node_and_publishes(
-    head: dict[str, str], gallery: Path, pairs: Path, tmp_path: Path
-) -> None:
-    store = tmp_path / "store"
-    run_job("embed", "adopt", "--store", store, "--embeddings", gallery, "--encoder", "old-api", "--metric", "ip")
+def test_a_submitted_upgrade_runs_on_the_head_node_and_publishes(head: dict[str, str], shop: Path, pairs: Path) -> None:
+    store = shop
     done = submit(
         head, ROOT / "jobs/upgrade.py", "--store", store, "--pairs", pairs, "--encoder", "new-api", *SMALL_FIT
     )

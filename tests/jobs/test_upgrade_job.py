@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
+import shutil
 import signal
 import subprocess
 import time
@@ -16,17 +18,18 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from fct_ray.storage.store import Store
 from tests.fashion_vectors import Vectors, fixed_size_list
+from tests.galleries import linear_h
 from tests.jobs.conftest import ROOT, SMALL_FIT, command, report_of, run_job
 
 Upgraded = tuple[Path, dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def upgraded(tmp_path_factory: pytest.TempPathFactory, gallery: Path, pairs: Path) -> Upgraded:
+def upgraded(tmp_path_factory: pytest.TempPathFactory, adopted: Path, pairs: Path) -> Upgraded:
     """An adopted store, upgraded by pairs alone."""
-    store = tmp_path_factory.mktemp("store") / "shop"
-    run_job("embed", "adopt", "--store", store, "--embeddings", gallery, "--encoder", "old-api", "--metric", "ip")
+    store = Path(shutil.copytree(adopted, tmp_path_factory.mktemp("store") / "shop"))
     done = run_job(
         "upgrade", "--store", store, "--pairs", pairs, "--encoder", "new-api", "--index", "IVF16,Flat", *SMALL_FIT
     )
@@ -120,15 +123,9 @@ def test_running_the_same_command_again_finds_the_run_finished(upgraded: Upgrade
 
 
 def test_a_killed_driver_resumes_and_ends_with_the_bytes_of_an_undisturbed_run(
-    upgraded: Upgraded,
-    gallery: Path,
-    pairs: Path,
-    tmp_path: Path,
+    undisturbed: Path, shop: Path, by_h: tuple[str, ...]
 ) -> None:
-    undisturbed, _ = upgraded
-    store = tmp_path / "killed"
-    run_job("embed", "adopt", "--store", store, "--embeddings", gallery, "--encoder", "old-api", "--metric", "ip")
-    arguments = ("--store", store, "--pairs", pairs, "--encoder", "new-api", "--index", "IVF16,Flat", *SMALL_FIT)
+    store, arguments = shop, ("--store", shop, *by_h)
     driver = subprocess.Popen(
         command("upgrade", *arguments), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -149,16 +146,18 @@ def test_a_killed_driver_resumes_and_ends_with_the_bytes_of_an_undisturbed_run(
 
 
 def test_a_harmful_transformation_is_refused_and_nothing_is_written(
-    gallery: Path, vectors: Vectors, tmp_path: Path
+    shop: Path, vectors: Vectors, tmp_path: Path
 ) -> None:
     """New embeddings shuffled among the items: no map can be right, so doing nothing is better."""
-    store = tmp_path / "store"
-    run_job("embed", "adopt", "--store", store, "--embeddings", gallery, "--encoder", "old-api", "--metric", "ip")
-    shuffled = np.random.default_rng(1).permutation(len(vectors.ids_N))[:1500]
-    _write_queries(tmp_path / "p.parquet", vectors.ids_N[:1500], vectors.new_NW[shuffled])
+    store = shop
+    shuffled = np.random.default_rng(1).permutation(len(vectors.ids_N))
+    nonsense = dataclasses.replace(vectors, new_NW=vectors.new_NW[shuffled])
+    _write_queries(tmp_path / "p.parquet", vectors.ids_N[:1500], nonsense.new_NW[:1500])
+    h = linear_h(Store(str(store)), nonsense, "new-api", tmp_path / "models")
     done = run_job(
-        "upgrade", "--store", store, "--pairs", tmp_path / "p.parquet", "--encoder", "new-api", *SMALL_FIT, expect=3
-    )
+        "upgrade", "--store", store, "--pairs", tmp_path / "p.parquet", "--encoder", "new-api",
+        "--transformation", h, expect=3,
+    )  # fmt: skip
     assert "refused" in done.stderr
     assert json.loads((store / "CURRENT.json").read_text())["version"] == 1
     assert not (store / "versions/000002").exists()
