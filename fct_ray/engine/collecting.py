@@ -35,6 +35,7 @@ def find_garbage(store: Store, *, keep: int, purge: bool) -> Collected:
         pinned={number: lease.purpose for lease in living.values() for number in lease.versions},
         live=set(living),
         claims={number: claim.run for number, claim in store.claims().items()},
+        runs=store.runs(),
         paths=[path for name in ("versions", "runs", "leases") for path in store.paths_below(name)],
     )
 
@@ -58,4 +59,6 @@ def collect(store: Store, *, keep: int, purge: bool) -> Collected:
         if needed & set(manifests):
             found = find_garbage(store, keep=keep, purge=purge)
     objects.delete([store.uri_of(path) for path in found.paths])
+    for path in found.litter_in:
+        objects.delete_litter(store.uri_of(path))
     return found

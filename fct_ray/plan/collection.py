@@ -30,6 +30,8 @@ class Collected:
     """Complete versions that go."""
     paths: tuple[str, ...]
     """Objects that go; those of `versions` among them."""
+    litter_in: tuple[str, ...]
+    """Directories where no living process writes: temporary files and unfinished uploads there go."""
     holding_deleted: tuple[int, ...]
     """Versions that stay although they hold items that CURRENT has deleted."""
 
@@ -43,12 +45,14 @@ def collection(
     pinned: Mapping[int, str],
     live: Collection[str],
     claims: Mapping[int, str],
+    runs: Iterable[str],
     paths: Iterable[str],
 ) -> Collected:
     """Decide what to delete.
 
     `pinned` are versions that living processes need (and what for), `live` the names of all living leases (a run's is its
-    id), `claims` which run claimed which version number, `paths` all objects below `versions/`, `runs/` and `leases/`.
+    id), `claims` which run claimed which version number, `runs` all runs, `paths` all objects below `versions/`, `runs/`
+    and `leases/`.
     With `purge` versions go, also the parent of CURRENT, that hold items which were deleted on the way to CURRENT: rolling
     back to them would bring the items back.
     """
@@ -71,6 +75,10 @@ def collection(
         kept=kept,
         versions=tuple(sorted(set(manifests) - set(kept))),
         paths=gone,
+        litter_in=tuple(
+            [f"versions/{number:06d}" for number, run in claims.items() if run not in live]
+            + [f"runs/{run}" for run in runs if run not in live]
+        ),
         holding_deleted=tuple(sorted(stale & set(kept))),
     )
 

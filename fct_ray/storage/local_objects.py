@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+_TEMPORARY = ".tmp"
+
 
 def write(path: Path, data: bytes) -> None:
     """Write `data` as the whole content of `path`: temporary file, fsync, rename."""
@@ -60,6 +62,14 @@ def files(directory: Path) -> Iterator[Path]:
         yield from (Path(root) / name for name in names if not name.startswith("."))
 
 
+def delete_litter(directory: Path) -> None:
+    """Remove temporary files that killed writers left below `directory`; nobody may be writing there."""
+    for root, _, names in os.walk(directory):
+        for name in names:
+            if name.startswith(".") and name.endswith(_TEMPORARY):
+                (Path(root) / name).unlink(missing_ok=True)
+
+
 def children(directory: Path) -> list[str]:
     """Names of files, and of directories that hold files, directly in `directory`; empty if there is none.
 
@@ -81,7 +91,7 @@ def delete_tree(path: Path) -> None:
 
 def _write_temporary(path: Path, data: bytes) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}{_TEMPORARY}")
     try:
         with temporary.open("xb") as file:
             file.write(data)

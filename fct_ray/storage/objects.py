@@ -188,6 +188,18 @@ def delete(uris: Sequence[str]) -> None:
         s3_objects.delete(f"s3://{bucket}", keys)
 
 
+def delete_litter(prefix_uri: str) -> None:
+    """Delete what killed writers left below a directory: temporary files, and on S3 the parts of unfinished uploads.
+
+    Nobody may be writing there. Raises StoreError.
+    """
+    if _is_s3(prefix_uri):
+        s3_objects.abort_uploads(f"{prefix_uri.rstrip('/')}/")
+        return
+    with _local_errors("tidy up", prefix_uri):
+        local_objects.delete_litter(_path(prefix_uri))
+
+
 def expand_glob(dir_or_glob: str) -> list[str]:
     """Sorted absolute URIs (`file:///...` or `s3://...`) of the Parquet objects that a path names.
 

@@ -62,7 +62,7 @@ def read_queries(uri: str) -> QueriesFile:
 
 
 def read_ids(uri: str) -> IdArray:
-    """Only the ids of a shard or of a file with a column `id`, [N]; no other column is fetched.
+    """Only the ids of a shard or of a file with a column `id`, [N]; no other column is decoded, nor read from local disk.
 
     Raises:
         NotFoundError: there is no such object.

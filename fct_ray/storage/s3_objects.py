@@ -18,6 +18,7 @@ A request or answer of many bytes may take another second per SLOWEST_BYTES_PER_
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 import os
@@ -195,6 +196,18 @@ def delete(prefix_uri: str, keys: list[str]) -> None:
                 raise translate_boto_error(ClientError({"Error": error}, "DeleteObjects"))
 
         _insist("delete", prefix_uri, attempt)
+
+
+def abort_uploads(prefix_uri: str) -> None:
+    """Drop the parts of uploads below a prefix that nobody finished: a killed writer leaves them, unseen and paid for."""
+    bucket, prefix = split(prefix_uri)
+    page: dict[str, Any] = {"IsTruncated": True}
+    while page.get("IsTruncated"):
+        after = {name: page[f"Next{name}"] for name in ("KeyMarker", "UploadIdMarker") if f"Next{name}" in page}
+        listing = functools.partial(_call, "list_multipart_uploads", Bucket=bucket, Prefix=prefix, **after)
+        page = _insist("list the uploads of", prefix_uri, listing)
+        for upload in page.get("Uploads", ()):
+            _abort(f"s3://{bucket}/{upload['Key']}", {"Bucket": bucket} | {n: upload[n] for n in ("Key", "UploadId")})
 
 
 def _put_in_parts(uri: str, data: bytes) -> None:

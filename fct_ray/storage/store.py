@@ -182,11 +182,15 @@ class Store:
             number += 1
         return number
 
+    def runs(self) -> list[str]:
+        """Ids of all runs that left something in the store."""
+        return objects.list_names(self.uri_of("runs"))
+
     def unfinished_runs(self) -> set[str]:
         """Runs that have begun and published nothing: running, killed, or refused by the gate."""
         claims = self.claims()
         complete = set(self.versions()) if claims else set()
-        return set(objects.list_names(self.uri_of("runs"))) - {c.run for n, c in claims.items() if n in complete}
+        return set(self.runs()) - {c.run for n, c in claims.items() if n in complete}
 
     def write_receipt(self, version: int, receipt: Receipt) -> None:
         """Record that a shard's outputs are durable; a repeated shard replaces its receipt."""

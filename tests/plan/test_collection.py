@@ -32,6 +32,7 @@ V3 = _version(3, 2, "delete-3", {0: 1, 1: 3, 2: 2})
 V5 = _version(5, 3, "upgrade-4", {0: 4, 1: 5, 2: 4})  # worked in 4, caught up with 3 in 5
 ALL = {1: V1, 2: V2, 3: V3, 5: V5}
 CLAIMS = {1: "embed-1", 2: "append-2", 3: "delete-3", 4: "upgrade-4", 5: "upgrade-4", 6: "upgrade-6"}
+RUNS = ["upgrade-4", "upgrade-6"]
 PATHS = [
     *(f"versions/{number:06d}/{name}" for number in ALL for name in ("manifest.json", "run.json")),
     *(record.embeddings.path for manifest in ALL.values() for record in manifest.shards),
@@ -50,7 +51,15 @@ def _collected(
     live: tuple[str, ...] = (),
 ) -> Collected:
     return collection(
-        ALL, current=current, keep=keep, purge=purge, pinned=pinned or {}, live=live, claims=CLAIMS, paths=PATHS
+        ALL,
+        current=current,
+        keep=keep,
+        purge=purge,
+        pinned=pinned or {},
+        live=live,
+        claims=CLAIMS,
+        runs=RUNS,
+        paths=PATHS,
     )
 
 
@@ -77,6 +86,12 @@ def test_what_runs_left_goes_but_for_figures_and_for_runs_at_work() -> None:
     assert not {"runs/upgrade-4/usage/fit-0000.json", "runs/upgrade-4/report/report.json"} & set(gone)
     gone = _collected(live=("upgrade-6",)).paths
     assert not {"runs/upgrade-6/pairs.parquet", _shard(6, 0), "versions/000006/run.json"} & set(gone)
+
+
+def test_litter_is_looked_for_where_no_living_process_writes() -> None:
+    litter_in = _collected(live=("upgrade-6",)).litter_in
+    assert {"versions/000004", "runs/upgrade-4"} <= set(litter_in)
+    assert not {"versions/000006", "runs/upgrade-6"} & set(litter_in)
 
 
 def test_leases_of_readers_that_ended_go_and_all_others_stay() -> None:

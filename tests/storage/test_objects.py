@@ -12,7 +12,7 @@ import pyarrow.fs
 import pytest
 
 from fct_ray.errors import FormatError, NotFoundError, PublishConflictError, SettingsError, StoreError
-from fct_ray.storage import objects
+from fct_ray.storage import objects, s3_objects
 from tests.s3_server import S3Server
 
 
@@ -222,3 +222,21 @@ def test_a_failed_write_leaves_no_temporary_files(tmp_path: Path) -> None:
     with pytest.raises(StoreError):
         objects.write_bytes(str(tmp_path / "taken"), b"")
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+def test_litter_of_killed_writers_goes_and_objects_stay(root: str) -> None:
+    objects.write_bytes(f"{root}/versions/000001/shards/0.parquet", b"whole")
+    if root.startswith("s3://"):
+        bucket, key = s3_objects.split(f"{root}/versions/000001/shards/1.parquet")
+        s3 = s3_objects.connection()
+        upload = s3.call_s3("create_multipart_upload", Bucket=bucket, Key=key)["UploadId"]
+        s3.call_s3("upload_part", Bucket=bucket, Key=key, UploadId=upload, PartNumber=1, Body=b"part")
+    else:
+        (Path(root) / "versions/000001/shards/.1.parquet.0123.tmp").write_bytes(b"half")
+    objects.delete_litter(f"{root}/versions")
+    assert objects.read_bytes(f"{root}/versions/000001/shards/0.parquet") == b"whole"
+    if root.startswith("s3://"):
+        left = s3_objects.connection().call_s3("list_multipart_uploads", Bucket=bucket, Prefix=key)
+        assert not left.get("Uploads")
+    else:
+        assert [path.name for path in (Path(root) / "versions/000001/shards").iterdir()] == ["0.parquet"]
