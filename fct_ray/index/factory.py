@@ -88,7 +88,7 @@ def minimum_training_rows(factory: str) -> int:
     """The sample size below which FAISS refuses to train: one row per centroid; 0 where there is no training."""
     if not needs_training(factory):
         return 0
-    return max([1, *_centroids(factory)])
+    return max([1, *_centroids(factory), *([_OPQ_CENTROIDS] if "OPQ" in factory else [])])
 
 
 def training_rows_wanted(factory: str) -> int:
@@ -176,7 +176,6 @@ def _centroids(factory: str) -> list[int]:
     counts = [int(number) * _SCALES[scale] for number, scale in _IVF.findall(factory)]
     counts += [2 ** int(bits) for bits in _MULTI_INDEX.findall(factory)]
     counts += [2 ** int(bits or 8) for bits in _PQ_BITS.findall(factory)]
-    counts += [_OPQ_CENTROIDS] * factory.count("OPQ")
     return counts
 
 
