@@ -22,7 +22,6 @@ from fct_ray.engine.bad_rows import list_bad_rows
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.engine.fitting.transformations import Direction, fit_candidates
 from fct_ray.engine.gating import GateOutcome, run_gate
-from fct_ray.engine.meters import StageMeter
 from fct_ray.engine.model_store import MODEL_JSON, WEIGHTS, load_model
 from fct_ray.engine.pairs import Pairs, pairs_from_encoder, pairs_from_file
 from fct_ray.engine.run_log import RunLog
@@ -138,7 +137,7 @@ def _pairs(settings: UpgradeSettings, plan: UpgradePlan, log: RunLog, size: Clus
                 size=size,
                 meter=meter,
             )
-        pair_files.write_table(uri, pairs.to_table())
+    pair_files.write_table(uri, pairs.to_table())  # after its record: work that a kill loses is done and counted again
     return pairs
 
 
@@ -156,8 +155,8 @@ def _fit_and_judge(
         method = "fct_side" if plan.given.transformation().architecture.side_dimension else "fct_noside"
         fitted, models = {method: settings.transformation}, {method: plan.given}
     else:
-        with log.stage("fit") as meter:
-            fitted, models, reused = _fit(settings, plan, pairs.rows(~held_out_P), meter, size)
+        with log.stage("fit"):
+            fitted, models, reused = _fit(settings, plan, pairs.rows(~held_out_P), log, size)
     with log.stage("gate") as meter:
         outcome = run_gate(
             pairs.rows(held_out_P),
@@ -169,11 +168,13 @@ def _fit_and_judge(
             uncovered_share=_uncovered_share(plan.parent, pairs),
         )
         meter.add(outcome.usage)
-        return _write_judged(plan, outcome, fitted, reused)
+    return _write_judged(
+        plan, outcome, fitted, reused
+    )  # after its record: work that a kill loses is done and counted again
 
 
 def _fit(
-    settings: UpgradeSettings, plan: UpgradePlan, pairs: Pairs, meter: StageMeter, size: ClusterSize
+    settings: UpgradeSettings, plan: UpgradePlan, pairs: Pairs, log: RunLog, size: ClusterSize
 ) -> tuple[dict[str, str], dict[str, LoadedModel], bool]:
     side = plan.parent.side_info
     candidates = fit_candidates(
@@ -192,8 +193,7 @@ def _fit(
         size=size,
         start_from=settings.start_from,
     )
-    for candidate in candidates:
-        meter.add(candidate.usage)
+    log.record_part("fit", "candidates", sum((candidate.usage for candidate in candidates), Usage()))
     uris = {candidate.method: candidate.uri for candidate in candidates}
     models = {candidate.method: candidate.model for candidate in candidates}
     return uris, models, all(candidate.reused for candidate in candidates)

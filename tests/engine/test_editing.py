@@ -11,8 +11,11 @@ import pytest
 
 from fct_ray.engine.actor_pool import PoolSettings
 from fct_ray.engine.editing import AppendSettings, append
+from fct_ray.engine.fitting.transformation_loop import TransformationFit
 from fct_ray.engine.searching import open_searcher
 from fct_ray.engine.transform_stream import TransformStream, stream_transformed
+from fct_ray.engine.upgrade import fit_and_judge
+from fct_ray.engine.upgrade_plan import plan_upgrade
 from fct_ray.errors import DataError, EncoderMismatchError, FormatError, LeaseHeldError, PublishConflictError
 from fct_ray.storage import leases, objects
 from fct_ray.values import Manifest
@@ -125,6 +128,20 @@ def test_an_interrupted_upgrade_resumes_after_edits_and_keeps_its_finished_shard
     flops_per_row = finished[0].usage.flops / finished[0].record.rows
     transformed = START + START + finished[0].record.rows - 1  # to train the index, to stream, and shard 0 once more
     assert outcome.stages["stream"].flops == flops_per_row * transformed
+
+
+def test_a_fit_that_a_run_killed_at_the_gate_had_finished_is_found_again_and_counts_once(living: Living) -> None:
+    settings = dataclasses.replace(
+        living.settings(), transformation=None, index="Flat", fit=TransformationFit(inner=32, epochs=2)
+    )
+    plan = plan_upgrade(settings, None, None)
+    judged, _, log = fit_and_judge(settings, plan, living.size)
+    before = log.used()["fit"]
+    Path(living.store.run_uri(plan.run, "gate.json")).unlink()
+    again, _, log = fit_and_judge(settings, plan, living.size)
+    after = log.used()["fit"]
+    assert (again.fitted, again.fit_reused) == (judged.fitted, True)
+    assert (after.flops, after.rows, before.flops > 0) == (before.flops, before.rows, True)
 
 
 def test_of_two_upgrades_one_publishes_and_the_other_stops_and_overwrites_nothing(living: Living) -> None:
