@@ -130,11 +130,8 @@ def plan_upgrade(settings: UpgradeSettings, usd_per_node_hour: float | None, siz
     newest = store.manifest()
     choice = resolve_encoder(settings.encoder, store)
     _check_pair_origin(settings, choice)
-    finished = newest if newest.encoder.fingerprint == choice.ref.fingerprint else None
     decisive = _decisive(settings, choice)
-    parent = _started_from(store, newest, finished, decisive)
-    if parent is None:
-        finished, parent = None, newest
+    finished, parent = _begun_before(store, newest, choice, decisive) or (None, newest)
     space = _target_space(settings, parent, choice)
     checks.check_upgrade(parent, new_encoder=choice.ref, new_dimension=space.dimension, side_info=settings.side_info)
     factory.check_factory(settings.index, space.dimension, space.metric)
@@ -157,17 +154,30 @@ def plan_upgrade(settings: UpgradeSettings, usd_per_node_hour: float | None, siz
     )
 
 
-def _started_from(store: Store, newest: Manifest, finished: Manifest | None, decisive: str) -> Manifest | None:
-    """The version that a run of these settings started from: the one that published `finished`, or an unfinished one."""
-    if finished is not None:
-        grown = None if finished.parent is None else store.find_manifest(finished.parent)
-        known = {finished.run}
+def _begun_before(
+    store: Store, newest: Manifest, choice: EncoderChoice, decisive: str
+) -> tuple[Manifest | None, Manifest] | None:
+    """What a run of these settings published (None: nothing yet) and the version it started from, if there was one.
+
+    Items may have been appended and deleted before and after it was published.
+    """
+
+    def made_from(version: Manifest) -> Manifest | None:
+        return None if version.parent is None else store.find_manifest(version.parent)
+
+    finished, grown, known = None, newest, set[str]()
+    if newest.encoder.fingerprint == choice.ref.fingerprint:
+        *_, finished = bases(newest, made_from)
+        before = made_from(finished)
+        if before is None:
+            return None
+        grown, known = before, {finished.run}
     else:
-        grown, known = newest, store.unfinished_runs()
-    if grown is None or not known:
+        known = store.unfinished_runs()
+    if not known:
         return None
-    candidates = bases(grown, lambda version: None if version.parent is None else store.find_manifest(version.parent))
-    return next((base for base in candidates if _run_id(store, base, decisive) in known), None)
+    started = next((base for base in bases(grown, made_from) if _run_id(store, base, decisive) in known), None)
+    return None if started is None else (finished, started)
 
 
 def _decisive(settings: UpgradeSettings, choice: EncoderChoice) -> str:

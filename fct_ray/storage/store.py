@@ -187,10 +187,16 @@ class Store:
         return objects.list_names(self.uri_of("runs"))
 
     def unfinished_runs(self) -> set[str]:
-        """Runs that have begun and published nothing: running, killed, or refused by the gate."""
-        claims = self.claims()
-        complete = set(self.versions()) if claims else set()
-        return set(self.runs()) - {c.run for n, c in claims.items() if n in complete}
+        """Runs that have begun and are not in what is published: running, killed, refused by the gate, or rolled back.
+
+        A version can be complete and yet unpublished: its run was killed, or lost a race, just before CURRENT moved.
+        """
+        claims, current, published = self.claims(), self.current(), set[int]()
+        number = None if current is None else current.version
+        while number in claims and number not in published:
+            published.add(number)
+            number = claims[number].parent
+        return set(self.runs()) - {claims[number].run for number in published}
 
     def write_receipt(self, version: int, receipt: Receipt) -> None:
         """Record that a shard's outputs are durable; a repeated shard replaces its receipt."""

@@ -130,6 +130,26 @@ def test_an_interrupted_upgrade_resumes_after_edits_and_keeps_its_finished_shard
     assert outcome.stages["stream"].flops == flops_per_row * transformed
 
 
+def test_an_upgrade_killed_just_before_current_moved_is_finished_from_what_lies_there(living: Living) -> None:
+    plan, current = living.plan(), Path(living.store.uri_of("CURRENT.json"))
+    living.append(START, START + 100)
+    before = current.read_bytes()
+    published = living.upgrade(plan).published
+    receipts = living.store.ledger(plan.run)
+    current.write_bytes(before)  # as if it had been killed there
+    again = living.upgrade()
+    assert (again.plan.run, living.store.manifest()) == (plan.run, published)
+    assert living.store.ledger(plan.run) == receipts, "no shard may be done again"
+
+
+def test_an_upgrade_is_found_finished_also_after_items_were_deleted_from_it(living: Living) -> None:
+    published = living.upgrade().published
+    after = living.delete(np.arange(1, 40, 2))
+    again = living.upgrade()
+    assert (again.plan.finished, again.published) == (published, published)
+    assert living.store.manifest() == after
+
+
 def test_a_fit_that_a_run_killed_at_the_gate_had_finished_is_found_again_and_counts_once(living: Living) -> None:
     settings = dataclasses.replace(
         living.settings(), transformation=None, index="Flat", fit=TransformationFit(inner=32, epochs=2)

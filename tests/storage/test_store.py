@@ -143,6 +143,20 @@ def test_the_ledger_has_the_receipts_of_one_run_sorted_by_shard(root: str) -> No
     assert store.ledger("mine") == [_receipt(shard, "mine") for shard in (0, 1, 2)]
 
 
+def test_a_run_is_unfinished_until_its_version_is_in_what_is_published(root: str) -> None:
+    store = Store(root)
+    for number, run in ((1, "first"), (2, "killed-before-current-moved"), (3, "edit")):
+        objects.write_bytes(store.run_uri(run, "usage/x.json"), b"{}")
+        assert store.claim_version(run, None if number == 1 else 1) == number
+    first = store.publish(_manifest(1, "first"), expected=None)
+    objects.write_bytes(
+        store.uri_of(Store.manifest_path(2)), documents.dump(_manifest(2, "killed-before-current-moved"))
+    )
+    assert store.unfinished_runs() == {"killed-before-current-moved", "edit"}
+    store.publish(_manifest(3, "edit"), expected=first)
+    assert store.unfinished_runs() == {"killed-before-current-moved"}
+
+
 def test_a_damaged_manifest_is_refused(root: str) -> None:
     store = Store(root)
     store.publish(_manifest(1, "a"), expected=None)
