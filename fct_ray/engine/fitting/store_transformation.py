@@ -12,6 +12,7 @@ from fct_ray.engine.model_store import load_model
 from fct_ray.engine.upgrade import JudgedTransformation, fit_and_judge, keep_model
 from fct_ray.engine.upgrade_plan import FitOnPairsSettings, UpgradeSettings, plan_upgrade
 from fct_ray.errors import SettingsError
+from fct_ray.storage import leases
 from fct_ray.values import Usage
 
 
@@ -46,11 +47,16 @@ def fit_for_store(settings: FitTransformationSettings, size: ClusterSize) -> Fit
     shared = {part.name: getattr(settings, part.name) for part in fields(FitOnPairsSettings)}
     upgrade = UpgradeSettings(**shared)
     plan = plan_upgrade(upgrade, None, size)
-    judged, _, log = fit_and_judge(upgrade, plan, size)
-    method = settings.method or judged.result.chosen
-    if method not in judged.fitted:
-        raise SettingsError(f"--method {method!r} was not fitted; want one of {sorted(judged.fitted)} (see --controls)")
-    uri = keep_model(settings.output, load_model(judged.fitted[method]), judged.fitted[method])
+    with leases.held(plan.store, plan.run, plan.run, versions=(plan.parent.version,)):
+        judged, _, log = fit_and_judge(upgrade, plan, size)
+        uri = _keep(settings, judged)
     return FittedTransformation(
         uri=uri, store=settings.store, run=plan.run, rows=plan.parent.num_rows, judged=judged, stages=log.used()
     )
+
+
+def _keep(settings: FitTransformationSettings, judged: JudgedTransformation) -> str:
+    method = settings.method or judged.result.chosen
+    if method not in judged.fitted:
+        raise SettingsError(f"--method {method!r} was not fitted; want one of {sorted(judged.fitted)} (see --controls)")
+    return keep_model(settings.output, load_model(judged.fitted[method]), judged.fitted[method])
