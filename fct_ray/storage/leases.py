@@ -68,11 +68,15 @@ class Lease:
             )
 
     def release(self) -> None:
-        """Give the lease back; nothing happens if it was lost."""
+        """Give the lease back; nothing happens if it was lost, and it runs out by itself if storage fails now."""
         self._released.set()
         self._thread.join()
-        if not self._lost.is_set():
+        if self._lost.is_set():
+            return
+        try:
             _swap(self._uri, self._document, replace(self._document, holder=""))
+        except StoreError as error:
+            logger.warning("a lease was not given back and runs out by itself: %s", error)
 
     def delete(self) -> None:
         """Give back a lease whose name nobody else will ever ask for."""
