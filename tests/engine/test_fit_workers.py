@@ -38,7 +38,7 @@ def _pairs(rows: slice) -> Pairs:
     )
 
 
-def _fit(num_workers: int, size: ClusterSize, storage: Path) -> Candidate:
+def _fit(num_workers: int, size: ClusterSize, storage: Path, epochs: int = 20) -> Candidate:
     candidates = fit_candidates(
         _pairs(slice(0, 3000)),
         Direction(
@@ -47,7 +47,7 @@ def _fit(num_workers: int, size: ClusterSize, storage: Path) -> Candidate:
             side_fingerprint="2" * 64,
             normalized=True,
         ),
-        fit=TransformationFit(inner=128, epochs=20),
+        fit=TransformationFit(inner=128, epochs=epochs),
         train=TrainSettings(num_workers=num_workers, threads=1),
         seed=0,
         controls=False,
@@ -91,3 +91,13 @@ def test_the_same_seed_gives_the_same_weights(one: Candidate, size: ClusterSize,
 def test_the_same_fit_on_the_same_pairs_is_found_again(one: Candidate, size: ClusterSize) -> None:
     found = _fit(1, size, Path(one.uri).parent)
     assert (found.uri, found.usage) == (one.uri, one.usage)
+
+
+@pytest.mark.timeout(600)
+def test_a_fit_starts_over_where_a_kill_tore_the_list_of_its_checkpoints(size: ClusterSize, tmp_path: Path) -> None:
+    straight = _fit(1, size, tmp_path, epochs=2)
+    (memory,) = tmp_path.glob("h-*.json")
+    memory.unlink()
+    (tmp_path / memory.stem / "checkpoint_manager_snapshot.json").write_bytes(b"")
+    again = _fit(1, size, tmp_path, epochs=2)
+    assert again.model.document.weights_sha256 == straight.model.document.weights_sha256

@@ -8,6 +8,7 @@ one never does. Checkpoints are read with `weights_only`: nothing in them is exe
 from __future__ import annotations
 
 import io
+import json
 import logging
 import os
 import tempfile
@@ -35,6 +36,8 @@ from fct_ray.values import Usage
 
 logger = logging.getLogger(__name__)
 STATE_FILE = "state.pt"
+CHECKPOINT_LIST = "checkpoint_manager_snapshot.json"
+"""Ray Train's own file in the directory of a fit: what it resumes from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +145,7 @@ def run_fit(
         FitError: the fit diverged or its workers failed more often than allowed; the message says where it stopped.
     """
     quiet_ray_data()
+    _drop_torn(objects.join(storage_uri, name))
     filesystem, path = objects.arrow_filesystem(storage_uri)
     with progress_bar(describe) as board:
         config = {"loop": loop, "settings": settings, "board": board, "threads": _threads(train, size)}
@@ -168,6 +172,18 @@ def run_fit(
         data = (Path(directory) / STATE_FILE).read_bytes()
     state = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
     return FitOutcome(state=state, usage=Usage(**state.pop("usage")))
+
+
+def _drop_torn(fit_uri: str) -> None:
+    """Start over where the list of checkpoints is no JSON: Ray Train writes it in place, so a kill can tear it."""
+    uri = objects.join(fit_uri, CHECKPOINT_LIST)
+    if not objects.exists(uri):
+        return
+    try:
+        json.loads(objects.read_bytes(uri))
+    except ValueError:
+        logger.warning("%s was torn when its fit was killed; the fit starts over", uri)
+        objects.delete_tree(fit_uri)
 
 
 def _threads(train: TrainSettings, size: ClusterSize) -> int:
