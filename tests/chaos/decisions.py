@@ -104,7 +104,7 @@ WEIGHTS = {
     Stage.GATE: 2,
     Stage.STREAMING: 6,
     Stage.VERIFYING: 3,
-    Stage.PUBLISHING: 4,
+    Stage.PUBLISHING: 3,
 }
 """How often a stage is chosen; a setup that fits chooses fitting as often as all the others together."""
 VICTIMS = {

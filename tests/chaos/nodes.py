@@ -26,6 +26,7 @@ NOTICED_SOON = {
 }
 NOT_OURS = re.compile(r"^ray::(DashboardAgent|RuntimeEnvAgent)")  # parts of the raylet
 BUSY_ACTOR = re.compile(r"^ray::(MapWorker|RayTrainWorker|TrainController)")
+TASK = re.compile(r"^ray::_?[a-z]")
 
 
 class Nodes:
@@ -92,9 +93,15 @@ def workers_below(roots: list[int]) -> list[tuple[psutil.Process, str]]:
     return sorted(found, key=lambda pair: (pair[1], pair[0].pid))
 
 
-def is_busy_actor(title: str) -> bool:
-    """Whether a worker process transforms shards, fits, or directs a fit, by its title."""
-    return bool(BUSY_ACTOR.match(title))
+def busy_actors(found: list[tuple[psutil.Process, str]]) -> list[tuple[psutil.Process, str]]:
+    """Those that transform shards, fit, or direct a fit, by their titles."""
+    return [pair for pair in found if BUSY_ACTOR.match(pair[1])]
+
+
+def other_workers(found: list[tuple[psutil.Process, str]]) -> list[tuple[psutil.Process, str]]:
+    """Those that run tasks; if there are none, all that are no busy actors."""
+    tasks = [pair for pair in found if TASK.match(pair[1])]
+    return tasks or [pair for pair in found if not BUSY_ACTOR.match(pair[1])]
 
 
 def _titled(root: int) -> Iterator[tuple[psutil.Process, str]]:

@@ -6,6 +6,7 @@ Owns: the order of effects around kills. Who is killed when is decided in `decis
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from collections import deque
@@ -22,7 +23,7 @@ from tests.chaos import checks
 from tests.chaos.decisions import Episode, Kill, Stage, Victim, chosen
 from tests.chaos.edits import edits, rows_in_the_end
 from tests.chaos.journal import Journal
-from tests.chaos.nodes import Nodes, is_busy_actor, workers_below
+from tests.chaos.nodes import Nodes, busy_actors, other_workers, workers_below
 from tests.chaos.processes import Running, descendants, end
 from tests.chaos.scenes import NUM_PHOTOS, NUM_ROWS, PAIRS_EVERY, Scene
 from tests.chaos.sight import Seen, look, num_verified, receipts, stage_of
@@ -71,6 +72,7 @@ class _Play:
         self.problems: list[str] = []
         self.gave_up: list[str] = []
         self.starts = self.orphans = 0
+        self._reporting = False
         self._kills = deque(episode.kills)
         self._finished: dict[str, int] = {}
         self._driver: Running | None = None
@@ -124,6 +126,10 @@ class _Play:
                 process.kill_with_all_below()
         self.orphans = end(self._below)
 
+    def _alone_and_new(self) -> bool:
+        """A Ray of the driver's own may not come up on a machine that is busy with others: once, that is no error."""
+        return self.episode.setup.alone and not self.gave_up
+
     def _check_living(self) -> None:
         vectors = self.scene.vectors
         place = {int(number): position for position, number in enumerate(vectors.ids_N)}
@@ -138,13 +144,12 @@ class _Play:
 
     def _attempt(self) -> int:
         """One driver, from its start to its end; returns its exit code (-9 if it was killed)."""
-        verified_before, disturbed = num_verified(self.store), False
+        verified_before, disturbed = num_verified(self.store), self._alone_and_new()
         self.starts += 1
         self._driver = driver = self.scene.driver(self.store, self.episode.setup)
         while driver.code() is None and self._kills:
             kill = self._kills[0]
-            stage = self._wait_for(driver, kill, verified_before)
-            if stage is None:
+            if not self._wait_for(driver, kill, verified_before):
                 break
             self._below += descendants(driver.pid) if self.episode.setup.alone else []
             disturbed = self._strike(driver, kill, verified_before) or disturbed
@@ -158,16 +163,19 @@ class _Play:
                 self.problems.append(f"exit code {code} without a kill: {self._words()}")
         return 1 if code is None else code
 
-    def _wait_for(self, driver: Running, kill: Kill, verified_before: int) -> Stage | None:
-        """Wait until a kill is due; None if the driver ends before."""
-        end_s = time.monotonic() + PATIENCE_S
+    def _wait_for(self, driver: Running, kill: Kill, verified_before: int) -> bool:
+        """Wait until a kill is due; False if the driver ends before, or nothing is left to disturb."""
+        end_s, due, due_s = time.monotonic() + PATIENCE_S, None, math.inf
         while driver.code() is None and time.monotonic() < end_s:
-            stage = self._stage(driver, verified_before)
-            if stage.place >= kill.stage.place:
-                time.sleep(kill.moment * self.undisturbed.lengths_s[stage])
-                return stage
+            stage, now_s = self._stage(driver, verified_before), time.monotonic()
+            if due is None and stage.place >= kill.stage.place:
+                due, due_s = stage, now_s + kill.moment * self.undisturbed.lengths_s[stage]
+            if now_s >= due_s or due not in {None, stage}:
+                return True
+            if stage is Stage.REPORTING and self._reporting:
+                return False
             time.sleep(LOOK_EVERY_S)
-        return None
+        return False
 
     def _strike(self, driver: Running, kill: Kill, verified_before: int) -> bool:
         """Kill; False if there was nobody to kill."""
@@ -180,6 +188,7 @@ class _Play:
                 time.sleep(LOOK_EVERY_S)
                 continue
             self._finished.update(before)
+            self._reporting = self._reporting or stage is Stage.REPORTING
             if not self._edits and seen.version != 1 and not seen.published:
                 self.problems.append(f"CURRENT is version {seen.version} before the end")
             self.journal.write(
@@ -212,7 +221,8 @@ class _Play:
             self._writer.kill()
             return "writer"
         roots = [driver.pid] if self.episode.setup.alone else self.nodes.raylets()
-        found = [pair for pair in workers_below(roots) if is_busy_actor(pair[1]) == (kill.victim is Victim.ACTOR)]
+        below = workers_below(roots)
+        found = busy_actors(below) if kill.victim is Victim.ACTOR else other_workers(below)
         if not found:
             return None
         process, title = found[chosen(kill.pick, len(found))]
