@@ -19,7 +19,7 @@ from tests.chaos.scenes import NUM_ROWS, Scene
 SEED = 0
 ACTOR_DRIVER_NODE = 151
 """The episode that kills an actor, the driver and a node while shards stream."""
-WRITER_AND_DRIVER = 17
+WRITER_AND_DRIVER = 537
 """The episode that kills both while one upgrades and the other edits."""
 
 
