@@ -14,20 +14,16 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import psutil
-import torch
 
-from fct_ray.models.transformation import fit_linear
 from tests.chaos import checks
 from tests.chaos.decisions import Episode, Kill, Stage, Victim, chosen
-from tests.chaos.edits import edits, rows_in_the_end
 from tests.chaos.journal import Journal
+from tests.chaos.living import Writing
 from tests.chaos.nodes import Nodes, busy_actors, other_workers, workers_below
 from tests.chaos.processes import Running, descendants, end
-from tests.chaos.scenes import NUM_PHOTOS, NUM_ROWS, PAIRS_EVERY, Scene
+from tests.chaos.scenes import NUM_ROWS, Scene
 from tests.chaos.sight import Seen, look, num_verified, receipts, stage_of
-from tests.chaos.writer import read_diary, write_edits
 
 LOOK_EVERY_S = 0.004
 PATIENCE_S = 240.0
@@ -68,7 +64,7 @@ class _Play:
         self.episode, self.scene, self.nodes, self.journal = episode, scene, nodes, journal
         self.undisturbed = scene.undisturbed(episode.setup)
         directory.mkdir(parents=True)
-        self.store, self.edits_directory = scene.copy(directory / "store"), directory / "edits"
+        self.store = scene.copy(directory / "store")
         self.problems: list[str] = []
         self.gave_up: list[str] = []
         self.starts = self.orphans = 0
@@ -76,52 +72,37 @@ class _Play:
         self._kills = deque(episode.kills)
         self._finished: dict[str, int] = {}
         self._driver: Running | None = None
-        self._writer: Running | None = None
         self._below: list[psutil.Process] = []
-        self._edits = (
-            edits(
-                episode.seed,
-                episode.number,
-                first=NUM_ROWS,
-                last=NUM_PHOTOS,
-                kept=range(0, NUM_ROWS, PAIRS_EVERY),
-            )
-            if episode.setup.living
-            else []
-        )
-        if self._edits:
-            write_edits(self.edits_directory, self._edits, scene.vectors)
+        self._writing = Writing(episode, scene, self.store) if episode.setup.living else None
 
     def run(self) -> None:
         """Start and kill until the upgrade, and the writer, have ended."""
-        if self._edits:
-            self._start_writer()
         code: int | None = None
         while code != 0 and not self.problems:
             if self.starts == MOST_STARTS:
                 self.problems.append(f"not published after {MOST_STARTS} starts: {self._words()}")
                 return
             code = self._attempt()
-        if self._edits and not self.problems:
-            self._finish_writer()
+        if self._writing is not None and not self.problems:
+            self.problems += self._writing.finish(PATIENCE_S)
 
     def check(self) -> None:
         """Hold the store against what must be."""
         if self.problems:
             return
-        if self._edits:
-            self._check_living()
+        if self._writing is not None:
+            self.problems += self._writing.check()
         else:
             undisturbed = self.undisturbed.store
             self.problems += checks.same_as_undisturbed(self.store, undisturbed)
             self.problems += checks.usage_adds_up(self.store, undisturbed)
-            self.problems += checks.not_done_again(self.store, self._finished)
             self.problems += checks.whole(self.store, self.scene.vectors.ids_N[:NUM_ROWS].tolist())
+        self.problems += checks.not_done_again(self.store, self._finished)
         self.problems += checks.nobody_at_work(self.store)
 
     def clear(self) -> None:
         """End what is left of the episode's processes."""
-        for process in (self._driver, self._writer):
+        for process in (self._driver, None if self._writing is None else self._writing.process):
             if process is not None and process.code() is None:
                 process.kill_with_all_below()
         self.orphans = end(self._below)
@@ -129,18 +110,6 @@ class _Play:
     def _alone_and_new(self) -> bool:
         """A Ray of the driver's own may not come up on a machine that is busy with others: once, that is no error."""
         return self.episode.setup.alone and not self.gave_up
-
-    def _check_living(self) -> None:
-        vectors = self.scene.vectors
-        place = {int(number): position for position, number in enumerate(vectors.ids_N)}
-        found = {place[number] for number in checks.stored_ids(self.store)}
-        rows, problems = rows_in_the_end(NUM_ROWS, self._edits, read_diary(self.edits_directory), found)
-        h = fit_linear(vectors.old_ND, vectors.side_NS, vectors.new_NW)
-        with torch.inference_mode():
-            wanted_NW = h(torch.from_numpy(vectors.old_ND), torch.from_numpy(vectors.side_NS)).numpy()
-        self.problems += problems
-        self.problems += checks.whole(self.store, vectors.ids_N[np.array(sorted(rows))].tolist())
-        self.problems += checks.transformed(self.store, vectors.ids_N, wanted_NW)
 
     def _attempt(self) -> int:
         """One driver, from its start to its end; returns its exit code (-9 if it was killed)."""
@@ -154,7 +123,7 @@ class _Play:
             self._below += descendants(driver.pid) if self.episode.setup.alone else []
             disturbed = self._strike(driver, kill, verified_before) or disturbed
             self._kills.popleft()
-        code = self._end_of(driver)
+        code = driver.wait(PATIENCE_S)
         if code is None:
             self.problems.append(f"the driver hangs: {self._words()}")
         elif code > 0 or (code < 0 and not disturbed):
@@ -189,7 +158,7 @@ class _Play:
                 continue
             self._finished.update(before)
             self._reporting = self._reporting or stage is Stage.REPORTING
-            if not self._edits and seen.version != 1 and not seen.published:
+            if self._writing is None and seen.version != 1 and not seen.published:
                 self.problems.append(f"CURRENT is version {seen.version} before the end")
             self.journal.write(
                 "kill",
@@ -216,9 +185,9 @@ class _Play:
         if kill.victim is Victim.NODE:
             return self.nodes.lose(chosen(kill.pick, len(self.nodes)))
         if kill.victim is Victim.WRITER:
-            if self._writer is None or self._writer.code() is not None:
+            if self._writing is None or self._writing.process.code() is not None:
                 return None
-            self._writer.kill()
+            self._writing.process.kill()
             return "writer"
         roots = [driver.pid] if self.episode.setup.alone else self.nodes.raylets()
         below = workers_below(roots)
@@ -236,31 +205,8 @@ class _Play:
             time.sleep(kill.absence_s)
         if kill.victim is Victim.NODE:
             self.nodes.replace()
-        if kill.victim is Victim.WRITER:
-            self._start_writer()
-
-    def _start_writer(self) -> None:
-        output = self.store.with_suffix(".writer.txt")
-        arguments = ["-m", "tests.chaos.writer", str(self.store), str(self.edits_directory)]
-        self._writer = Running(arguments, output, {"RAY_ADDRESS": self.scene.address})
-
-    def _finish_writer(self) -> None:
-        """Let the writer end; it may give up after the kill of a Ray process, then it is started again."""
-        for _ in range(MOST_STARTS):
-            assert self._writer is not None
-            code = self._end_of(self._writer)
-            if code == 0:
-                return
-            self._start_writer()
-        assert self._writer is not None
-        self.problems.append(f"the writer does not end: {self._writer.last_words()}")
-
-    def _end_of(self, process: Running) -> int | None:
-        """The exit code of a process; None if it hangs."""
-        end_s = time.monotonic() + PATIENCE_S
-        while process.code() is None and time.monotonic() < end_s:
-            time.sleep(LOOK_EVERY_S)
-        return process.code()
+        if self._writing is not None and kill.victim is Victim.WRITER:
+            self._writing.begin()
 
     def _look(self, driver: Running) -> Seen:
         return look(self.store, driver.pid)

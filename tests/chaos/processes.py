@@ -42,6 +42,13 @@ class Running:
         """Its exit code; None while it runs."""
         return self._process.poll()
 
+    def wait(self, patience_s: float) -> int | None:
+        """Its exit code, when it has ended; None if it has not after so long."""
+        try:
+            return self._process.wait(patience_s)
+        except subprocess.TimeoutExpired:
+            return None
+
     def kill(self) -> None:
         """SIGKILL, and wait for the end."""
         self._process.kill()
