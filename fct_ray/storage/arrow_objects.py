@@ -4,6 +4,9 @@ Owns: output streams that write nothing before they are closed, so that an objec
 stream that is dropped after a failure writes nothing; and on S3 what pyarrow's file systems have and object storage
 has not: directories (a prefix with something below it; to make one is to do nothing). Reads from S3 and all writes
 hold a whole object in memory. Speaks pyarrow's paths: local ones, or `bucket/key`. Pickles without credentials.
+
+pyarrow's `copy_files` does not look at what fails when it closes a Python stream, which is when the object is written:
+whoever must know that an object is there writes it with `objects.write_bytes`.
 """
 
 from __future__ import annotations
@@ -29,6 +32,15 @@ class LocalHandler(FSSpecHandler):  # type: ignore[misc]
         """`write(path, data)` writes a file, whole or not at all."""
         super().__init__(fsspec.filesystem("file"))
         self.write = write
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, LocalHandler)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash(LocalHandler)
 
     def open_output_stream(self, path: str, _metadata: Any) -> pa.NativeFile:
         """A stream that writes the file when it is closed."""

@@ -63,6 +63,7 @@ class Worker:
     usage: Usage
     meter: ProcessMeter
     started_s: float
+    checkpoints_uri: str
 
     def batches(self, batch_rows: int, seed: int) -> Any:
         """One pass over this worker's share of the training data in shuffled batches (dicts of tensors)."""
@@ -95,7 +96,15 @@ class Worker:
                 fields = {name: getattr(self.usage, name) for name in ("busy_cpu_s", "busy_gpu_s", "flops", "rows")}
                 torch.save({**state, "usage": fields}, Path(directory) / STATE_FILE)
                 checkpoint = Checkpoint.from_directory(directory)
-            ray.train.report(dict(metrics), checkpoint=checkpoint)
+            ray.train.report(dict(metrics), checkpoint=checkpoint, checkpoint_upload_fn=self._upload)
+
+    def _upload(self, checkpoint: Checkpoint, name: str) -> Checkpoint:
+        # Ray Train's own way, pyarrow's copy_files, ignores what fails when a stream is closed: the checkpoint would
+        # be reported, and its file not be there.
+        uri = objects.join(self.checkpoints_uri, f"{name}/{STATE_FILE}")
+        objects.write_bytes(uri, (Path(checkpoint.path) / STATE_FILE).read_bytes())
+        storage = ray.train.get_context().get_storage()
+        return Checkpoint(storage.build_checkpoint_path_from_name(name), storage.storage_filesystem)
 
     def count(self, *, rows: int, flops: float) -> None:
         """Add work of this worker."""
@@ -148,7 +157,13 @@ def run_fit(
     _drop_torn(objects.join(storage_uri, name))
     filesystem, path = objects.arrow_filesystem(storage_uri)
     with progress_bar(describe) as board:
-        config = {"loop": loop, "settings": settings, "board": board, "threads": _threads(train, size)}
+        config = {
+            "loop": loop,
+            "settings": settings,
+            "board": board,
+            "threads": _threads(train, size),
+            "checkpoints_uri": objects.join(objects.absolute(storage_uri), name),
+        }
         trainer = TorchTrainer(
             _run_loop,
             train_loop_config=config,
@@ -205,5 +220,6 @@ def _run_loop(config: dict[str, Any]) -> None:
         usage=Usage(),
         meter=ProcessMeter(include_startup=True),
         started_s=time.monotonic(),
+        checkpoints_uri=config["checkpoints_uri"],
     )
     config["loop"](worker, config["settings"])
