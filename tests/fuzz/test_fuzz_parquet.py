@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -102,6 +101,12 @@ def test_the_strange_columns_can_also_be_a_good_file(child: Child) -> None:
     assert child.run("parquet", encoded(pa.table({"id": COLUMNS["ids"], "embedding": COLUMNS["vectors"]})))
 
 
+def test_a_column_whose_name_is_no_text_is_refused(child: Child) -> None:
+    data = ORIGINS["plain, no Arrow schema"]
+    assert b"tags" in data
+    assert not child.run("parquet", data.replace(b"tags", b"t\xffgs"))
+
+
 @pytest.mark.parametrize("claimed", [-1, 2**31, 2**60, 2**62])
 def test_a_footer_that_claims_other_row_counts_is_refused_unread(child: Child, claimed: int) -> None:
     data = _with_claimed_rows(ORIGINS["ours"], claimed)
@@ -148,9 +153,3 @@ def _varint(number: int) -> bytes:
         out.append(value & 0x7F | 0x80)
         value >>= 7
     return bytes([*out, value])
-
-
-def test_a_gallery_is_adopted_from_files_under_the_pairs_columns(store: Path) -> None:
-    """The actions above see real files: the store of these tests was made from them."""
-    table = pq.read_table(store.parent / "pairs.parquet")
-    assert table.column_names == ["id", "embedding"]
