@@ -40,6 +40,7 @@ def head() -> Iterator[dict[str, str]]:
     start = [
         RAY, "start", "--head", "--block", f"--port={port}", f"--dashboard-port={dashboard}", "--include-dashboard=true",
         f"--temp-dir={directory}", "--num-cpus=2", "--object-store-memory=500000000", "--disable-usage-stats",
+        f"--dashboard-agent-listen-port={_free_port()}",  # 52365 otherwise: a second head on this machine has no agent
     ]  # fmt: skip
     process = subprocess.Popen(start, env=environment, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
