@@ -22,7 +22,7 @@ from fct_ray.engine.bad_rows import list_bad_rows
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.engine.fitting.transformations import Direction, fit_candidates
 from fct_ray.engine.gating import GateOutcome, run_gate
-from fct_ray.engine.model_store import MODEL_JSON, WEIGHTS, load_model
+from fct_ray.engine.model_store import MODEL_JSON, WEIGHTS, check_model_uris, load_model
 from fct_ray.engine.pairs import Pairs, pairs_from_encoder, pairs_from_file
 from fct_ray.engine.run_log import RunLog
 from fct_ray.engine.transform_stream import TransformStream, stream_transformed
@@ -94,7 +94,7 @@ def run_upgrade(settings: UpgradeSettings, plan: UpgradePlan, size: ClusterSize)
     if plan.finished is not None:
         log = RunLog(plan.store, plan.run)
         logger.info("run %s has published version %d already", plan.run, plan.finished.version)
-        judged = _read_judged(plan)
+        judged = _read_judged(settings, plan)
         return UpgradeOutcome(plan=plan, published=plan.finished, stages=_stages(log), judged=judged)
     with leases.held(plan.store, plan.run, plan.run, versions=(plan.parent.version,)) as lease:
         judged, queries_QW, log = fit_and_judge(settings, plan, size)
@@ -111,7 +111,7 @@ def fit_and_judge(
     pairs = _pairs(settings, plan, log, size)
     held_out_P = gate_mask(pairs.ids_P, settings.gate.share, settings.seed)
     checks.check_pair_counts(num_fit=int((~held_out_P).sum()), num_gate=int(held_out_P.sum()))
-    judged = _read_judged(plan) or _fit_and_judge(settings, plan, pairs, held_out_P, log, size)
+    judged = _read_judged(settings, plan) or _fit_and_judge(settings, plan, pairs, held_out_P, log, size)
     return judged, pairs.new_PW[held_out_P][:MAX_QUERIES], log
 
 
@@ -214,11 +214,14 @@ def _write_judged(
     return judged
 
 
-def _read_judged(plan: UpgradePlan) -> JudgedTransformation | None:
+def _read_judged(settings: UpgradeSettings, plan: UpgradePlan) -> JudgedTransformation | None:
     uri = plan.store.run_uri(plan.run, GATE_FILE)
     if not objects.exists(uri):
         return None
-    return documents.load(JudgedTransformation, objects.read_bytes(uri), uri)
+    judged = documents.load(JudgedTransformation, objects.read_bytes(uri), uri)
+    places = (plan.store.uri, settings.fit_dir, settings.transformation)
+    check_model_uris((judged.uri, *judged.fitted.values()), places, uri)
+    return judged
 
 
 def _uncovered_share(parent: Manifest, pairs: Pairs) -> float:

@@ -30,12 +30,15 @@ def absolute(uri: str) -> str:
     if not uri:
         raise SettingsError("an empty path: wanted a local path or s3://BUCKET/PREFIX")
     if uri.startswith("s3://"):
-        s3_objects.split(uri)
+        bucket, _ = s3_objects.split(uri)
+        if "@" in bucket or ":" in bucket:
+            raise SettingsError("an s3:// URI with credentials in it; give them in the environment (AWS_*)")
         return uri.rstrip("/")
     if uri.startswith("file://"):
         return str(Path(unquote(urlsplit(uri).path)))
-    if "://" in uri:
-        raise SettingsError(f"{uri!r}: this kind of URI is not supported: wanted a local path or s3://BUCKET/PREFIX")
+    scheme, separator, _ = uri.partition("://")
+    if separator:
+        raise SettingsError(f"a {scheme}:// URI is not supported: wanted a local path or s3://BUCKET/PREFIX")
     return str(Path(uri).absolute())
 
 
