@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from fct_ray.engine.cluster import ClusterSettings, ClusterSize, connected
@@ -91,6 +95,36 @@ def test_the_same_seed_gives_the_same_weights(one: Candidate, size: ClusterSize,
 def test_the_same_fit_on_the_same_pairs_is_found_again(one: Candidate, size: ClusterSize) -> None:
     found = _fit(1, size, Path(one.uri).parent)
     assert (found.uri, found.usage) == (one.uri, one.usage)
+
+
+@pytest.mark.timeout(600)
+def test_a_fit_whose_worker_is_killed_goes_on_from_its_checkpoint_to_the_same_weights(
+    one: Candidate, size: ClusterSize, tmp_path: Path
+) -> None:
+    killed: list[int] = []
+    watch = threading.Thread(target=_kill_worker_after_checkpoint, args=(tmp_path, killed), daemon=True)
+    watch.start()
+    resumed = _fit(1, size, tmp_path)
+    watch.join()
+    assert killed, "the fit was over before its worker could be killed"
+    assert resumed.model.document.weights_sha256 == one.model.document.weights_sha256
+    assert (resumed.usage.flops, resumed.usage.rows) == (one.usage.flops, one.usage.rows)
+
+
+def _kill_worker_after_checkpoint(storage: Path, killed: list[int]) -> None:
+    """SIGKILL the Ray Train worker of this process's cluster as soon as a checkpoint is listed."""
+    end_s = time.monotonic() + 300
+    while time.monotonic() < end_s and not any("checkpoint_dir_name" in text for text in _checkpoint_lists(storage)):
+        time.sleep(0.005)
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if process.cmdline()[0].startswith("ray::RayTrainWorker"):
+                process.kill()
+                killed.append(process.pid)
+
+
+def _checkpoint_lists(storage: Path) -> list[str]:
+    return [path.read_text() for path in storage.glob("h-*/checkpoint_manager_snapshot.json")]
 
 
 @pytest.mark.timeout(600)

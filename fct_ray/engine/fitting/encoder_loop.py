@@ -190,7 +190,7 @@ def _save(
         "module": module.state_dict(),
         "encoder": module.encoder.state_dict(),
         "optimizer": optimizer.state_dict(),
-        "schedule": {"last_epoch": schedule.last_epoch, "_step_count": schedule._step_count},  # noqa: SLF001
+        "schedule": schedule.state_dict(),
         "epoch": epoch,
         "loss": loss,
     }

@@ -156,7 +156,7 @@ def _fit_one(
             current = {
                 "module": module.state_dict(),
                 "optimizer": optimizer.state_dict(),
-                "schedule": {"last_epoch": schedule.last_epoch, "_step_count": schedule._step_count},  # noqa: SLF001
+                "schedule": schedule.state_dict(),
                 "epoch": epoch + 1,
                 "stale": stale,
                 "best": best,
