@@ -25,7 +25,8 @@ from tests.chaos.processes import Running, descendants, end
 from tests.chaos.scenes import NUM_ROWS, Scene
 from tests.chaos.sight import Seen, look, num_verified, receipts, stage_of
 
-LOOK_EVERY_S = 0.004
+LOOK_EVERY_S, LOOK_OFTEN_S = 0.02, 0.002
+"""Until the stages that last for moments only: verifying and publishing."""
 PATIENCE_S = 240.0
 """A process that needs longer, after the last kill, hangs."""
 FIND_S = 10.0
@@ -143,7 +144,7 @@ class _Play:
                 return True
             if stage is Stage.REPORTING and self._reporting:
                 return False
-            time.sleep(LOOK_EVERY_S)
+            time.sleep(LOOK_EVERY_S if stage.place < Stage.VERIFYING.place else LOOK_OFTEN_S)
         return False
 
     def _strike(self, driver: Running, kill: Kill, verified_before: int) -> bool:
