@@ -21,9 +21,9 @@ from fct_ray.errors import FctRayError, FormatError, StoreError
 from fct_ray.index import build, search
 from fct_ray.plan import integrity
 from fct_ray.plan.catch_up import same_space
-from fct_ray.storage import shards
+from fct_ray.storage import quarantine, shards
 from fct_ray.storage.store import Store
-from fct_ray.values import IndexRef, Manifest, Metric, ShardRecord, Usage
+from fct_ray.values import IndexRef, Manifest, Metric, OnBadRow, ShardRecord, Usage
 
 RECALL_K = 10
 OWN_QUERIES = 64
@@ -255,7 +255,13 @@ def _input_problems(
     """Ids, and if wanted vectors, against the shard it was made from."""
     origin = store.uri_of(made_from.record.embeddings.path)
     data = store.read(made_from.record.embeddings)
-    before = shards.parse_shard(data, origin, dimension=made_from.dimension, side_dimension=check.side_dimension)
+    before, _ = quarantine.parse_shard(  # rows that were quarantined are not in the shard either
+        data,
+        origin,
+        OnBadRow.QUARANTINE,
+        dimension=made_from.dimension,
+        side_dimension=check.side_dimension,
+    )
     kept_N = np.isin(before.ids_N, columns.ids_N)
     if not np.array_equal(before.ids_N[kept_N], columns.ids_N):
         return [f"{uri}: ids or their order differ from {origin}, which it was made from"], len(data)
