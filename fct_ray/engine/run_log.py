@@ -11,10 +11,11 @@ holds only the driver's part (wall, node-seconds), so nothing is counted twice.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from fct_ray.engine.cluster import count_nodes
 from fct_ray.engine.meters import StageMeter, measure_stage
+from fct_ray.errors import StoreError
 from fct_ray.storage import documents, objects
 from fct_ray.storage.store import Store
 from fct_ray.values import Usage
@@ -37,8 +38,11 @@ class RunLog:
         try:
             with measure_stage(count_nodes) as meter:
                 yield meter
-        finally:
-            self._write(f"{name}-{attempt:04d}", meter.measured)
+        except BaseException:
+            with suppress(StoreError):  # what went wrong in the stage is the news, not that its record failed as well
+                self._write(f"{name}-{attempt:04d}", meter.measured)
+            raise
+        self._write(f"{name}-{attempt:04d}", meter.measured)
 
     def record_part(self, stage: str, part: str, usage: Usage) -> None:
         """Record work whose outcome stays: it counts once, whether the attempt that did it is killed or it is found again.

@@ -49,7 +49,7 @@ def faulty(s3: S3Server, s3_uri: str, monkeypatch: pytest.MonkeyPatch) -> Iterat
         yield proxy
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_an_upgrade_through_faults_and_expiring_credentials_ends_with_the_bytes_of_an_undisturbed_one(
     faulty: FaultyS3, s3: S3Server, gallery: Path, by_h: tuple[str, ...], undisturbed: Path
 ) -> None:
@@ -105,20 +105,21 @@ def test_jobs_with_wrong_credentials_end_within_seconds_with_one_clear_line(
         assert "AWS_SECRET_ACCESS_KEY" in line
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_an_upgrade_onto_a_full_disk_says_so_and_goes_on_when_space_is_back(
     adopted: Path, by_h: tuple[str, ...], undisturbed: Path, tmp_path: Path
 ) -> None:
     outputs = _outputs(undisturbed)
     wanted_bytes = sum(path.stat().st_size for path in undisturbed.rglob("*") if path.is_file())
-    with small_disk(tmp_path, wanted_bytes - sum(map(len, outputs.values())) // 2) as disk:
+    with small_disk(tmp_path, wanted_bytes - sum(map(len, outputs.values())) // 4) as disk:
         store = Path(shutil.copytree(adopted, disk.path / "store"))
         done = run_job("upgrade", "--store", store, *by_h, expect=2)
         last = done.stderr.strip().splitlines()[-1]
-        assert last.startswith(f"StoreError: {store}/")
+        assert str(store) in last
         assert "No space left on device" in last
-        assert json.loads((store / "CURRENT.json").read_text())["version"] == 1
+        assert (store / "versions/000002/receipts").exists(), "it was in the middle of the stream"
         assert not (store / "versions/000002/manifest.json").exists()
+        assert json.loads((store / "CURRENT.json").read_text())["version"] == 1
         assert all(outputs[path] == data for path, data in _outputs(store).items()), "no half-written object"
         assert list(store.rglob(".*.tmp")) == []
         disk.resize(2 * wanted_bytes)
