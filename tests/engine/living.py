@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fct_ray.engine.actor_pool import PoolSettings
 from fct_ray.engine.adoption import AdoptSettings, run_adopt
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.engine.editing import AppendSettings, DeleteSettings, append, delete
@@ -45,7 +46,12 @@ class Living:
 
     def settings(self) -> UpgradeSettings:
         return UpgradeSettings(
-            store=self.store.uri, encoder="new-api", pairs=self.pairs, transformation=self.h, index="IVF16,Flat"
+            store=self.store.uri,
+            encoder="new-api",
+            pairs=self.pairs,
+            transformation=self.h,
+            index="IVF16,Flat",
+            pool=PoolSettings(min_actors=1, max_actors=1),  # an actor's start costs more than these shards
         )
 
     def plan(self) -> UpgradePlan:
