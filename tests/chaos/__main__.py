@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -78,6 +79,7 @@ def main() -> None:
     if journal.problems():
         print(f"stores and outputs: {directory}")
         raise SystemExit(1)
+    shutil.rmtree(directory)
 
 
 if __name__ == "__main__":
