@@ -7,25 +7,19 @@ Examples:
 The store's versions are only read: both runs write scratch stores (--work-dir).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from fct_ray.command_line import run_job
-from fct_ray.engine.cluster import ClusterSettings, connected
+from fct_ray.engine.cluster import connected
 from fct_ray.engine.compare import CompareSettings, run_compare
 from fct_ray.report.finish import finish
-from fct_ray.report.outcomes import PricingSettings, comparison_report, pricing_of
+from fct_ray.report.job_settings import JobSettings
+from fct_ray.report.outcomes import comparison_report, pricing_of
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(CompareSettings):
+class Settings(JobSettings, CompareSettings):
     """Measure what an upgrade saves."""
-
-    cluster: ClusterSettings = field(default_factory=ClusterSettings)
-    """Where the work runs."""
-    pricing: PricingSettings = field(default_factory=PricingSettings)
-    """What node-hours cost."""
-    report_dir: str | None = None
-    """Where the report goes. None: `runs/<run id>/report` in the store."""
 
 
 def run(settings: Settings) -> None:

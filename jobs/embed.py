@@ -7,63 +7,36 @@ Examples:
     python jobs/embed.py delete --store S --ids gone.parquet
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from fct_ray.command_line import run_job
 from fct_ray.engine.adoption import AdoptSettings, run_adopt
 from fct_ray.engine.backfill import BackfillSettings, plan_backfill, run_backfill
-from fct_ray.engine.cluster import ClusterSettings, connected
+from fct_ray.engine.cluster import connected
 from fct_ray.engine.editing import AppendSettings, DeleteSettings, append, delete
 from fct_ray.report.finish import finish
-from fct_ray.report.outcomes import PricingSettings, adopt_report, edit_report, embed_report, pricing_of
+from fct_ray.report.job_settings import JobSettings
+from fct_ray.report.outcomes import adopt_report, edit_report, embed_report, pricing_of
 
 
 @dataclass(frozen=True, kw_only=True)
-class Backfill(BackfillSettings):
+class Backfill(JobSettings, BackfillSettings):
     """Embed every raw item of a source: embeddings, side-information and index of a new version."""
 
-    cluster: ClusterSettings = field(default_factory=ClusterSettings)
-    """Where the work runs."""
-    pricing: PricingSettings = field(default_factory=PricingSettings)
-    """What node-hours cost."""
-    report_dir: str | None = None
-    """Where the report goes. None: `runs/<run id>/report` in the store."""
+
+@dataclass(frozen=True, kw_only=True)
+class Adopt(JobSettings, AdoptSettings):
+    """Make a store out of existing Parquet embeddings, where they lie: nothing is copied (but objects with bad rows)."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Adopt(AdoptSettings):
-    """Make a store out of existing Parquet embeddings, where they lie: nothing is copied."""
-
-    cluster: ClusterSettings = field(default_factory=ClusterSettings)
-    """Where the work runs."""
-    pricing: PricingSettings = field(default_factory=PricingSettings)
-    """What node-hours cost."""
-    report_dir: str | None = None
-    """Where the report goes. None: `runs/<run id>/report` in the store."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Append(AppendSettings):
+class Append(JobSettings, AppendSettings):
     """Add items to a gallery, as a new version: existing embeddings of its encoder, or raw items that it embeds."""
 
-    cluster: ClusterSettings = field(default_factory=ClusterSettings)
-    """Where the work runs."""
-    pricing: PricingSettings = field(default_factory=PricingSettings)
-    """What node-hours cost."""
-    report_dir: str | None = None
-    """Where the report goes. None: `runs/<run id>/report` in the store."""
-
 
 @dataclass(frozen=True, kw_only=True)
-class Delete(DeleteSettings):
+class Delete(JobSettings, DeleteSettings):
     """Take items out of a gallery, as a new version; older versions keep them until they are collected (store.py gc)."""
-
-    cluster: ClusterSettings = field(default_factory=ClusterSettings)
-    """Where the work runs."""
-    pricing: PricingSettings = field(default_factory=PricingSettings)
-    """What node-hours cost."""
-    report_dir: str | None = None
-    """Where the report goes. None: `runs/<run id>/report` in the store."""
 
 
 def backfill(settings: Backfill) -> None:

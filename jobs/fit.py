@@ -9,26 +9,21 @@ Examples:
 from dataclasses import dataclass, field, replace
 
 from fct_ray.command_line import Command, run_job
-from fct_ray.engine.cluster import ClusterSettings, connected
+from fct_ray.engine.cluster import connected
 from fct_ray.engine.fitting.encoder_loop import EncoderFit, EncoderLoss
 from fct_ray.engine.fitting.encoders import FitEncoderSettings, fit_encoder
 from fct_ray.engine.fitting.store_transformation import FitTransformationSettings, fit_for_store
 from fct_ray.report.finish import finish
-from fct_ray.report.outcomes import PricingSettings, fit_report, pricing_of, transformation_report
+from fct_ray.report.job_settings import JobSettings
+from fct_ray.report.outcomes import fit_report, pricing_of, transformation_report
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitEncoder(FitEncoderSettings):
+class FitEncoder(JobSettings, FitEncoderSettings):
     """Fit an encoder on labelled items."""
 
     name: str = ""
     """The model's name. Empty: "old", "side" or "new", as the command."""
-    cluster: ClusterSettings = field(default_factory=ClusterSettings)
-    """Where the work runs."""
-    pricing: PricingSettings = field(default_factory=PricingSettings)
-    """What node-hours cost."""
-    report_dir: str | None = None
-    """Where the report goes. None: beside the model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,15 +35,8 @@ class FitSide(FitEncoder):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitTransformation(FitTransformationSettings):
+class FitTransformation(JobSettings, FitTransformationSettings):
     """Fit h and its linear control on pairs of a store, to be used for another store of the same encoders."""
-
-    cluster: ClusterSettings = field(default_factory=ClusterSettings)
-    """Where the work runs."""
-    pricing: PricingSettings = field(default_factory=PricingSettings)
-    """What node-hours cost."""
-    report_dir: str | None = None
-    """Where the report goes. None: beside the model."""
 
 
 def encoder_named(name: str, settings: FitEncoder) -> None:

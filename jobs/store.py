@@ -8,15 +8,16 @@ Examples:
     python jobs/store.py gc --store S --keep 2 [--no-dry-run]
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from fct_ray.command_line import run_job
-from fct_ray.engine.cluster import ClusterSettings, connected
+from fct_ray.engine.cluster import connected
 from fct_ray.engine.collecting import collect, find_garbage
 from fct_ray.engine.verification import VerifySettings, verify_store
 from fct_ray.errors import FormatError
 from fct_ray.report.finish import finish
-from fct_ray.report.outcomes import PricingSettings, pricing_of, verify_report
+from fct_ray.report.job_settings import JobSettings
+from fct_ray.report.outcomes import pricing_of, verify_report
 from fct_ray.report.versions import print_collected, print_history, print_problems, print_status
 from fct_ray.storage.rollback import roll_back
 from fct_ray.storage.store import Store
@@ -41,15 +42,8 @@ class Rollback:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verify(VerifySettings):
+class Verify(JobSettings, VerifySettings):
     """Check a version: hashes, rows, ids, indexes, vectors; lists every problem and exits with 2 if there is one."""
-
-    cluster: ClusterSettings = field(default_factory=ClusterSettings)
-    """Where the work runs."""
-    pricing: PricingSettings = field(default_factory=PricingSettings)
-    """What node-hours cost."""
-    report_dir: str | None = None
-    """Where the report goes. None: `runs/verify-<hash>/report` in the store."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,13 +11,14 @@ the new one, and compares that with embedding everything again.
 from dataclasses import dataclass, field
 
 from fct_ray.command_line import run_job
-from fct_ray.engine.cluster import ClusterSettings, connected
+from fct_ray.engine.cluster import connected
 from fct_ray.engine.quickstart import QuickstartSettings, run_quickstart
 from fct_ray.engine.upgrade import run_upgrade
 from fct_ray.engine.upgrade_plan import UpgradeSettings, plan_upgrade
 from fct_ray.errors import SettingsError
 from fct_ray.report.finish import finish
-from fct_ray.report.outcomes import PricingSettings, plan_report, pricing_of, upgrade_report
+from fct_ray.report.job_settings import JobSettings
+from fct_ray.report.outcomes import plan_report, pricing_of, upgrade_report
 
 WANT_A_STORE = (
     "plan", "encoder", "pairs", "source", "num_pairs", "transformation", "side_info", "metric", "fit", "fit_dir",
@@ -26,7 +27,7 @@ WANT_A_STORE = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(UpgradeSettings):
+class Settings(JobSettings, UpgradeSettings):
     """An upgrade, or with no --store the quick start."""
 
     store: str = ""
@@ -37,12 +38,6 @@ class Settings(UpgradeSettings):
     """Stop after planning: print what would be done and what it would take."""
     quickstart: QuickstartSettings = field(default_factory=QuickstartSettings)
     """What the quick start shows."""
-    cluster: ClusterSettings = field(default_factory=ClusterSettings)
-    """Where the work runs."""
-    pricing: PricingSettings = field(default_factory=PricingSettings)
-    """What node-hours cost."""
-    report_dir: str | None = None
-    """Where the report goes. None: `runs/<run id>/report` in the store."""
 
 
 def run(settings: Settings) -> None:
