@@ -71,6 +71,7 @@ def make_store(directory: Path) -> Path:
     table = gallery_table(0)
     pair_files.write_table(str(directory / "pairs.parquet"), table.select(["id", "embedding"]))
     first = store.publish(_adopted(gallery), expected=None)
+    store.claim_version("upgrade-2", 1)
     store.publish(_upgraded(store), expected=first)
     save_model(store.models_uri(), packed_transformation())
     return Path(store.uri)
