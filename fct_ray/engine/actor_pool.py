@@ -7,6 +7,7 @@ and rewords what its actors raise. A task is one block (`from_items` with as man
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ from fct_ray.engine.cluster import ClusterSize
 from fct_ray.errors import FctRayError, IncompleteRunError
 
 ERROR, TEXT = "error", "text"
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,11 +62,19 @@ def pool_strategy(pool: PoolSettings, size: ClusterSize, num_tasks: int) -> tupl
 
 
 def answered(work: Callable[[], Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """For an actor's `__call__`: one row with what `work` returned, or with the error of our own tree that it raised."""
+    """For an actor's `__call__`: one row with what `work` returned, or with the error that it raised.
+
+    Errors of our own tree keep their type; any other (of a user's encoder, say) becomes an IncompleteRunError.
+    """
     try:
         answer = work()
     except FctRayError as error:
         return {ERROR: [type(error).__name__], TEXT: [str(error)]}
+    except Exception as error:  # the actor's border: what Ray makes of it says nothing to a user
+        logger.exception("a worker failed")
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        text = f"a worker failed: {type(error).__name__}: {error} ({where.filename}:{where.lineno})"
+        return {ERROR: [IncompleteRunError.__name__], TEXT: [f"{text}; finished shards are kept: repair it, run again"]}
     return {**{name: [value] for name, value in answer.items()}, ERROR: [""], TEXT: [""]}
 
 

@@ -26,7 +26,7 @@ class PixelEncoder:
         self.name, self.fingerprint, self.dimension, self._embed = name, f"fashion-{name}", dimension, embed
 
     def encode(self, columns: Mapping[str, Any]) -> FloatArray:
-        images = np.asarray(columns["image"])
+        images = np.asarray(columns["image"])[..., 0]  # grey, also where a photo was stored as RGB
         return self._embed(np.asarray(images.reshape(len(images), -1) / 255.0, dtype=np.float32))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,13 +12,14 @@ from PIL import Image
 from fct_ray.sources.registry import open_source
 from fct_ray.storage import objects
 from fct_ray.storage.store import Store
-from tests.jobs.conftest import run_job
+from tests.jobs.conftest import ROOT, run_job
 
 FIT = ("--fit.backbone", "small_cnn-4", "--fit.epochs", "1", "--fit.batch-size", "64")
 
 
 @pytest.mark.timeout(900)
-def test_fit_embed_upgrade_and_search_with_everything_on_s3(s3_uri: str, tmp_path: Path) -> None:
+def test_fit_embed_upgrade_and_search_with_everything_on_s3(s3_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=":")  # of the jobs, for the old encoder
     photos, models, store = f"{s3_uri}/photos", f"{s3_uri}/models", f"{s3_uri}/store"
     _upload_photos(photos, 1200)
     source = f"images:{photos}"
