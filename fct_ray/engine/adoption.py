@@ -6,7 +6,6 @@ them. Nothing is copied: the manifest holds absolute URIs. An adopted version ha
 
 from __future__ import annotations
 
-import datetime
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,9 +15,9 @@ import numpy.typing as npt
 
 from fct_ray.engine.bad_rows import BadRowSettings, list_bad_rows
 from fct_ray.engine.edited_shards import EditJob, write_edited
-from fct_ray.engine.meters import ProcessMeter, StageMeter
+from fct_ray.engine.meters import ProcessMeter
 from fct_ray.engine.model_store import EncoderChoice, resolve_encoder
-from fct_ray.engine.run_log import RunLog
+from fct_ray.engine.run_log import RunLog, now
 from fct_ray.engine.shard_writer import OutputJob
 from fct_ray.engine.tasks import map_tasks
 from fct_ray.engine.unique_ids import check_unique_ids
@@ -29,8 +28,6 @@ from fct_ray.storage import documents, leases, objects, paths, quarantine, shard
 from fct_ray.storage import pairs as parquet_files
 from fct_ray.storage.store import Store
 from fct_ray.values import Current, Manifest, Metric, ObjectRef, OnBadRow, Provenance, ShardRecord, SideInfoRef, Usage
-
-NORM_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +52,7 @@ class Inspected:
 
     record: ShardRecord
     """Of its usable rows."""
-    num_rows: int
-    """Of all its rows."""
+    num_bad_rows: int
     dimension: int
     side_dimension: int | None
     side_dtype: str | None
@@ -84,7 +80,7 @@ def run_adopt(settings: AdoptSettings) -> tuple[Manifest, dict[str, Usage]]:
         str(settings.on_bad_row),
         "" if current is None else current.sha256,
     )
-    with leases.held(store, run, run):
+    with leases.take(store, run, run):
         return _adopt(settings, store, current, choice, uris, run)
 
 
@@ -97,16 +93,16 @@ def _adopt(
         tasks = [(shard, uri, settings.on_bad_row) for shard, uri in enumerate(uris)]
         for position, inspected in map_tasks(inspect_shard, tasks, describe="read and check"):
             found[position] = inspected
-            meter.add(inspected.usage)
+            meter.add(inspected.usage.replace(rows=0) if inspected.num_bad_rows else inspected.usage)
         inspected_all = [found[position] for position in range(len(uris))]
         check_same(inspected_all)
-        records = _without_bad_rows(settings, store, version, run, inspected_all, meter)
+        records = _without_bad_rows(settings, store, version, run, inspected_all)
         check_unique_ids(store, records)
     first = inspected_all[0]
     with log.stage("publish"), leases.publishing(store, run):
         manifest = adopted_manifest(
             version=version,
-            created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            created_at=now(),
             encoder=choice.ref,
             dimension=first.dimension,
             metric=settings.metric,
@@ -127,10 +123,9 @@ def _without_bad_rows(
     version: int,
     run: str,
     inspected_all: Sequence[Inspected],
-    meter: StageMeter,
 ) -> list[ShardRecord]:
     """All shards; objects with bad rows are copied into the store without them, for adopted objects are never changed."""
-    damaged = [inspected.record for inspected in inspected_all if inspected.num_rows > inspected.record.rows]
+    damaged = [inspected.record for inspected in inspected_all if inspected.num_bad_rows]
     if not damaged:
         return [inspected.record for inspected in inspected_all]
     first = inspected_all[0]
@@ -140,15 +135,14 @@ def _without_bad_rows(
         run=run,
         metric=settings.metric,
         dimension=first.dimension,
-        index_factory=None,
-        trained_path=None,
+        index=None,
         threads=1,
         on_bad_row=settings.on_bad_row,
         max_bad_rows=settings.max_bad_rows,
     )
     job = EditJob(output=output, side_dimension=first.side_dimension)
-    for _, usage in map_tasks(write_edited, damaged, job, describe="copy without bad rows"):
-        meter.add(usage.replace(rows=0))
+    for _ in map_tasks(write_edited, damaged, job, describe="copy without bad rows"):
+        pass
     receipts = store.ledger(run)
     list_bad_rows(store, run, receipts, settings.max_bad_rows)
     copied = {receipt.record.shard: receipt.record for receipt in receipts}
@@ -163,7 +157,6 @@ def inspect_shard(item: tuple[int, str, OnBadRow]) -> Inspected:
     rows = len(columns.ids_N)
     if rows == 0:
         raise FormatError(f"{uri}: has no usable rows; want at least one: take the object out of the glob")
-    norms = np.linalg.norm(columns.embeddings_ND, axis=1)
     record = ShardRecord(
         shard=shard,
         embeddings=ObjectRef(path=uri, bytes=len(data), sha256=documents.sha256_hex(data)),
@@ -176,11 +169,11 @@ def inspect_shard(item: tuple[int, str, OnBadRow]) -> Inspected:
     )
     return Inspected(
         record=record,
-        num_rows=rows + len(bad),
+        num_bad_rows=len(bad),
         dimension=columns.embeddings_ND.shape[1],
         side_dimension=None if columns.side_info_NS is None else columns.side_info_NS.shape[1],
         side_dtype=shards.side_dtype(columns.table),
-        normalized=bool(np.all(np.abs(norms - 1) < NORM_TOLERANCE)),
+        normalized=shards.are_normalized(columns.embeddings_ND),
         usage=meter.read() + Usage(bytes_read=len(data), rows=rows),
     )
 

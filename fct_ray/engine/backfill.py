@@ -6,7 +6,6 @@ job measures an upgrade against.
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -19,7 +18,7 @@ from fct_ray.engine.cluster import ClusterSize
 from fct_ray.engine.encoding import encode_items
 from fct_ray.engine.index_training import check_enough_to_train, trained_index_ref
 from fct_ray.engine.model_store import model_uri, open_encoder
-from fct_ray.engine.run_log import RunLog
+from fct_ray.engine.run_log import RunLog, now
 from fct_ray.engine.shard_stream import stream_shards
 from fct_ray.engine.shard_worker import EmbedDescriptor, EmbedJob, EmbedWorker
 from fct_ray.engine.shard_writer import OutputJob
@@ -28,7 +27,7 @@ from fct_ray.errors import SettingsError
 from fct_ray.index import build, factory
 from fct_ray.models.batch_encoder import BatchEncoder
 from fct_ray.plan.identity import run_id
-from fct_ray.plan.resume import shard_numbers_to_do, usage_of
+from fct_ray.plan.resume import shard_numbers_to_do
 from fct_ray.plan.splits import sample_mask
 from fct_ray.plan.versions import embedded_manifest
 from fct_ray.sources.registry import open_source
@@ -146,7 +145,7 @@ def run_backfill(settings: BackfillSettings, plan: BackfillPlan, size: ClusterSi
     """
     store, log = plan.store, RunLog(plan.store, plan.run)
     pinned = () if plan.current is None else (plan.current.version,)
-    with leases.held(store, plan.run, plan.run, versions=pinned) as lease:
+    with leases.take(store, plan.run, plan.run, versions=pinned) as lease:
         return _embed_and_publish(settings, plan, log, size, lease)
 
 
@@ -163,7 +162,7 @@ def _embed_and_publish(
     encoder = plan.encoder
     manifest = embedded_manifest(
         version=version,
-        created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        created_at=now(),
         encoder=EncoderRef(name=encoder.name, fingerprint=encoder.fingerprint),
         dimension=encoder.dimension,
         metric=encoder.metric,
@@ -181,9 +180,7 @@ def _embed_and_publish(
     with log.stage("publish"), leases.publishing(store, plan.run):
         lease.check()
         store.publish(manifest, expected=plan.current)
-    stages = log.used()
-    stages["stream"] = stages["stream"] + usage_of(receipts).replace(wall_s=0.0, node_s=0.0)
-    return BackfillOutcome(store=store, published=manifest, stages=stages, recall=recall, num_bad_rows=num_bad)
+    return BackfillOutcome(store=store, published=manifest, stages=log.used(), recall=recall, num_bad_rows=num_bad)
 
 
 def _stream(settings: BackfillSettings, plan: BackfillPlan, version: int, index: IndexRef, size: ClusterSize) -> None:
@@ -194,8 +191,7 @@ def _stream(settings: BackfillSettings, plan: BackfillPlan, version: int, index:
             run=plan.run,
             metric=plan.encoder.metric,
             dimension=plan.encoder.dimension,
-            index_factory=settings.index,
-            trained_path=None if index.trained is None else index.trained.path,
+            index=index,
             threads=settings.pool.threads,
             on_bad_row=settings.on_bad_row,
             max_bad_rows=settings.max_bad_rows,
@@ -214,7 +210,7 @@ def _stream(settings: BackfillSettings, plan: BackfillPlan, version: int, index:
         for shard in shard_numbers_to_do(len(plan.starts), plan.store.ledger(plan.run))
     ]
     stream_shards(
-        [documents.dump(descriptor).decode() for descriptor in descriptors],
+        descriptors,
         EmbedWorker,
         job,
         pool=settings.pool,

@@ -9,7 +9,6 @@ starts again from what the first one published. An upgrade catches up with both 
 
 from __future__ import annotations
 
-import datetime
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ from fct_ray.engine.bad_rows import BadRowSettings, list_bad_rows
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.engine.edited_shards import EditJob, write_edited
 from fct_ray.engine.model_store import model_uri, open_encoder, resolve_encoder
-from fct_ray.engine.run_log import RunLog
+from fct_ray.engine.run_log import RunLog, now
 from fct_ray.engine.shard_stream import stream_shards
 from fct_ray.engine.shard_worker import EmbedDescriptor, EmbedJob, EmbedWorker
 from fct_ray.engine.shard_writer import OutputJob
@@ -31,7 +30,6 @@ from fct_ray.engine.tasks import map_tasks
 from fct_ray.engine.unique_ids import refuse_repeated
 from fct_ray.errors import DataError, EncoderMismatchError, FormatError, PublishConflictError, SettingsError
 from fct_ray.plan.identity import run_id
-from fct_ray.plan.resume import usage_of
 from fct_ray.plan.versions import edited_manifest
 from fct_ray.sources.registry import open_source
 from fct_ray.storage import documents, leases, objects
@@ -154,8 +152,8 @@ def _edit(settings: AppendSettings | DeleteSettings, plan: Callable[[Store, Mani
 def _publish(
     store: Store, current: Current, parent: Manifest, edit: _Edit, threads: int, bad_rows: BadRowSettings
 ) -> EditOutcome:
-    log, index = RunLog(store, edit.run), parent.index
-    with leases.held(store, edit.run, edit.run, versions=(parent.version,)) as lease:
+    log = RunLog(store, edit.run)
+    with leases.take(store, edit.run, edit.run, versions=(parent.version,)) as lease:
         version = store.claim_version(edit.run, parent.version)
         output = OutputJob(
             store_uri=store.uri,
@@ -163,8 +161,7 @@ def _publish(
             run=edit.run,
             metric=parent.metric,
             dimension=parent.dimension,
-            index_factory=None if index is None else index.factory,
-            trained_path=None if index is None or index.trained is None else index.trained.path,
+            index=parent.index,
             threads=threads,
             on_bad_row=bad_rows.on_bad_row,
             max_bad_rows=bad_rows.max_bad_rows,
@@ -177,7 +174,7 @@ def _publish(
         manifest = edited_manifest(
             parent,
             version=version,
-            created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            created_at=now(),
             receipts=receipts,
             written=edit.shards,
             dropped=edit.dropped,
@@ -187,10 +184,8 @@ def _publish(
         with log.stage("publish"), leases.publishing(store, edit.run):
             lease.check()
             store.publish(manifest, expected=current)
-    stages = log.used()
-    stages["stream"] = stages["stream"] + usage_of(receipts).replace(wall_s=0.0, node_s=0.0)
     return EditOutcome(
-        store=store, published=manifest, stages=stages, changed=edit.changed - num_bad, num_bad_rows=num_bad
+        store=store, published=manifest, stages=log.used(), changed=edit.changed - num_bad, num_bad_rows=num_bad
     )
 
 
@@ -203,26 +198,25 @@ def _appended_objects(settings: AppendSettings, store: Store, parent: Manifest) 
     inspected_all = [found[position] for position in range(len(uris))]
     check_same(inspected_all)
     side = parent.side_info
-    seen = (inspected_all[0].dimension, inspected_all[0].side_dimension, inspected_all[0].side_dtype)
+    found_kind = (inspected_all[0].dimension, inspected_all[0].side_dimension, inspected_all[0].side_dtype)
     wanted = (parent.dimension, None if side is None else side.dimension, None if side is None else side.dtype)
-    if seen != wanted:
+    if found_kind != wanted:
         raise FormatError(
-            f"{uris[0]}: (dimension, side dimension, side dtype) is {seen}; version {parent.version} has {wanted}: new "
+            f"{uris[0]}: (dimension, side dimension, side dtype) is {found_kind}; version {parent.version} has {wanted}: new "
             "items need embeddings and side-information of the same models"
         )
     records = [inspected.record for inspected in inspected_all]
     run = _run_if_new("append", store, parent, *sorted(record.embeddings.sha256 for record in records))
     if run is None:
         return None
-    usable = [(uri, usable_ids(uri, settings.on_bad_row)) for uri in uris]
-    refuse_repeated(usable)
-    ids_N = np.sort(np.concatenate([part_N for _, part_N in usable]))
-    _check_new(store, parent, ids_N)
+    usable = dict(map_tasks(usable_ids, uris, settings.on_bad_row, describe="read ids"))
+    refuse_repeated([(uri, usable[position]) for position, uri in enumerate(uris)])
+    _check_new(store, parent, np.sort(np.concatenate(list(usable.values()))))
     return _Edit(
         run=run,
         shards=tuple(record.shard for record in records),
         write=_rewriting(records, parent),
-        changed=(num_rows := sum(inspected.num_rows for inspected in inspected_all)),
+        changed=(num_rows := sum(seen.record.rows + seen.num_bad_rows for seen in inspected_all)),
         num_rows=parent.num_rows + num_rows,
     )
 
@@ -258,7 +252,7 @@ def _appended_items(settings: AppendSettings, store: Store, parent: Manifest, si
             side_dtype="float32" if parent.side_info is None else parent.side_info.dtype,
             positions_N=positions_N,
         )
-        descriptors = [documents.dump(tasks[shard]).decode() for shard in sorted(todo)]
+        descriptors = [tasks[shard] for shard in sorted(todo)]
         stream_shards(descriptors, EmbedWorker, job, pool=settings.pool, size=size, describe="embed new items")
 
     return _Edit(

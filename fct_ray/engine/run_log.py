@@ -4,23 +4,30 @@
     runs/<run id>/usage/<stage>-<part>.json         work whose outcome is kept, and found again by the next attempt
     runs/<run id>/<name>                            pairs, settings, reports
 
-Owns: those records and their sum. The stream's workers sign receipts in the version's ledger; the stage's own record
-holds only the driver's part (wall, node-seconds), so nothing is counted twice.
+Owns: those records, and the sum of all that a run used. The stream's workers sign receipts in the ledger; the stage's own
+record holds only the driver's part (wall, node-seconds), so nothing is counted twice.
 """
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from fct_ray.engine.cluster import count_nodes
 from fct_ray.engine.meters import StageMeter, measure_stage
 from fct_ray.errors import StoreError
+from fct_ray.plan.resume import usage_of
 from fct_ray.storage import documents, objects
 from fct_ray.storage.store import Store
 from fct_ray.values import Usage
 
 STAGES = ("plan", "pairs", "fit", "gate", "stream", "verify", "publish", "refine")
+
+
+def now() -> str:
+    """The time for a manifest: ISO 8601, UTC, to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 class RunLog:
@@ -53,12 +60,14 @@ class RunLog:
         self._write(f"{stage}-{part}", usage.replace(wall_s=0.0, node_s=0.0))
 
     def used(self) -> dict[str, Usage]:
-        """Usage per stage, summed over all attempts; stages in the order in which they run."""
+        """Usage per stage, summed over all attempts and workers; stages in the order in which they run."""
         totals = {}
         for name in STAGES:
-            records = self._records(name)
-            if records:
-                totals[name] = sum((documents.load(Usage, objects.read_bytes(u), u) for u in records), Usage())
+            parts = [documents.load(Usage, objects.read_bytes(uri), uri) for uri in self._records(name)]
+            if name == "stream" and (receipts := self.store.ledger(self.run)):
+                parts.append(usage_of(receipts).replace(wall_s=0.0, node_s=0.0))
+            if parts:
+                totals[name] = sum(parts, Usage())
         return totals
 
     def _write(self, name: str, usage: Usage) -> None:

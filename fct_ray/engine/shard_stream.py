@@ -13,10 +13,11 @@ from typing import Any
 from fct_ray.engine.actor_pool import PoolSettings, run_pool
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.engine.progress import bar
+from fct_ray.storage import documents
 
 
 def stream_shards(
-    descriptors: Sequence[str],
+    descriptors: Sequence[object],
     worker: type[Any],
     job: object,
     *,
@@ -24,14 +25,14 @@ def stream_shards(
     size: ClusterSize,
     describe: str,
 ) -> None:
-    """Run `worker(job)` actors over all descriptors; each leaves its receipt in the ledger.
+    """Run `worker(job)` actors over all descriptors, which they get as JSON; each leaves its receipt in the ledger.
 
     Raises:
         FctRayError: what a worker raised, naming the shard. Finished shards stay finished: their receipts are durable.
     """
     if not descriptors:
         return
-    tasks = [{"descriptor": text} for text in descriptors]
+    tasks = [{"descriptor": documents.dump(descriptor).decode()} for descriptor in descriptors]
     with bar(len(tasks), describe, "shard") as shown:
         for answer in run_pool(tasks, worker, (job,), pool=pool, size=size):
             shown.update(1)

@@ -25,7 +25,7 @@ from fct_ray.errors import DataError
 from fct_ray.index import build
 from fct_ray.storage import objects, shards
 from fct_ray.storage.store import Store
-from fct_ray.values import BadRow, Metric, ObjectRef, OnBadRow, Provenance, Receipt, ShardRecord, Usage
+from fct_ray.values import BadRow, IndexRef, Metric, ObjectRef, OnBadRow, Provenance, Receipt, ShardRecord, Usage
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -39,9 +39,8 @@ class OutputJob:
     run: str
     metric: Metric
     dimension: int
-    index_factory: str | None
+    index: IndexRef | None
     """None: the version has no index, and is searched exactly."""
-    trained_path: str | None
     threads: int
     on_bad_row: OnBadRow = OnBadRow.REFUSE
     max_bad_rows: int = 0
@@ -55,7 +54,8 @@ class ShardWriter:
         """Load the trained index once per actor."""
         build.set_num_threads(job.threads)
         self.job, self.store = job, Store(job.store_uri)
-        self.template = None if job.trained_path is None else objects.read_bytes(self.store.uri_of(job.trained_path))
+        trained = None if job.index is None else job.index.trained
+        self.template = None if trained is None else self.store.read(trained)
         self.threads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="parquet")
         self.meter = ProcessMeter(include_startup=True)
 
@@ -82,7 +82,7 @@ class ShardWriter:
         job = self.job
         _check_bad_rows(shard, len(ids_N), bad_rows, job.max_bad_rows)
         parquet = self.threads.submit(self._write, self.store.shard_path(job.version, shard), table)
-        index = None if job.index_factory is None else self._index(shard, ids_N, embeddings_NW, job.index_factory)
+        index = None if job.index is None else self._index(shard, ids_N, embeddings_NW, job.index.factory)
         embeddings = parquet.result()
         rows = len(ids_N)
         record = ShardRecord(

@@ -17,7 +17,6 @@ from fct_ray.engine.shard_stream import stream_shards
 from fct_ray.engine.shard_worker import TransformJob, TransformWorker
 from fct_ray.engine.shard_writer import OutputJob
 from fct_ray.plan.resume import done_receipts, shards_to_do
-from fct_ray.storage import documents
 from fct_ray.storage.store import Store
 from fct_ray.values import IndexRef, Manifest, Metric, Receipt
 
@@ -77,7 +76,7 @@ def stream_transformed(
     if len(todo) < len(head.shards):
         logger.info("%d of %d shards are done already", len(head.shards) - len(todo), len(head.shards))
     stream_shards(
-        [documents.dump(record).decode() for record in todo],
+        todo,
         TransformWorker,
         _job(stream, version, index, pool),
         pool=pool,
@@ -95,8 +94,7 @@ def _job(stream: TransformStream, version: int, index: IndexRef, pool: PoolSetti
             run=stream.run,
             metric=stream.metric,
             dimension=stream.dimension,
-            index_factory=index.factory,
-            trained_path=None if index.trained is None else index.trained.path,
+            index=index,
             threads=pool.threads,
             on_bad_row=stream.bad_rows.on_bad_row,
             max_bad_rows=stream.bad_rows.max_bad_rows,

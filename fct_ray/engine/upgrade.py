@@ -11,7 +11,6 @@ the neighbours in this room.
 
 from __future__ import annotations
 
-import datetime
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,14 +23,13 @@ from fct_ray.engine.fitting.transformations import Direction, fit_candidates
 from fct_ray.engine.gating import GateOutcome, run_gate
 from fct_ray.engine.model_store import MODEL_JSON, WEIGHTS, check_model_uris, load_model
 from fct_ray.engine.pairs import Pairs, pairs_from_encoder, pairs_from_file
-from fct_ray.engine.run_log import RunLog
+from fct_ray.engine.run_log import RunLog, now
 from fct_ray.engine.transform_stream import TransformStream, stream_transformed
 from fct_ray.engine.upgrade_plan import UpgradePlan, UpgradeSettings
 from fct_ray.engine.verification import verify_version
 from fct_ray.models.files import LoadedModel
 from fct_ray.plan import checks
 from fct_ray.plan.catch_up import check_catch_up
-from fct_ray.plan.resume import usage_of
 from fct_ray.plan.splits import gate_mask
 from fct_ray.plan.versions import upgraded_manifest
 from fct_ray.storage import documents, leases, objects
@@ -95,8 +93,8 @@ def run_upgrade(settings: UpgradeSettings, plan: UpgradePlan, size: ClusterSize)
         log = RunLog(plan.store, plan.run)
         logger.info("run %s has published version %d already", plan.run, plan.finished.version)
         judged = _read_judged(settings, plan)
-        return UpgradeOutcome(plan=plan, published=plan.finished, stages=_stages(log), judged=judged)
-    with leases.held(plan.store, plan.run, plan.run, versions=(plan.parent.version,)) as lease:
+        return UpgradeOutcome(plan=plan, published=plan.finished, stages=log.used(), judged=judged)
+    with leases.take(plan.store, plan.run, plan.run, versions=(plan.parent.version,)) as lease:
         judged, queries_QW, log = fit_and_judge(settings, plan, size)
         if not judged.result.passed:
             return UpgradeOutcome(plan=plan, published=None, stages=log.used(), judged=judged)
@@ -137,7 +135,8 @@ def _pairs(settings: UpgradeSettings, plan: UpgradePlan, log: RunLog, size: Clus
                 size=size,
                 meter=meter,
             )
-    pair_files.write_table(uri, pairs.to_table())  # after its record: work that a kill loses is done and counted again
+    # Written after the stage's record: work that a kill loses is done and counted again.
+    pair_files.write_table(uri, pairs.to_table())
     return pairs
 
 
@@ -168,9 +167,8 @@ def _fit_and_judge(
             uncovered_share=_uncovered_share(plan.parent, pairs),
         )
         meter.add(outcome.usage)
-    return _write_judged(
-        plan, outcome, fitted, reused
-    )  # after its record: work that a kill loses is done and counted again
+    # Written after the stage's record: work that a kill loses is done and counted again.
+    return _write_judged(plan, outcome, fitted, reused)
 
 
 def _fit(
@@ -275,7 +273,7 @@ def _stream_and_publish(
     return UpgradeOutcome(
         plan=plan,
         published=manifest,
-        stages=_stages(log),
+        stages=log.used(),
         judged=judged,
         recall=recall,
         peak_memory_bytes=max(receipt.peak_memory_bytes for receipt in receipts),
@@ -303,7 +301,7 @@ def _manifest(
     return upgraded_manifest(
         head,
         version=version,
-        created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        created_at=now(),
         encoder=plan.choice.ref,
         dimension=plan.space.dimension,
         metric=plan.space.metric,
@@ -328,11 +326,3 @@ def keep_model(models_uri: str, transformation: LoadedModel, uri: str) -> str:
     for file in (WEIGHTS, MODEL_JSON):
         objects.write_bytes(objects.join(target, file), objects.read_bytes(objects.join(uri, file)))
     return target
-
-
-def _stages(log: RunLog) -> dict[str, Usage]:
-    """All attempts of all stages; the stream's workers are in the ledger, its wall and node time in the run's log."""
-    stages = log.used()
-    workers = usage_of(log.store.ledger(log.run))
-    stages["stream"] = stages.get("stream", Usage()) + workers.replace(wall_s=0.0, node_s=0.0)
-    return stages

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 
-import numpy as np
-
 from fct_ray.engine.actor_pool import PoolSettings
 from fct_ray.engine.bad_rows import BadRowSettings
 from fct_ray.engine.cluster import ClusterSize
@@ -29,12 +27,11 @@ from fct_ray.plan import checks
 from fct_ray.plan.catch_up import bases
 from fct_ray.plan.forecast import Forecast, forecast
 from fct_ray.plan.identity import run_id
-from fct_ray.storage import documents, objects
+from fct_ray.storage import documents, objects, shards
 from fct_ray.storage import pairs as pair_files
 from fct_ray.storage.store import Store
 from fct_ray.values import Manifest, Metric
 
-NORM_TOLERANCE = 1e-3
 PAIRS_SHARE, PAIRS_LEAST, PAIRS_MOST = 0.1, 500, 20_000
 FIT_EFFICIENCY = 0.35  # of the matrix rate: small batches, and an optimiser step for each
 FIXED_S = 30.0  # starting Ray Train and Ray Data workers, gate, verification on 2 cores; grows little with the gallery
@@ -237,8 +234,7 @@ def _target_space(settings: UpgradeSettings, parent: Manifest, choice: EncoderCh
                 f"{settings.pairs}: embeddings have dimension {seen}, encoder {choice.ref.name} has {dimension}: "
                 "embed the pairs with that encoder"
             )
-        norms = np.linalg.norm(given.embeddings_NW, axis=1)
-        dimension, normalized = seen, bool(np.all(np.abs(norms - 1) < NORM_TOLERANCE))
+        dimension, normalized = seen, shards.are_normalized(given.embeddings_NW)
     assert dimension is not None  # noqa: S101 (one of the two origins is there, see _check_pair_origin)
     return TargetSpace(dimension=dimension, metric=metric or parent.metric, normalized=bool(normalized))
 

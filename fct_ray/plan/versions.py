@@ -103,9 +103,7 @@ def embedded_manifest(
     for record in records:
         problems += _index_problems(record, index=index)
     rows, bad = sum(record.rows for record in records), sum(record.quarantined for record in records)
-    if not problems and rows + bad != num_rows:
-        problems.append(f"all shards together have {rows:,} rows and {bad:,} quarantined, wanted {num_rows:,}")
-    _raise_if_any(problems, run)
+    _raise_if_any(problems or _sum_problems(rows, bad, num_rows), run)
     return Manifest(
         version=version,
         parent=parent,
@@ -208,9 +206,7 @@ def edited_manifest(
     changed = {record.shard for record in records} | set(dropped)
     shards = sorted([r for r in parent.shards if r.shard not in changed] + records, key=lambda record: record.shard)
     rows, bad = sum(record.rows for record in shards), sum(record.quarantined for record in records)
-    if not problems and rows + bad != num_rows:
-        problems.append(f"all shards together have {rows:,} rows and {bad:,} quarantined, wanted {num_rows:,}")
-    _raise_if_any(problems, run)
+    _raise_if_any(problems or _sum_problems(rows, bad, num_rows), run)
     return dataclasses.replace(
         parent,
         version=version,
@@ -256,14 +252,21 @@ def _differences(before: ShardRecord, after: ShardRecord, *, index: IndexRef | N
             f"{before.embeddings.sha256[:12]}"
         )
     if after.rows + after.quarantined != before.rows:
-        problems.append(
-            f"shard {before.shard} has {after.rows:,} rows and {after.quarantined:,} quarantined, wanted {before.rows:,}"
-        )
+        problems.append(f"shard {before.shard} has {_counted(after.rows, after.quarantined)}, wanted {before.rows:,}")
     if not after.quarantined and (after.id_min, after.id_max) != (before.id_min, before.id_max):
         problems.append(
             f"shard {before.shard} has ids {after.id_min} to {after.id_max}, wanted {before.id_min} to {before.id_max}"
         )
     return problems + _index_problems(after, index=index)
+
+
+def _sum_problems(rows: int, bad: int, wanted: int) -> list[str]:
+    """In = out + quarantined."""
+    return [] if rows + bad == wanted else [f"all shards together have {_counted(rows, bad)}, wanted {wanted:,}"]
+
+
+def _counted(rows: int, bad: int) -> str:
+    return f"{rows:,} rows and {bad:,} quarantined" if bad else f"{rows:,} rows"
 
 
 def _index_problems(record: ShardRecord, *, index: IndexRef | None) -> list[str]:

@@ -16,10 +16,9 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 import psutil
 
@@ -51,13 +50,19 @@ class LeaseDocument:
 
 
 class Lease:
-    """A lease that this process holds and renews from a thread until it is released."""
+    """A lease that this process holds and renews from a thread until it is released: by `with`, `release` or `delete`."""
 
     def __init__(self, store: Store, name: str, document: LeaseDocument) -> None:
         self._uri, self._document = uri_of(store, name), document
         self._released, self._lost = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._renew, name=f"lease {name}", daemon=True)
         self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
     def check(self) -> None:
         """Raise LeaseHeldError if another process has taken the lease over, e.g. because this one was suspended."""
@@ -101,33 +106,9 @@ class Lease:
             self._document, renewed_s = beaten, time.monotonic()
 
 
-@contextmanager
-def held(
-    store: Store,
-    name: str,
-    purpose: str,
-    *,
-    versions: tuple[int, ...] = (),
-    ttl_s: float = TTL_S,
-    patience_s: float = 0.0,
-) -> Iterator[Lease]:
-    """Hold a lease for the time of the block; one that its holder left behind is taken over.
-
-    Raises:
-        LeaseHeldError: a living process holds it, and did not release it within `patience_s` seconds.
-    """
-    lease = take(store, name, purpose, versions=versions, ttl_s=ttl_s, patience_s=patience_s)
-    try:
-        yield lease
-    finally:
-        lease.release()
-
-
-@contextmanager
-def publishing(store: Store, purpose: str, *, patience_s: float = PUBLISH_PATIENCE_S) -> Iterator[Lease]:
-    """Hold the store's publish lease: nobody else moves CURRENT or deletes versions meanwhile."""
-    with held(store, PUBLISH, purpose, patience_s=patience_s) as lease:
-        yield lease
+def publishing(store: Store, purpose: str, *, patience_s: float = PUBLISH_PATIENCE_S) -> Lease:
+    """Take the store's publish lease: nobody else moves CURRENT or deletes versions meanwhile. Raises like `take`."""
+    return take(store, PUBLISH, purpose, patience_s=patience_s)
 
 
 def take(
@@ -139,7 +120,11 @@ def take(
     ttl_s: float = TTL_S,
     patience_s: float = 0.0,
 ) -> Lease:
-    """Take a lease, to be given back with `release`. Raises like `held`."""
+    """Take a lease; one that its holder left behind is taken over.
+
+    Raises:
+        LeaseHeldError: a living process holds it, and did not release it within `patience_s` seconds.
+    """
     uri = uri_of(store, name)
     mine = LeaseDocument(holder=this_process(), purpose=purpose, versions=versions, ttl_s=ttl_s)
     started_s = watched_since_s = time.monotonic()

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from fct_ray.errors import DataError, FormatError, SettingsError
 
 ROW_GROUP_ROWS = 65_536
+NORM_TOLERANCE = 1e-3
 ID, EMBEDDING, SIDE_INFO = "id", "embedding", "side_info"
 FloatArray = npt.NDArray[np.float32]
 IdArray = npt.NDArray[np.int64]
@@ -320,3 +321,8 @@ def _vector_array(vectors: npt.NDArray[Any], dtype: str) -> ArrowArray:
 
 def _first(mask: ArrowArray) -> int:
     return int(np.argmax(mask.to_numpy(zero_copy_only=False)))
+
+
+def are_normalized(vectors_ND: FloatArray) -> bool:
+    """Whether all vectors have length 1, within what float16 and other libraries' arithmetic leave of it."""
+    return bool(np.all(np.abs(np.linalg.norm(vectors_ND, axis=1) - 1) < NORM_TOLERANCE))

@@ -176,7 +176,7 @@ def test_of_two_upgrades_one_publishes_and_the_other_stops_and_overwrites_nothin
 
 def test_a_second_driver_of_the_same_run_is_refused(living: Living) -> None:
     plan = living.plan()
-    with leases.held(living.store, plan.run, plan.run), pytest.raises(LeaseHeldError, match=plan.run):
+    with leases.take(living.store, plan.run, plan.run), pytest.raises(LeaseHeldError, match=plan.run):
         living.upgrade(plan)
 
 

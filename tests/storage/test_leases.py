@@ -20,7 +20,7 @@ CONTEXT = multiprocessing.get_context("spawn")
 
 def _hold(environment: dict[str, str], root: str, taken: Any, ttl_s: float) -> None:
     os.environ.update(environment)
-    with leases.held(Store(root), "run-a", "upgrade a", versions=(1,), ttl_s=ttl_s):
+    with leases.take(Store(root), "run-a", "upgrade a", versions=(1,), ttl_s=ttl_s):
         taken.set()
         time.sleep(60)
 
@@ -55,7 +55,7 @@ def test_a_killed_holder_on_this_machine_is_taken_over_at_once(root: str) -> Non
     os.kill(process.pid, signal.SIGKILL)
     process.join()
     started = time.monotonic()
-    with leases.held(Store(root), "run-a", "upgrade a again"):
+    with leases.take(Store(root), "run-a", "upgrade a again"):
         assert time.monotonic() - started < 5
 
 

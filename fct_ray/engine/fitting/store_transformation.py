@@ -47,7 +47,7 @@ def fit_for_store(settings: FitTransformationSettings, size: ClusterSize) -> Fit
     shared = {part.name: getattr(settings, part.name) for part in fields(FitOnPairsSettings)}
     upgrade = UpgradeSettings(**shared)
     plan = plan_upgrade(upgrade, None, size)
-    with leases.held(plan.store, plan.run, plan.run, versions=(plan.parent.version,)):
+    with leases.take(plan.store, plan.run, plan.run, versions=(plan.parent.version,)):
         judged, _, log = fit_and_judge(upgrade, plan, size)
         uri = _keep(settings, judged)
     return FittedTransformation(
