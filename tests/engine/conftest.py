@@ -25,7 +25,13 @@ def vectors() -> Vectors:
     return fashion_vectors(6000)
 
 
+@pytest.fixture(scope="session")
+def adopted(tmp_path_factory: pytest.TempPathFactory, vectors: Vectors, cluster: ClusterSize) -> Living:
+    """An adopted gallery of the first 4,000 photos; the others can be appended. Tests work on copies."""
+    return Living(tmp_path_factory.mktemp("adopted"), vectors, cluster)
+
+
 @pytest.fixture
-def living(tmp_path: Path, vectors: Vectors, cluster: ClusterSize) -> Living:
-    """An adopted gallery of the first 4,000 photos; the others can be appended."""
-    return Living(tmp_path, vectors, cluster)
+def living(adopted: Living, tmp_path: Path) -> Living:
+    """A copy of it."""
+    return adopted.copy(tmp_path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +33,13 @@ class Living:
         run_adopt(AdoptSettings(store=self.store.uri, embeddings=str(directory / "adopted"), encoder="old-api"))
         self.pairs = str(write_pairs(directory / "pairs.parquet", vectors, np.arange(0, START, 4)))
         self.h = linear_h(self.store, vectors, "new-api", directory / "models")
+
+    def copy(self, directory: Path) -> Living:
+        """The same gallery with a store of its own; what was adopted, pairs and h lie where they were."""
+        twin = copy.copy(self)
+        twin.directory, twin.store = directory, Store(str(directory / "store"))
+        shutil.copytree(self.store.uri, twin.store.uri)
+        return twin
 
     def append(self, start: int, stop: int) -> Manifest:
         self.edits += 1

@@ -84,7 +84,9 @@ def test_what_cannot_join_or_is_not_there_is_refused_and_nothing_changes(living:
     assert objects.read_bytes(living.store.uri_of("CURRENT.json")) == before
 
 
-def test_an_upgrade_catches_up_with_what_was_appended_and_deleted_since_it_was_planned(living: Living) -> None:
+def test_an_upgrade_catches_up_with_what_was_appended_and_deleted_since_it_was_planned(
+    living: Living, adopted: Living, tmp_path: Path
+) -> None:
     plan = living.plan()
     living.append(START, START + 500)
     gone = np.concatenate([np.arange(11, 31, 2), np.arange(START + 5, START + 9)])  # none of them is a pair
@@ -96,7 +98,7 @@ def test_an_upgrade_catches_up_with_what_was_appended_and_deleted_since_it_was_p
     rows = np.setdiff1d(np.arange(START + 500), gone)
     np.testing.assert_array_equal(_ids(living, published), np.sort(living.vectors.ids_N[rows]))
     _check_index(living, published)
-    straight = Living(living.directory / "straight", living.vectors, living.size)
+    straight = adopted.copy(tmp_path / "straight")
     straight.append(START, START + 500)
     straight.delete(gone)
     undisturbed = straight.upgrade().published

@@ -11,22 +11,20 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from fct_ray.engine.cluster import ClusterSize
 from fct_ray.engine.verification import VerifySettings, verify_store
 from fct_ray.errors import FormatError, StoreError
 from fct_ray.storage import documents, shards
 from fct_ray.storage.store import Store
 from fct_ray.values import ObjectRef, ShardRecord
 from tests.engine.living import Living
-from tests.fashion_vectors import Vectors
 
 Damage = Callable[[Store], None]
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory, vectors: Vectors, cluster: ClusterSize) -> Store:
+def whole(tmp_path_factory: pytest.TempPathFactory, adopted: Living) -> Store:
     """An upgraded gallery from which three items were deleted afterwards."""
-    living = Living(tmp_path_factory.mktemp("whole"), vectors, cluster)
+    living = adopted.copy(tmp_path_factory.mktemp("whole"))
     living.upgrade()
     living.delete(np.array([801, 805, 809]))  # of shard 1
     return living.store

@@ -17,25 +17,27 @@ import pyarrow.parquet as pq
 import pytest
 
 from fct_ray.engine.adoption import AdoptSettings, run_adopt
-from fct_ray.engine.cluster import ClusterSettings, connected
+from fct_ray.engine.cluster import ClusterSettings, ClusterSize, connected
+from fct_ray.engine.upgrade import run_upgrade
 from fct_ray.engine.upgrade_plan import UpgradeSettings, plan_upgrade
 from fct_ray.errors import DataError, FctRayError, FormatError, ModelError, NotFoundError, SettingsError, StoreError
 from fct_ray.models.files import pack_model
 from fct_ray.models.transformation import Transformation, TransformationArchitecture
 from fct_ray.storage.store import Store
 from tests.fashion_vectors import Vectors, fixed_size_list
+from tests.galleries import linear_h
 from tests.jobs.conftest import run_job
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
+def cluster() -> Iterator[ClusterSize]:
     """A local Ray cluster for this module."""
-    with connected(ClusterSettings(num_cpus=2)):
-        yield
+    with connected(ClusterSettings(num_cpus=2)) as size:
+        yield size
 
 
 @pytest.fixture(scope="module")
-def store(cluster: None, tmp_path_factory: pytest.TempPathFactory, gallery: Path) -> Path:
+def store(cluster: ClusterSize, tmp_path_factory: pytest.TempPathFactory, gallery: Path) -> Path:
     """An adopted store of real photos' embeddings."""
     path = tmp_path_factory.mktemp("bad") / "store"
     run_adopt(AdoptSettings(store=str(path), embeddings=str(gallery), encoder="old-api"))
@@ -162,7 +164,7 @@ def _of_another_dimension(table: pa.Table) -> pa.Table:
     [(_without_ids, "id"), (_with_infinity, "row 41"), (_with_a_doubled_id, "row"), (_of_another_dimension, "4")],
 )
 def test_adopting_a_bad_shard_names_the_shard_and_makes_no_store(
-    cluster: None, gallery: Path, tmp_path: Path, damage: Damage, word: str
+    cluster: ClusterSize, gallery: Path, tmp_path: Path, damage: Damage, word: str
 ) -> None:
     copy = shutil.copytree(gallery, tmp_path / "gallery")
     bad = copy / "part-003.parquet"
@@ -173,7 +175,7 @@ def test_adopting_a_bad_shard_names_the_shard_and_makes_no_store(
     assert not (tmp_path / "s" / "CURRENT.json").exists()
 
 
-def test_adopting_two_objects_with_the_same_id_names_both(cluster: None, gallery: Path, tmp_path: Path) -> None:
+def test_adopting_two_objects_with_the_same_id_names_both(cluster: ClusterSize, gallery: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(gallery, tmp_path / "gallery")
     table = pq.read_table(copy / "part-000.parquet")
     other = pq.read_table(copy / "part-005.parquet")
@@ -190,14 +192,15 @@ def test_a_job_that_refuses_says_why_last_and_exits_with_2(tmp_path: Path) -> No
 
 
 def test_a_shard_damaged_after_adoption_stops_the_upgrade_and_publishes_nothing(
-    gallery: Path, by_h: tuple[str, ...], tmp_path: Path
+    cluster: ClusterSize, gallery: Path, pairs: Path, vectors: Vectors, tmp_path: Path
 ) -> None:
-    copy = shutil.copytree(gallery, tmp_path / "gallery")
-    store = tmp_path / "s"
-    run_job("embed", "adopt", "--store", store, "--embeddings", copy, "--encoder", "old-api", "--metric", "ip")
+    copy, store = shutil.copytree(gallery, tmp_path / "gallery"), Store(str(tmp_path / "s"))
+    run_adopt(AdoptSettings(store=store.uri, embeddings=str(copy), encoder="old-api"))
+    h = linear_h(store, vectors, "new-api", tmp_path / "models")
+    settings = replace(_settings(Path(store.uri), str(pairs)), transformation=h)
     data = bytearray((copy / "part-002.parquet").read_bytes())
     data[len(data) // 2] ^= 0xFF
     (copy / "part-002.parquet").write_bytes(bytes(data))
-    done = run_job("upgrade", "--store", store, *by_h, expect=2)
-    assert "part-002.parquet" in done.stderr
-    assert Store(str(store)).manifest().version == 1
+    with pytest.raises(StoreError, match=r"part-002\.parquet"):
+        run_upgrade(settings, plan_upgrade(settings, None, None), cluster)
+    assert store.manifest().version == 1

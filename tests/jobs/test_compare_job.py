@@ -10,9 +10,10 @@ import pytest
 from fct_ray.engine.backfill import BackfillSettings, plan_backfill, run_backfill
 from fct_ray.engine.cluster import ClusterSettings, ClusterSize, connected
 from fct_ray.engine.compare import CompareSettings, ComparisonOutcome, run_compare
-from fct_ray.engine.fitting.transformation_loop import TransformationFit
 from fct_ray.report.outcomes import PricingSettings, comparison_report, pricing_of
 from fct_ray.storage.store import Store
+from tests.fashion_vectors import fashion_vectors
+from tests.galleries import linear_h
 
 GALLERY, ENCODERS = "fashion-mnist:gallery?limit=4000", "tests.jobs.fashion_encoders"
 
@@ -41,11 +42,12 @@ def store(size: ClusterSize, tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 @pytest.fixture(scope="module")
-def outcome(store: Store, size: ClusterSize) -> ComparisonOutcome:
+def outcome(store: Store, size: ClusterSize, tmp_path_factory: pytest.TempPathFactory) -> ComparisonOutcome:
+    h = linear_h(store, fashion_vectors(4000), f"{ENCODERS}:new", tmp_path_factory.mktemp("models"))
     settings = CompareSettings(
         store=store.uri, encoder=f"{ENCODERS}:new", source=GALLERY, queries="fashion-mnist:query?limit=500",
         old_encoder=f"{ENCODERS}:old", side_encoder=f"{ENCODERS}:side", num_pairs=1500, rows_per_shard=2000,
-        fit=TransformationFit(inner=128, epochs=20),
+        transformation=h,
     )  # fmt: skip
     return run_compare(settings, size, 0.1)
 

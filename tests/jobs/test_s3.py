@@ -1,65 +1,136 @@
-"""Everything on S3: raw items, models, store, runs, reports, on a real server; and the same bytes as on local disk."""
+"""Everything on S3: raw items, models, store, runs, reports, on a real server; and credentials in nothing of it.
+
+Searched for credentials: every object, stdout and stderr, Ray's whole session directories (logs of all its processes), and
+names and command lines of all processes while the jobs run.
+"""
 
 from __future__ import annotations
 
 import io
 import json
-from pathlib import Path
+import os
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from fct_ray.sources.registry import open_source
 from fct_ray.storage import objects
+from fct_ray.storage import pairs as pair_files
 from fct_ray.storage.store import Store
-from tests.jobs.conftest import run_job
+from tests.fashion_vectors import fixed_size_list
+from tests.jobs import fashion_encoders
+from tests.jobs.conftest import ROOT, SMALL_FIT
+from tests.jobs.traces import Traces
+from tests.s3_server import S3Server
 
-FIT = ("--fit.backbone", "small_cnn-4", "--fit.epochs", "1", "--fit.batch-size", "64")
-
-
-@pytest.mark.timeout(900)
-def test_fit_embed_upgrade_and_search_with_everything_on_s3(s3_uri: str, tmp_path: Path) -> None:
-    photos, models, store = f"{s3_uri}/photos", f"{s3_uri}/models", f"{s3_uri}/store"
-    _upload_photos(photos, 1200)
-    source = f"images:{photos}"
-    uris = {}
-    for name, dimension in (("old", 16), ("new", 32)):
-        run_job("fit", name, "--source", source, "--output", models, "--fit.dimension", dimension, *FIT)
-    for uri in objects.list_uris(models):
-        if uri.endswith("/model.json"):
-            directory = uri.removesuffix("/model.json")
-            uris[directory.rsplit("/", 1)[-1].split("-")[0]] = directory
-    run_job(
-        "embed", "backfill", "--store", store, "--source", source, "--encoder", uris["old"], "--side", uris["new"],
-        "--rows-per-shard", 400,
-    )  # fmt: skip
-    done = run_job(
-        "upgrade", "--store", store, "--source", source, "--encoder", uris["new"], "--num-pairs", 600,
-        "--fit.inner", 64, "--fit.epochs", 10, "--index", "Flat",
-    )  # fmt: skip
-    report_uri = done.stdout.strip().splitlines()[-1].removeprefix("report: ")
-    assert report_uri.startswith("s3://")
-    report = json.loads(objects.read_bytes(report_uri))
-    assert (report["version"], report["rows"]) == (2, 1200)
-    manifest = Store(store).manifest()
-    assert [record.rows for record in manifest.shards] == [400, 400, 400]
-    from fct_ray.engine.model_store import open_encoder
-    from fct_ray.engine.searching import open_searcher
-
-    items = open_source(source).read(np.arange(20))
-    scores, found = open_searcher(store, uris["new"]).search(open_encoder(uris["new"]).encode(items.columns), 5)
-    assert found.shape == (20, 5)
-    assert (np.diff(scores, axis=1) <= 1e-6).all()
-    own = [items.ids_N[query] in found[query] for query in range(20)]
-    assert np.mean(own) > 0.3, "photos should find themselves among 1,200 far above chance (0.4 %)"
+NUM_PHOTOS, NUM_QUERIES, K = 1200, 20, 5
+SMALL_ENCODER = (
+    "--fit.backbone", "small_cnn-4", "--fit.epochs", "1", "--fit.batch-size", "64", "--fit.dimension", "8",
+)  # fmt: skip
+ENCODERS = "tests.jobs.fashion_encoders"
+VERBOSE = ("--cluster.verbose", "--cluster.num-cpus", "2")
 
 
-def _upload_photos(prefix: str, count: int) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Journey:
+    """Fit, embed, upgrade and search, with everything on S3, as it left things."""
+
+    uri: str
+    """Below which everything lies: photos, models, store, found neighbours."""
+    report: str
+    """What the upgrade's last line names."""
+    token: str
+    """A session token that one of the jobs had."""
+    traces: Traces
+
+
+@pytest.fixture(scope="module")
+def journey(s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Journey]:
+    """One job has its keys from a file, and a session token in the environment; the others have keys in the environment.
+
+    (SeaweedFS refuses requests with a session token; without keys beside it, nothing sends it.)
+    """
+    uri, traces, token = "s3://test/journey", Traces(tmp_path_factory.mktemp("journey")), secrets.token_hex(24)
+    photos, models, store = f"{uri}/photos", f"{uri}/models", f"{uri}/store"
+    keys = tmp_path_factory.mktemp("home") / "credentials"
+    keys.write_text(f"[default]\naws_access_key_id={s3.access_key}\naws_secret_access_key={s3.secret_key}\n")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**s3.environment(), "PYTHONPATH": str(ROOT)}.items():
+            patch.setenv(name, value)
+        in_file = {**os.environ, "AWS_SHARED_CREDENTIALS_FILE": str(keys), "AWS_SESSION_TOKEN": token}
+        del in_file["AWS_ACCESS_KEY_ID"], in_file["AWS_SECRET_ACCESS_KEY"]
+        _upload_photos(photos)
+        traces.run("fit", "old", "--source", f"images:{photos}", "--output", models, *SMALL_ENCODER, *VERBOSE)
+        (old,) = (uri.removesuffix("/model.json") for uri in objects.list_uris(models) if uri.endswith("/model.json"))
+        traces.run(
+            "embed", "backfill", "--store", store, "--source", f"images:{photos}", "--encoder", old,
+            "--side", f"{ENCODERS}:side", "--rows-per-shard", NUM_PHOTOS // 3, *VERBOSE, environment=in_file,
+        )  # fmt: skip
+        printed = traces.run(
+            "upgrade", "--store", store, "--source", f"images:{photos}", "--encoder", f"{ENCODERS}:new",
+            "--num-pairs", NUM_PHOTOS // 2, *SMALL_FIT, *VERBOSE,
+        )  # fmt: skip
+        traces.run(
+            "search", "--store", store, "--queries", _write_queries(f"{uri}/queries.parquet", photos), "--k", K,
+            "--encoder", f"{ENCODERS}:new", "--output", f"{uri}/found.parquet",
+        )  # fmt: skip
+        traces.run("store", "status", "--store", store, environment=in_file)
+        report = printed.strip().splitlines()[-1].removeprefix("report: ")
+        yield Journey(uri=uri, report=report, token=token, traces=traces)
+        traces.clear()
+
+
+def test_the_upgraded_version_has_every_row_and_its_report_lies_beside_it(journey: Journey) -> None:
+    assert journey.report.startswith(f"{journey.uri}/store/runs/upgrade-")
+    report = json.loads(objects.read_bytes(journey.report))
+    assert (report["version"], report["rows"], report["gate"]["passed"]) == (2, NUM_PHOTOS, True)
+    manifest = Store(f"{journey.uri}/store").manifest()
+    assert [record.rows for record in manifest.shards] == [NUM_PHOTOS // 3] * 3
+    assert manifest.transformation is not None
+
+
+def test_photos_find_themselves_by_the_new_encoder(journey: Journey) -> None:
+    table = pq.read_table(pa.BufferReader(objects.read_bytes(f"{journey.uri}/found.parquet")))
+    assert len(table) == NUM_QUERIES * K
+    own = table.filter(pc.equal(table["query"], table["id"]))
+    assert len(own) > 0.3 * NUM_QUERIES, "far above chance (0.4 %)"
+
+
+def test_no_credential_is_in_anything_that_jobs_leave_or_show(journey: Journey, s3: S3Server) -> None:
+    places = journey.traces.places()
+    places |= {uri: objects.read_bytes(uri) for uri in objects.list_uris(journey.uri)}
+    assert len(journey.traces.ray_directories()) == 3
+    names = " ".join(places)
+    for wanted in (
+        *("gcs_server", "raylet", "python-core-worker", "default_worker"),
+        *("report.html", "CURRENT.json", "gate.json", "model.json", "checkpoint"),
+    ):
+        assert wanted in names, f"{wanted} was not searched"
+    for what, secret in (("key id", s3.access_key), ("secret key", s3.secret_key), ("session token", journey.token)):
+        shown_in = [name[:200] for name, content in places.items() if secret.encode() in content]
+        assert shown_in == [], f"the {what} is in {shown_in}"
+
+
+def _upload_photos(prefix: str) -> None:
     source = open_source("fashion-mnist:fit")
-    items, labels = source.read(np.arange(count)), source.labels_N
+    items, labels = source.read(np.arange(NUM_PHOTOS)), source.labels_N
     assert labels is not None
-    for number in range(count):
+    for number in range(NUM_PHOTOS):
         buffer = io.BytesIO()
         Image.fromarray(items.columns["image"][number, :, :, 0]).save(buffer, format="PNG")
         objects.write_bytes(f"{prefix}/class-{labels[number]}/{number:05d}.png", buffer.getvalue())
+
+
+def _write_queries(uri: str, photos: str) -> str:
+    """The first photos' embeddings by the new encoder."""
+    items = open_source(f"images:{photos}").read(np.arange(NUM_QUERIES))
+    vectors = fixed_size_list(fashion_encoders.new().encode(items.columns))
+    pair_files.write_table(uri, pa.table({"id": items.ids_N, "embedding": vectors}))
+    return uri

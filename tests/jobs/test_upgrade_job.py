@@ -1,4 +1,4 @@
-"""The main job on embeddings of real photos, from Parquet files to a searched index, and what happens when it is killed."""
+"""The main job on embeddings of real photos, from Parquet files to a searched index."""
 
 from __future__ import annotations
 
@@ -6,10 +6,6 @@ import dataclasses
 import hashlib
 import json
 import shutil
-import signal
-import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +17,7 @@ import pytest
 from fct_ray.storage.store import Store
 from tests.fashion_vectors import Vectors, fixed_size_list
 from tests.galleries import linear_h
-from tests.jobs.conftest import ROOT, SMALL_FIT, command, report_of, run_job
+from tests.jobs.conftest import SMALL_FIT, report_of, run_job
 
 Upgraded = tuple[Path, dict[str, Any]]
 
@@ -122,29 +118,6 @@ def test_running_the_same_command_again_finds_the_run_finished(upgraded: Upgrade
     assert again["stages"]["stream"]["flops"] == first["stages"]["stream"]["flops"]
 
 
-def test_a_killed_driver_resumes_and_ends_with_the_bytes_of_an_undisturbed_run(
-    undisturbed: Path, shop: Path, by_h: tuple[str, ...]
-) -> None:
-    store, arguments = shop, ("--store", shop, *by_h)
-    driver = subprocess.Popen(
-        command("upgrade", *arguments), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    receipts = store / "versions/000002/receipts"
-    _wait_until(lambda: receipts.is_dir() and len(list(receipts.glob("*.json"))) >= 1, driver)
-    driver.send_signal(signal.SIGKILL)
-    driver.wait()
-    done_before = {path.name: path.stat().st_mtime_ns for path in receipts.glob("*.json")}
-    assert json.loads((store / "CURRENT.json").read_text())["version"] == 1, "nothing may be published by a killed run"
-    report = report_of(run_job("upgrade", *arguments))
-    assert report["stages"]["stream"]["rows"] == 6000
-    for name, written_ns in done_before.items():
-        if len(done_before) < 6:
-            assert (receipts / name).stat().st_mtime_ns == written_ns, "finished shards must not be done again"
-    for kind in ("shards", "index"):
-        for path in sorted((undisturbed / "versions/000002" / kind).iterdir()):
-            assert (store / "versions/000002" / kind / path.name).read_bytes() == path.read_bytes(), path.name
-
-
 def test_a_harmful_transformation_is_refused_and_nothing_is_written(
     shop: Path, vectors: Vectors, tmp_path: Path
 ) -> None:
@@ -172,11 +145,3 @@ def _write_queries(path: Path, ids: np.ndarray, matrix: np.ndarray) -> None:
     import pyarrow as pa
 
     pq.write_table(pa.table({"id": ids, "embedding": fixed_size_list(matrix)}), path)
-
-
-def _wait_until(condition: Callable[[], bool], process: subprocess.Popen[bytes], timeout_s: float = 300.0) -> None:
-    end = time.monotonic() + timeout_s
-    while not condition():
-        assert process.poll() is None, f"the driver ended (code {process.returncode}) before it could be killed"
-        assert time.monotonic() < end, "no shard was finished in time"
-        time.sleep(0.02)
