@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from fct_ray.values import Usage
 
 COUNT_NODES_EVERY_S = 5.0
+RECORD_EVERY_S = 15.0
 
 
 class ProcessMeter:
@@ -53,9 +54,9 @@ class StageMeter:
 class NodeClock:
     """Node-seconds held: the number of nodes, read now and then, integrated over time (clusters grow and shrink)."""
 
-    def __init__(self, count_nodes: Callable[[], int]) -> None:
-        """Start counting in a thread of its own."""
-        self._count_nodes, self._stop = count_nodes, threading.Event()
+    def __init__(self, count_nodes: Callable[[], int], tell: Callable[[float], None] | None = None) -> None:
+        """Start counting in a thread of its own; `tell` hears the node-seconds so far every `RECORD_EVERY_S`."""
+        self._count_nodes, self._tell, self._stop = count_nodes, tell, threading.Event()
         self._node_s, self._last_s = 0.0, time.monotonic()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -67,9 +68,12 @@ class NodeClock:
         return self._node_s
 
     def _run(self) -> None:
-        nodes = max(1, self._count_nodes())
+        nodes, told_s = max(1, self._count_nodes()), self._last_s
         while not self._stop.wait(COUNT_NODES_EVERY_S):
             self._add(nodes)
+            if self._tell is not None and self._last_s - told_s >= RECORD_EVERY_S:
+                self._tell(self._node_s)
+                told_s = self._last_s
             nodes = max(1, self._count_nodes())
         self._add(nodes)
 
@@ -85,11 +89,23 @@ def one_node() -> int:
 
 
 @contextmanager
-def measure_stage(count_nodes: Callable[[], int] = one_node) -> Iterator[StageMeter]:
-    """Measure wall time, the driver's CPU time and node-seconds held; `.measured` is filled at the end."""
-    meter, process, start_s, nodes = StageMeter(), ProcessMeter(), time.monotonic(), NodeClock(count_nodes)
+def measure_stage(
+    count_nodes: Callable[[], int] = one_node, record: Callable[[Usage], None] | None = None
+) -> Iterator[StageMeter]:
+    """Measure wall time, the driver's CPU time and node-seconds held; `.measured` is filled at the end.
+
+    `record` gets what was held so far every `RECORD_EVERY_S`, from another thread: all that is known if this process is
+    killed. Work that is not finished is not in it: it will be done, and counted, once more.
+    """
+    start_s, start_cpu_s = time.monotonic(), time.process_time()
+
+    def held(node_s: float) -> Usage:
+        busy_cpu_s = time.process_time() - start_cpu_s
+        return Usage(node_s=node_s, wall_s=time.monotonic() - start_s, busy_cpu_s=busy_cpu_s)
+
+    meter = StageMeter()
+    nodes = NodeClock(count_nodes, None if record is None else lambda node_s: record(held(node_s)))
     try:
         yield meter
     finally:
-        held = Usage(node_s=nodes.stop(), wall_s=time.monotonic() - start_s)
-        meter.measured = process.read() + meter.worker_usage + held
+        meter.measured = held(nodes.stop()) + meter.worker_usage

@@ -1,6 +1,6 @@
 """What a run has used so far, kept in the store's `runs/<run id>/`, so that a resumed run reports all of its work.
 
-    runs/<run id>/usage/<stage>-<attempt>.json      one record per attempt at a stage
+    runs/<run id>/usage/<stage>-<attempt>.json      one record per attempt at a stage, renewed while it lasts
     runs/<run id>/usage/<stage>-<part>.json         work whose outcome is kept, and found again by the next attempt
     runs/<run id>/<name>                            pairs, settings, reports
 
@@ -39,17 +39,22 @@ class RunLog:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[StageMeter]:
-        """Measure a stage and record it, also when it fails."""
-        attempt = len(self._records(name))
-        meter = StageMeter()
+        """Measure a stage and record it, also when it fails, or (wall, node and driver's CPU seconds) is killed."""
+        record, meter = f"{name}-{len(self._records(name)):04d}", StageMeter()
+
+        def record_so_far(usage: Usage) -> None:
+            with suppress(StoreError):  # the next one, or the last, may be written
+                self._write(record, usage)
+
         try:
-            with measure_stage(count_nodes) as meter:
+            with measure_stage(count_nodes, record_so_far) as meter:
                 yield meter
         except BaseException:
-            with suppress(StoreError):  # what went wrong in the stage is the news, not that its record failed as well
-                self._write(f"{name}-{attempt:04d}", meter.measured)
+            record_so_far(
+                meter.measured
+            )  # what went wrong in the stage is the news, not that its record failed as well
             raise
-        self._write(f"{name}-{attempt:04d}", meter.measured)
+        self._write(record, meter.measured)
 
     def record_part(self, stage: str, part: str, usage: Usage) -> None:
         """Record work whose outcome stays: it counts once, whether the attempt that did it is killed or it is found again.
