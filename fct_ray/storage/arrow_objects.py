@@ -2,8 +2,9 @@
 
 Owns: output streams that write nothing before they are closed, so that an object is there whole or not at all and a
 stream that is dropped after a failure writes nothing; and on S3 what pyarrow's file systems have and object storage
-has not: directories (a prefix with something below it; to make one is to do nothing). Reads from S3 and all writes
-hold a whole object in memory. Speaks pyarrow's paths: local ones, or `bucket/key`. Pickles without credentials.
+has not: directories (a prefix with something below it; to make one is to do nothing). Input streams from S3 and all
+writes hold a whole object in memory; input files are read by ranges. Speaks pyarrow's paths: local ones, or
+`bucket/key`. Pickles without credentials.
 
 pyarrow's `copy_files` does not look at what fails when it closes a Python stream, which is when the object is written:
 whoever must know that an object is there writes it with `objects.write_bytes`.
@@ -129,8 +130,8 @@ class S3Handler(FileSystemHandler):  # type: ignore[misc]
         return pa.BufferReader(_read(path))
 
     def open_input_file(self, path: str) -> pa.NativeFile:
-        """An object's content, read already. Raises FileNotFoundError."""
-        return pa.BufferReader(_read(path))
+        """An object whose ranges are read when they are asked for. Raises FileNotFoundError."""
+        return pa.PythonFile(_Ranges(path), mode="r")
 
     def open_output_stream(self, path: str, _metadata: Any) -> pa.NativeFile:
         """A stream that writes the object when it is closed."""
@@ -157,6 +158,35 @@ class _WholeWrite:
         if not self.closed:
             self.closed = True
             self.put(self.content.getvalue())
+
+
+class _Ranges(io.RawIOBase):
+    """One request for each read: a Parquet reader asks for the footer and for whole columns of row groups."""
+
+    def __init__(self, path: str) -> None:
+        size = s3_objects.size_bytes(f"s3://{path}")
+        if size is None:
+            raise FileNotFoundError(f"s3://{path}: there is no such object")
+        self.uri, self.size, self.at = f"s3://{path}", size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self.at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self.at, io.SEEK_END: self.size}[whence]
+        return self.at
+
+    def tell(self) -> int:
+        return self.at
+
+    def read(self, size: int = -1) -> bytes:
+        stop = self.size if size < 0 else min(self.size, self.at + size)
+        data = s3_objects.get(self.uri, (self.at, stop)).data if stop > self.at else b""
+        self.at += len(data)
+        return data
 
 
 def _read(path: str) -> bytes:

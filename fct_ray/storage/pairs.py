@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from fct_ray.errors import DataError, FormatError, NotFoundError
+from fct_ray.errors import DataError, NotFoundError
 from fct_ray.storage import objects
 from fct_ray.storage.shards import (
     ID,
@@ -23,6 +22,7 @@ from fct_ray.storage.shards import (
     encode_table,
     ids_of,
     parse_shard,
+    read_parquet,
     read_parquet_bytes,
 )
 
@@ -62,7 +62,7 @@ def read_queries(uri: str) -> QueriesFile:
 
 
 def read_ids(uri: str) -> IdArray:
-    """Only the ids of a shard or of a file with a column `id`, [N]; no other column is decoded, nor read from local disk.
+    """Only the ids of a shard or of a file with a column `id`, [N]; no other column is read.
 
     Raises:
         NotFoundError: there is no such object.
@@ -70,13 +70,11 @@ def read_ids(uri: str) -> IdArray:
     """
     filesystem, path = objects.arrow_filesystem(uri)
     try:
-        with filesystem.open_input_file(path) as file:
-            table = pq.ParquetFile(file).read(columns=[ID])
+        file = filesystem.open_input_file(path)
     except FileNotFoundError as error:
         raise NotFoundError(f"{uri}: cannot read: there is no such object") from error
-    except (pa.ArrowInvalid, OSError) as error:
-        raise FormatError(f"{uri}: not a readable Parquet file ({error}); write or copy the file again") from error
-    return ids_of(table, uri)
+    with file:
+        return ids_of(read_parquet(file, uri, [ID]), uri)
 
 
 def write_search_results(

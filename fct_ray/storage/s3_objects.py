@@ -103,19 +103,21 @@ class S3Object:
     """Tokens of the latest calls of `put_if` that wrote it, newest first."""
 
 
-def get(uri: str) -> S3Object:
-    """An object, whole. Raises NotFoundError, StoreError."""
+def get(uri: str, span: tuple[int, int] | None = None) -> S3Object:
+    """An object, whole or its bytes [start, stop). Raises NotFoundError, StoreError."""
     bucket, key = split(uri)
+    part = {} if span is None else {"Range": f"bytes={span[0]}-{span[1] - 1}"}
 
     def attempt() -> S3Object:
-        answer = _call("get_object", Bucket=bucket, Key=key)
+        answer = _call("get_object", Bucket=bucket, Key=key, **part)
         body, loop = answer["Body"], connection().loop
         try:
             data: bytes = sync(loop, body.read, timeout=_allowed_s(answer["ContentLength"]))
         finally:
             loop.call_soon_threadsafe(body.close)
-        if len(data) != answer["ContentLength"]:
-            raise ConnectionError(f"got {len(data)} of {answer['ContentLength']} bytes")
+        wanted = answer["ContentLength"] if span is None else span[1] - span[0]
+        if len(data) != wanted:
+            raise ConnectionError(f"got {len(data)} of {wanted} bytes")
         return S3Object(data=data, etag=answer["ETag"], writers=answer["Metadata"].get(_WRITERS, ""))
 
     return _insist("read", uri, attempt)

@@ -48,11 +48,16 @@ class ShardColumns:
     """All columns as they lie in the file; `side_info` undecoded, carried columns untouched."""
 
 
-def read_parquet_bytes(data: bytes, uri: str, columns: list[str] | None = None) -> pa.Table:
-    """The table in Parquet `data`, or those of `columns` that it has. Raises FormatError naming `uri`."""
+def read_parquet_bytes(data: bytes, uri: str) -> pa.Table:
+    """The table in Parquet `data`. Raises FormatError naming `uri`."""
+    return read_parquet(pa.BufferReader(data), uri)
+
+
+def read_parquet(source: pa.NativeFile, uri: str, columns: list[str] | None = None) -> pa.Table:
+    """The table in an open Parquet file, or those of `columns` that it has. Raises FormatError naming `uri`."""
     try:
-        file = pq.ParquetFile(pa.BufferReader(data))
-        _check_claims(file, len(data), uri)
+        file = pq.ParquetFile(source)
+        _check_claims(file, source.size(), uri)
         table = file.read(columns=columns)
         _ = table.column_names  # decodes them: they may not be UTF-8
     except _PARQUET_ERRORS as error:
@@ -99,11 +104,6 @@ def parse_table(table: pa.Table, uri: str, *, dimension: int | None, side_dimens
     if SIDE_INFO in table.column_names or side_dimension is not None:
         side_info_NS = _vectors(table, SIDE_INFO, uri, side_dimension, (*_FLOATS, pa.int8()))
     return ShardColumns(ids_N=ids_N, embeddings_ND=embeddings_ND, side_info_NS=side_info_NS, table=table)
-
-
-def read_ids(data: bytes, uri: str) -> IdArray:
-    """Only the ids of a shard, [N], with the checks of `parse_shard`; the vectors are not decoded."""
-    return ids_of(read_parquet_bytes(data, uri, [ID]), uri)
 
 
 def side_dtype(table: pa.Table) -> str | None:

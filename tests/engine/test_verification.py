@@ -13,7 +13,7 @@ import pytest
 
 from fct_ray.engine.verification import VerifySettings, verify_store
 from fct_ray.errors import FormatError, StoreError
-from fct_ray.storage import documents, shards
+from fct_ray.storage import documents, pairs, shards
 from fct_ray.storage.store import Store
 from fct_ray.values import ObjectRef, ShardRecord
 from tests.engine.living import Living
@@ -143,7 +143,7 @@ def _id_of_another_shard(store: Store) -> None:
     """One id of shard 2 becomes one of shard 3, in vectors and documents."""
     table = pa.ipc.open_stream(_ipc(store, 2)).read_all()
     ids = table["id"].to_numpy().copy()
-    ids[-1] = shards.read_ids(store.read(_shard(store, 3).embeddings), "shard 3")[5]
+    ids[-1] = pairs.read_ids(store.uri_of(_shard(store, 3).embeddings.path))[5]
     _forge(store, 2, embeddings=shards.encode_table(table.set_column(0, "id", pa.array(ids))))
     manifest = store.manifest()
     wider = dataclasses.replace(_shard(store, 2), id_max=int(ids.max()))

@@ -50,9 +50,8 @@ class Actions:
         from fct_ray.storage import pairs, shards
 
         uri = self._put("input.parquet", data)
-        for read in (pairs.read_pairs, pairs.read_queries, pairs.read_table, _inspect):
+        for read in (pairs.read_pairs, pairs.read_queries, pairs.read_ids, pairs.read_table, _inspect):
             refusal(read, uri)
-        refusal(lambda: shards.read_ids(data, uri))
         columns = shards.parse_shard(data, uri, dimension=None, side_dimension=None)
         shards.encode_table(shards.with_embeddings(columns.table, columns.embeddings_ND))
 

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from fct_ray.errors import DataError, FormatError, NotFoundError
-from fct_ray.storage import pairs
+from fct_ray.storage import objects, pairs
 from fct_ray.storage.shards import build_table
 
 IDS_N = np.array([7, 3, 5], np.int64)
@@ -45,6 +45,17 @@ def test_unusable_pairs_are_refused(tmp_path: Path) -> None:
     Path(uri).write_bytes(b"id,embedding\n")
     with pytest.raises(FormatError, match=r"pairs\.parquet: not a readable Parquet file"):
         pairs.read_pairs(uri)
+
+
+def test_ids_are_read_alone(root: str) -> None:
+    uri = f"{root}/shard.parquet"
+    with pytest.raises(NotFoundError, match=r"shard\.parquet"):
+        pairs.read_ids(uri)
+    pairs.write_table(uri, build_table(IDS_N, VECTORS_NW, None, {}))
+    assert pairs.read_ids(uri).tolist() == [7, 3, 5]
+    objects.write_bytes(uri, objects.read_bytes(uri)[:-20])
+    with pytest.raises(FormatError, match=r"shard\.parquet: not a readable Parquet file"):
+        pairs.read_ids(uri)
 
 
 def test_search_results_have_the_promised_columns(root: str) -> None:

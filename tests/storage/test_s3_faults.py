@@ -61,6 +61,13 @@ def _arrow_read(root: str) -> bytes:
         return bytes(stream.read())
 
 
+def _arrow_range(root: str) -> bytes:
+    filesystem, path = objects.arrow_filesystem(f"{root}/there")
+    with filesystem.open_input_file(path) as file:
+        file.seek(100)
+        return bytes(file.read(4900))
+
+
 def _arrow_write(root: str) -> bytes:
     filesystem, path = objects.arrow_filesystem(f"{root}/new")
     with filesystem.open_output_stream(path) as stream:
@@ -102,6 +109,7 @@ READS: dict[str, Operation] = {
     "list": (objects.list_uris, lambda root: [f"{root}/there"]),
     "size": (lambda root: objects.size_bytes(f"{root}/there"), lambda _: len(OLD)),
     "arrow read": (_arrow_read, lambda _: OLD),
+    "arrow range": (_arrow_range, lambda _: OLD[100:5000]),
     "arrow list": (_arrow_list, lambda root: [f"{root}/there".removeprefix("s3://")]),
 }
 WRITES: dict[str, Operation] = {
