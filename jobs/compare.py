@@ -14,7 +14,8 @@ from fct_ray.engine.cluster import connected
 from fct_ray.engine.compare import CompareSettings, run_compare
 from fct_ray.report.finish import finish
 from fct_ray.report.job_settings import JobSettings
-from fct_ray.report.outcomes import comparison_report, pricing_of
+from fct_ray.report.outcomes import comparison_report
+from fct_ray.report.pricing import pricing_of
 
 
 @dataclass(frozen=True, kw_only=True)

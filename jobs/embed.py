@@ -16,7 +16,8 @@ from fct_ray.engine.cluster import connected
 from fct_ray.engine.editing import AppendSettings, DeleteSettings, append, delete
 from fct_ray.report.finish import finish
 from fct_ray.report.job_settings import JobSettings
-from fct_ray.report.outcomes import adopt_report, edit_report, embed_report, pricing_of
+from fct_ray.report.outcomes import adopt_report, edit_report, embed_report
+from fct_ray.report.pricing import pricing_of
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,8 @@ from fct_ray.engine.fitting.encoders import FitEncoderSettings, fit_encoder
 from fct_ray.engine.fitting.store_transformation import FitTransformationSettings, fit_for_store
 from fct_ray.report.finish import finish
 from fct_ray.report.job_settings import JobSettings
-from fct_ray.report.outcomes import fit_report, pricing_of, transformation_report
+from fct_ray.report.outcomes import fit_report, transformation_report
+from fct_ray.report.pricing import pricing_of
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from fct_ray.command_line import run_job
 from fct_ray.engine.searching import SearchSettings, search_file
 from fct_ray.report.finish import finish
-from fct_ray.report.outcomes import PricingSettings, pricing_of, version_report
+from fct_ray.report.outcomes import version_report
+from fct_ray.report.pricing import PricingSettings, pricing_of
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,8 @@ from fct_ray.engine.verification import VerifySettings, verify_store
 from fct_ray.errors import FormatError
 from fct_ray.report.finish import finish
 from fct_ray.report.job_settings import JobSettings
-from fct_ray.report.outcomes import pricing_of, verify_report
+from fct_ray.report.outcomes import verify_report
+from fct_ray.report.pricing import pricing_of
 from fct_ray.report.versions import print_collected, print_history, print_problems, print_status
 from fct_ray.storage.rollback import roll_back
 from fct_ray.storage.store import Store

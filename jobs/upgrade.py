@@ -18,7 +18,8 @@ from fct_ray.engine.upgrade_plan import UpgradeSettings, plan_upgrade
 from fct_ray.errors import SettingsError
 from fct_ray.report.finish import finish
 from fct_ray.report.job_settings import JobSettings
-from fct_ray.report.outcomes import plan_report, pricing_of, upgrade_report
+from fct_ray.report.outcomes import plan_report, upgrade_report
+from fct_ray.report.pricing import pricing_of
 
 WANT_A_STORE = (
     "plan", "encoder", "pairs", "source", "num_pairs", "transformation", "side_info", "metric", "fit", "fit_dir",

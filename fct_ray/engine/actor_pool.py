@@ -12,12 +12,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import ray
 import ray.data
-import ray.exceptions
 
 from fct_ray import errors
 from fct_ray.engine.cluster import ClusterSize
+from fct_ray.engine.worker_errors import worker_error
 from fct_ray.errors import FctRayError, IncompleteRunError
 
 ERROR, TEXT = "error", "text"
@@ -110,19 +109,3 @@ def run_pool(
         raise
     except Exception as error:
         raise worker_error(error) from error
-
-
-def worker_error(error: BaseException) -> FctRayError:
-    """The error of our own tree inside what Ray raised; anything else as IncompleteRunError with its last words."""
-    seen: BaseException | None = error
-    while seen is not None:
-        cause = getattr(seen, "cause", None)
-        if isinstance(cause, FctRayError):
-            return cause
-        if isinstance(seen, FctRayError) and not isinstance(seen, ray.exceptions.RayError):
-            return seen
-        seen = cause if isinstance(cause, BaseException) else seen.__cause__
-    last_words = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-    return IncompleteRunError(
-        f"a worker failed: {last_words}; finished shards are kept, run the same command to resume"
-    )

@@ -9,12 +9,12 @@ from __future__ import annotations
 import numpy as np
 import ray
 
-from fct_ray.engine.actor_pool import worker_error
 from fct_ray.engine.meters import ProcessMeter
 from fct_ray.engine.model_store import load_model
 from fct_ray.engine.pairs import ShardSelection, select_rows
 from fct_ray.engine.run_log import RunLog
 from fct_ray.engine.transforming import TransformRunner
+from fct_ray.engine.worker_errors import worker_error
 from fct_ray.errors import SettingsError
 from fct_ray.index import build, factory
 from fct_ray.plan.splits import pairs_per_shard

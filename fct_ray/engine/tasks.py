@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 
 import ray
 
-from fct_ray.engine.actor_pool import worker_error
 from fct_ray.engine.cluster import cluster_size
 from fct_ray.engine.progress import bar
+from fct_ray.engine.worker_errors import worker_error
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from fct_ray.engine.cluster import ClusterSettings
-from fct_ray.report.outcomes import PricingSettings
+from fct_ray.report.pricing import PricingSettings
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,72 +1,39 @@
 """From what a job's engine returned to the report that people read.
 
-Owns: which of an outcome's figures a report shows, and how money is priced. Reads outcomes; starts nothing.
+Owns: which of an outcome's figures a report shows. Reads outcomes; starts nothing, and imports the engine's types only to
+check types: looking at a store need not load torch and Ray.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
-from fct_ray.engine.backfill import BackfillOutcome
-from fct_ray.engine.compare import AgainstBackfill, ComparisonOutcome
-from fct_ray.engine.editing import EditOutcome
-from fct_ray.engine.fitting.encoders import FittedEncoder
-from fct_ray.engine.fitting.store_transformation import FittedTransformation
-from fct_ray.engine.saved_work import SavedWork
-from fct_ray.engine.upgrade import UpgradeOutcome
-from fct_ray.engine.upgrade_plan import UpgradePlan
-from fct_ray.engine.verification import Verified
-from fct_ray.plan.cost import usd_per_node_hour
 from fct_ray.plan.identity import run_id
 from fct_ray.report.content import Pricing, Report, Saved, Spend
 from fct_ray.report.environment import describe_environment
-from fct_ray.report.price_book import load_price_book
 from fct_ray.values import Manifest, Usage
 
-
-@dataclass(frozen=True, kw_only=True)
-class PricingSettings:
-    """What node-hours cost."""
-
-    node_type: str = "m7i.large"
-    """Node type of the price book whose price node-seconds are multiplied with (wherever the work really ran)."""
-    spot: bool = False
-    """Use the spot price."""
-    price_book: str | None = None
-    """A price book (YAML). None: the dated one that comes with this package, cluster/prices.yaml."""
-
-
-def pricing_of(settings: PricingSettings) -> Pricing:
-    """The price of a node-hour, with the date of the book; SettingsError for an unknown node type."""
-    book = load_price_book(settings.price_book)
-    return Pricing(
-        node_type=settings.node_type,
-        usd_per_node_hour=usd_per_node_hour(settings.node_type, book, spot=settings.spot),
-        spot=settings.spot,
-        book_date=book.date,
-        region=book.region,
-    )
+if TYPE_CHECKING:
+    from fct_ray.engine.backfill import BackfillOutcome
+    from fct_ray.engine.compare import AgainstBackfill, ComparisonOutcome
+    from fct_ray.engine.editing import EditOutcome
+    from fct_ray.engine.fitting.encoders import FittedEncoder
+    from fct_ray.engine.fitting.store_transformation import FittedTransformation
+    from fct_ray.engine.saved_work import SavedWork
+    from fct_ray.engine.upgrade import UpgradeOutcome
+    from fct_ray.engine.upgrade_plan import UpgradePlan
+    from fct_ray.engine.verification import Verified
 
 
 def plan_report(plan: UpgradePlan, settings: object, pricing: Pricing) -> Report:
     """What `--plan` says: the forecast, nothing spent."""
-    return Report(
-        job="upgrade",
-        store=plan.store.uri,
-        version=plan.parent.version,
-        rows=plan.parent.num_rows,
-        run=plan.run,
-        stages={},
-        forecast=plan.forecast,
-        actual=None,
-        environment=describe_environment(datetime.now(UTC)),
-        pricing=pricing,
-        settings=dataclasses.asdict(settings),  # type: ignore[call-overload]
-        notes=("planned only: no worker was started and the store's versions are untouched",),
-    )
+    store, parent = plan.store.uri, plan.parent
+    report = _report("upgrade", store, parent.version, parent.num_rows, plan.run, {}, settings, pricing)
+    note = "planned only: no worker was started and the store's versions are untouched"
+    return dataclasses.replace(report, forecast=plan.forecast, actual=None, notes=(note,))
 
 
 def upgrade_report(
@@ -89,23 +56,25 @@ def upgrade_report(
     notes += _bad_rows(outcome.num_bad_rows, outcome.plan.run)
     rows = quality.rows if quality is not None else () if judged is None else judged.compatibility
     recovered = quality.recovered if quality is not None else {} if judged is None else judged.recovered
-    return Report(
-        job="upgrade",
-        store=outcome.plan.store.uri,
-        version=None if outcome.published is None else outcome.published.version,
-        rows=(outcome.published or outcome.plan.parent).num_rows,
-        run=outcome.plan.run,
-        stages=outcome.stages,
-        forecast=outcome.plan.forecast,
-        actual=_spend(outcome.stages, pricing),
-        environment=describe_environment(datetime.now(UTC)),
+    plan, published = outcome.plan, outcome.published
+    report = _report(
+        "upgrade",
+        plan.store.uri,
+        None if published is None else published.version,
+        (published or plan.parent).num_rows,
+        plan.run,
+        outcome.stages,
+        settings,
+        pricing,
+    )
+    return dataclasses.replace(
+        report,
+        forecast=plan.forecast,
         gate=None if judged is None else judged.result,
         compatibility=rows,
         recovered_share=recovered,
         saved=None if against is None else _saved(against.saved),
-        pricing=pricing,
         notes=tuple(notes),
-        settings=dataclasses.asdict(settings),  # type: ignore[call-overload]
     )
 
 
@@ -117,42 +86,19 @@ def embed_report(outcome: BackfillOutcome, settings: object, pricing: Pricing) -
 
 def fit_report(fitted: FittedEncoder, settings: object, pricing: Pricing) -> Report:
     """The report of fitting an encoder."""
-    stages = {"fit": fitted.usage}
+    report = _report("fit", fitted.uri, None, fitted.usage.rows, fitted.run, {"fit": fitted.usage}, settings, pricing)
     reused = ("this model was fitted before with the same settings: the figures are those of that fit",)
-    return Report(
-        job="fit",
-        store=fitted.uri,
-        version=None,
-        rows=fitted.usage.rows,
-        run=fitted.run,
-        stages=stages,
-        forecast=None,
-        actual=_spend(stages, pricing),
-        environment=describe_environment(datetime.now(UTC)),
-        pricing=pricing,
-        settings=dataclasses.asdict(settings),  # type: ignore[call-overload]
-        notes=(f"model: {fitted.uri}", *(reused if fitted.reused else ())),
-    )
+    return dataclasses.replace(report, notes=(f"model: {fitted.uri}", *(reused if fitted.reused else ())))
 
 
 def transformation_report(fitted: FittedTransformation, settings: object, pricing: Pricing) -> Report:
     """The report of fitting h on a store without upgrading it."""
     judged = fitted.judged
-    return Report(
-        job="fit",
-        store=fitted.store,
-        version=None,
-        rows=fitted.rows,
-        run=fitted.run,
-        stages=fitted.stages,
-        forecast=None,
-        actual=_spend(fitted.stages, pricing),
-        environment=describe_environment(datetime.now(UTC)),
+    return dataclasses.replace(
+        _report("fit", fitted.store, None, fitted.rows, fitted.run, fitted.stages, settings, pricing),
         gate=judged.result,
         compatibility=judged.compatibility,
         recovered_share=judged.recovered,
-        pricing=pricing,
-        settings=dataclasses.asdict(settings),  # type: ignore[call-overload]
         notes=(f"model: {fitted.uri}",),
     )
 
@@ -169,19 +115,7 @@ def version_report(
     job: str, store_uri: str, manifest: Manifest, stages: Mapping[str, Usage], settings: object, pricing: Pricing
 ) -> Report:
     """The report of a job that published a version without judging one: embed, adopt."""
-    return Report(
-        job=job,
-        store=store_uri,
-        version=manifest.version,
-        rows=manifest.num_rows,
-        run=manifest.run,
-        stages=stages,
-        forecast=None,
-        actual=_spend(stages, pricing),
-        environment=describe_environment(datetime.now(UTC)),
-        pricing=pricing,
-        settings=dataclasses.asdict(settings),  # type: ignore[call-overload]
-    )
+    return _report(job, store_uri, manifest.version, manifest.num_rows, manifest.run, stages, settings, pricing)
 
 
 def edit_report(job: str, outcome: EditOutcome, settings: object, pricing: Pricing) -> Report:
@@ -204,11 +138,6 @@ def adopt_report(
     return dataclasses.replace(report, notes=_bad_rows(num_bad, report.run))
 
 
-def _bad_rows(number: int, run: str) -> tuple[str, ...]:
-    where = f"runs/{run}/quarantine.parquet"
-    return (f"{number:,} rows could not be used and were left out; they are listed in {where}",) if number else ()
-
-
 def verify_report(verified: Verified, settings: object, pricing: Pricing) -> Report:
     """The report of checking a version; its notes list the problems."""
     manifest, stages = verified.manifest, {"verify": verified.usage}
@@ -218,6 +147,37 @@ def verify_report(verified: Verified, settings: object, pricing: Pricing) -> Rep
     problems = tuple(f"problem: {problem}" for problem in verified.problems)
     run = run_id("verify", manifest.run, str(manifest.version))
     return dataclasses.replace(report, run=run, notes=(read, *(problems or ("no problems found",))))
+
+
+def _report(
+    job: str,
+    store_uri: str,
+    version: int | None,
+    rows: int,
+    run: str,
+    stages: Mapping[str, Usage],
+    settings: object,
+    pricing: Pricing,
+) -> Report:
+    """What every report has."""
+    return Report(
+        job=job,
+        store=store_uri,
+        version=version,
+        rows=rows,
+        run=run,
+        stages=stages,
+        forecast=None,
+        actual=_spend(stages, pricing),
+        environment=describe_environment(datetime.now(UTC)),
+        pricing=pricing,
+        settings=dataclasses.asdict(settings),  # type: ignore[call-overload]
+    )
+
+
+def _bad_rows(number: int, run: str) -> tuple[str, ...]:
+    where = f"runs/{run}/quarantine.parquet"
+    return (f"{number:,} rows could not be used and were left out; they are listed in {where}",) if number else ()
 
 
 def _saved(saved: SavedWork) -> Saved:

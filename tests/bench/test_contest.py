@@ -18,7 +18,6 @@ from fct_ray.errors import SettingsError
 SMALL = DatasetSettings(rows=30_000, rows_per_shard=3_000, inner=512, num_pairs=100)
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_ours_does_the_loops_work_at_a_rate_that_is_not_far_off(tmp_path: Path) -> None:
     settings = ContestSettings(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 from fct_ray.command_line import flags_of_yaml, parse_settings
 from fct_ray.errors import SettingsError
 from fct_ray.values import Metric
+from tests.jobs.conftest import ROOT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,3 +65,9 @@ def test_a_file_that_is_not_a_mapping_or_not_there_is_refused(tmp_path: Path) ->
         flags_of_yaml(Path(_yaml(tmp_path / "s.yaml", "- a\n- b\n")))
     with pytest.raises(SettingsError, match="No such file"):
         flags_of_yaml(tmp_path / "missing.yaml")
+
+
+def test_looking_at_a_store_loads_neither_torch_nor_ray_data_nor_matplotlib() -> None:
+    code = "import runpy, sys; runpy.run_path('jobs/store.py'); print({'torch', 'ray.data', 'matplotlib'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.strip() == "set()"

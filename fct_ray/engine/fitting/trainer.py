@@ -26,10 +26,11 @@ import torch.distributed
 from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
-from fct_ray.engine.actor_pool import quiet_ray_data, worker_error
+from fct_ray.engine.actor_pool import quiet_ray_data
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.engine.meters import ProcessMeter
 from fct_ray.engine.progress import progress_bar
+from fct_ray.engine.worker_errors import worker_error
 from fct_ray.errors import FitError
 from fct_ray.storage import objects
 from fct_ray.values import Usage
