@@ -75,7 +75,7 @@ def growth_plot(result: GrowthResult) -> bytes:
     memory.plot(rows, [point.peak_worker_bytes / 2**20 for point in points], "o-", label="worker")
     memory.plot(rows, [point.peak_driver_bytes / 2**20 for point in points], "s-", label="driver")
     memory.set(xscale="log", xlabel="rows", ylabel="peak memory, MiB", ylim=(0, None), title="memory of a process")
-    memory.legend()
+    memory.legend(loc="lower center")
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=120)
     return out.getvalue()
