@@ -25,7 +25,7 @@ from tests.faulty_s3 import CONDITIONAL_ONLY, PASSING, Fault, FaultyS3, Request,
 from tests.s3_server import S3Server
 
 OLD, NEW, LARGE = b"old bytes " * 3000, b"new bytes " * 3000, b"new large " * 1_200_000
-SLOW = {Fault.STALL, Fault.DEAF, Fault.TRICKLE}
+SLOW = (Fault.STALL, Fault.DEAF, Fault.TRICKLE)
 
 
 @pytest.fixture
