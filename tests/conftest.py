@@ -1,16 +1,39 @@
-"""Fixtures for every room's tests: a real S3 server, and a fresh place on it.
+"""Fixtures for every room's tests: a real S3 server and a fresh place on it, a real Ray cluster.
 
-Owns: one server per test session, started when the first test asks for it.
+Owns: one server and one cluster per test session, started when the first test asks for them; and which tests may run
+beside each other (`make test` has two processes): those that use Ray run one after the other, for each keeps both cores busy.
 """
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from fct_ray.engine.cluster import ClusterSettings, ClusterSize, connected
 from tests.s3_server import S3Server, s3_server
+
+ROOT = Path(__file__).resolve().parents[1]
+USE_RAY = {"bench", "chaos", "cluster", "engine", "jobs"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With `--dist loadgroup` tests of one group run in one process."""
+    for item in items:
+        room = item.path.relative_to(ROOT / "tests").parts[0]
+        item.add_marker(pytest.mark.xdist_group("ray" if room in USE_RAY else str(item.path)))
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[ClusterSize]:
+    """A local Ray cluster of two CPUs, whose workers can import the tests' modules; jobs join it (`tests/jobs`)."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)
+        with connected(ClusterSettings(num_cpus=2)) as size:
+            yield size
 
 
 @pytest.fixture(scope="session")

@@ -45,6 +45,7 @@ def test_an_upgrade_whose_actor_driver_and_node_are_killed_ends_with_the_bytes_o
     assert journal.of("kill")[0]["stage"] == Stage.STREAMING
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_what_is_appended_and_deleted_during_an_upgrade_is_all_there_though_both_are_killed(
     nodes: Nodes, scene: Scene, tmp_path: Path

@@ -1,22 +1,14 @@
-"""A Ray cluster for the engine's tests, and galleries that are quick to make."""
+"""Galleries for the engine's tests that are quick to make."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from fct_ray.engine.cluster import ClusterSettings, ClusterSize, connected
+from fct_ray.engine.cluster import ClusterSize
 from tests.engine.living import Living
 from tests.fashion_vectors import Vectors, fashion_vectors
-
-
-@pytest.fixture(scope="session")
-def cluster() -> Iterator[ClusterSize]:
-    """A local Ray cluster of two CPUs."""
-    with connected(ClusterSettings(num_cpus=2)) as size:
-        yield size
 
 
 @pytest.fixture(scope="session")

@@ -5,14 +5,13 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
 
-from fct_ray.engine.cluster import ClusterSettings, ClusterSize, connected
+from fct_ray.engine.cluster import ClusterSize
 from fct_ray.engine.fitting.trainer import TrainSettings
 from fct_ray.engine.fitting.transformation_loop import TransformationFit
 from fct_ray.engine.fitting.transformations import Candidate, Direction, fit_candidates
@@ -23,13 +22,6 @@ from tests.fashion_vectors import fashion_vectors
 
 COSINE_TOLERANCE = 0.01
 """Two workers see other batches and other BatchNorm statistics: outputs differ, their quality must not."""
-
-
-@pytest.fixture(scope="module")
-def size() -> Iterator[ClusterSize]:
-    """A local cluster for this module."""
-    with connected(ClusterSettings(num_cpus=2)) as connected_size:
-        yield connected_size
 
 
 def _pairs(rows: slice) -> Pairs:
@@ -43,7 +35,7 @@ def _pairs(rows: slice) -> Pairs:
     )
 
 
-def _fit(num_workers: int, size: ClusterSize, storage: Path) -> Candidate:
+def _fit(num_workers: int, cluster: ClusterSize, storage: Path) -> Candidate:
     candidates = fit_candidates(
         _pairs(slice(0, 3000)),
         Direction(
@@ -57,7 +49,7 @@ def _fit(num_workers: int, size: ClusterSize, storage: Path) -> Candidate:
         seed=0,
         controls=False,
         storage_uri=str(storage),
-        size=size,
+        size=cluster,
     )
     return next(candidate for candidate in candidates if candidate.method == "fct_side")
 
@@ -69,16 +61,17 @@ def _held_out_cosine(candidate: Candidate) -> float:
 
 
 @pytest.fixture(scope="module")
-def one(size: ClusterSize, tmp_path_factory: pytest.TempPathFactory) -> Candidate:
+def one(cluster: ClusterSize, tmp_path_factory: pytest.TempPathFactory) -> Candidate:
     """Fitted by one worker."""
-    return _fit(1, size, tmp_path_factory.mktemp("one"))
+    return _fit(1, cluster, tmp_path_factory.mktemp("one"))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_one_and_two_workers_fit_transformations_of_the_same_quality(
-    one: Candidate, size: ClusterSize, tmp_path: Path
+    one: Candidate, cluster: ClusterSize, tmp_path: Path
 ) -> None:
-    two = _fit(2, size, tmp_path)
+    two = _fit(2, cluster, tmp_path)
     cosines = _held_out_cosine(one), _held_out_cosine(two)
     assert min(cosines) > 0.8
     assert abs(cosines[0] - cosines[1]) < COSINE_TOLERANCE, cosines
@@ -86,19 +79,19 @@ def test_one_and_two_workers_fit_transformations_of_the_same_quality(
     assert two.usage.rows == pytest.approx(rows, rel=0.1), "two workers divide the work, they do not double it"
 
 
-def test_the_same_fit_on_the_same_pairs_is_found_again(one: Candidate, size: ClusterSize) -> None:
-    found = _fit(1, size, Path(one.uri).parent)
+def test_the_same_fit_on_the_same_pairs_is_found_again(one: Candidate, cluster: ClusterSize) -> None:
+    found = _fit(1, cluster, Path(one.uri).parent)
     assert (found.uri, found.usage) == (one.uri, one.usage)
 
 
 @pytest.mark.timeout(600)
 def test_a_fit_whose_worker_is_killed_goes_on_from_its_checkpoint_to_the_same_weights(
-    one: Candidate, size: ClusterSize, tmp_path: Path
+    one: Candidate, cluster: ClusterSize, tmp_path: Path
 ) -> None:
     killed: list[int] = []
     watch = threading.Thread(target=_kill_worker_after_checkpoint, args=(tmp_path, killed), daemon=True)
     watch.start()
-    resumed = _fit(1, size, tmp_path)
+    resumed = _fit(1, cluster, tmp_path)
     watch.join()
     assert killed, "the fit was over before its worker could be killed"
     assert resumed.uri != one.uri
@@ -122,13 +115,14 @@ def _checkpoint_lists(storage: Path) -> list[str]:
     return [path.read_text() for path in storage.glob("h-*/checkpoint_manager_snapshot.json")]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_fit_starts_over_where_a_kill_tore_the_list_of_its_checkpoints(
-    one: Candidate, size: ClusterSize, tmp_path: Path
+    one: Candidate, cluster: ClusterSize, tmp_path: Path
 ) -> None:
     storage = Path(shutil.copytree(Path(one.uri).parent, tmp_path / "torn"))
     (memory,) = storage.glob("h-*.json")
     memory.unlink()
     (storage / memory.stem / "checkpoint_manager_snapshot.json").write_bytes(b"")
-    again = _fit(1, size, storage)
+    again = _fit(1, cluster, storage)
     assert again.model.document.weights_sha256 == one.model.document.weights_sha256

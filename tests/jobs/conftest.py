@@ -1,8 +1,12 @@
-"""Running jobs as users do: as scripts in their own process."""
+"""Running jobs as users do: as scripts in their own process.
+
+They join the test session's cluster, as on any running cluster, unless credentials are in play: its workers have none.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -11,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 
+from fct_ray.engine.cluster import ClusterSize
 from fct_ray.storage.store import Store
+from tests.conftest import ROOT
 from tests.fashion_vectors import Vectors, fashion_vectors, write_gallery, write_pairs
 from tests.galleries import linear_h
 
-ROOT = Path(__file__).resolve().parents[2]
 SMALL_FIT = ("--fit.inner", "128", "--fit.epochs", "20", "--train.num-workers", "1")
 RunJob = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -40,7 +46,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory, vectors: Vectors) -> Path:
 
 
 @pytest.fixture(scope="session")
-def adopted(tmp_path_factory: pytest.TempPathFactory, gallery: Path) -> Path:
+def adopted(tmp_path_factory: pytest.TempPathFactory, gallery: Path, cluster: ClusterSize) -> Path:
     """The gallery as version 1 of a store; tests work on copies."""
     store = tmp_path_factory.mktemp("adopted") / "store"
     run_job("embed", "adopt", "--store", store, "--embeddings", gallery, "--encoder", "old-api", "--metric", "ip")
@@ -75,7 +81,12 @@ def command(job: str, *arguments: object) -> list[str]:
 
 def run_job(job: str, *arguments: object, expect: int = 0) -> subprocess.CompletedProcess[str]:
     """Run a job to its end and check its exit code; the output is in the error message."""
-    done = subprocess.run(command(job, *arguments), capture_output=True, text=True, cwd=ROOT, timeout=500, check=False)
+    environment = dict(os.environ)
+    if ray.is_initialized() and "AWS_ACCESS_KEY_ID" not in environment:
+        environment["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
+    done = subprocess.run(
+        command(job, *arguments), capture_output=True, text=True, cwd=ROOT, timeout=500, check=False, env=environment
+    )
     assert done.returncode == expect, f"{job} exited {done.returncode}:\n{done.stdout[-3000:]}\n{done.stderr[-5000:]}"
     return done
 

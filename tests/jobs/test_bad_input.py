@@ -7,7 +7,7 @@ the shard's worker, and those tests run the job.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from fct_ray.engine.adoption import AdoptSettings, run_adopt
-from fct_ray.engine.cluster import ClusterSettings, ClusterSize, connected
+from fct_ray.engine.cluster import ClusterSize
 from fct_ray.engine.upgrade import run_upgrade
 from fct_ray.engine.upgrade_plan import UpgradeSettings, plan_upgrade
 from fct_ray.errors import DataError, FctRayError, FormatError, ModelError, NotFoundError, SettingsError, StoreError
@@ -27,13 +27,6 @@ from fct_ray.storage.store import Store
 from tests.fashion_vectors import Vectors, fixed_size_list
 from tests.galleries import linear_h
 from tests.jobs.conftest import run_job
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[ClusterSize]:
-    """A local Ray cluster for this module."""
-    with connected(ClusterSettings(num_cpus=2)) as size:
-        yield size
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import pytest
 from fct_ray.command_line import flags_of_yaml, parse_settings
 from fct_ray.errors import SettingsError
 from fct_ray.values import Metric
-from tests.jobs.conftest import ROOT
+from tests.conftest import ROOT
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from fct_ray.engine.backfill import BackfillSettings, plan_backfill, run_backfill
-from fct_ray.engine.cluster import ClusterSettings, ClusterSize, connected
+from fct_ray.engine.cluster import ClusterSize
 from fct_ray.engine.compare import CompareSettings, ComparisonOutcome, run_compare
 from fct_ray.report.outcomes import comparison_report
 from fct_ray.report.pricing import PricingSettings, pricing_of
@@ -20,37 +17,24 @@ GALLERY, ENCODERS = "fashion-mnist:gallery?limit=4000", "tests.jobs.fashion_enco
 
 
 @pytest.fixture(scope="module")
-def size(monkeypatch_module: pytest.MonkeyPatch) -> Iterator[ClusterSize]:
-    monkeypatch_module.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[2]), prepend=":")
-    with connected(ClusterSettings(num_cpus=2)) as connected_size:
-        yield connected_size
-
-
-@pytest.fixture(scope="module")
-def monkeypatch_module() -> Iterator[pytest.MonkeyPatch]:
-    with pytest.MonkeyPatch.context() as patch:
-        yield patch
-
-
-@pytest.fixture(scope="module")
-def store(size: ClusterSize, tmp_path_factory: pytest.TempPathFactory) -> Store:
+def store(cluster: ClusterSize, tmp_path_factory: pytest.TempPathFactory) -> Store:
     uri = str(tmp_path_factory.mktemp("compare") / "a store")
     settings = BackfillSettings(
         store=uri, source=GALLERY, encoder=f"{ENCODERS}:old", side=f"{ENCODERS}:side", rows_per_shard=1000
     )
-    run_backfill(settings, plan_backfill(settings), size)
+    run_backfill(settings, plan_backfill(settings), cluster)
     return Store(uri)
 
 
 @pytest.fixture(scope="module")
-def outcome(store: Store, size: ClusterSize, tmp_path_factory: pytest.TempPathFactory) -> ComparisonOutcome:
+def outcome(store: Store, cluster: ClusterSize, tmp_path_factory: pytest.TempPathFactory) -> ComparisonOutcome:
     h = linear_h(store, fashion_vectors(4000), f"{ENCODERS}:new", tmp_path_factory.mktemp("models"))
     settings = CompareSettings(
         store=store.uri, encoder=f"{ENCODERS}:new", source=GALLERY, queries="fashion-mnist:query?limit=500",
         old_encoder=f"{ENCODERS}:old", side_encoder=f"{ENCODERS}:side", num_pairs=1500, rows_per_shard=2000,
         transformation=h,
     )  # fmt: skip
-    return run_compare(settings, size, 0.1)
+    return run_compare(settings, cluster, 0.1)
 
 
 @pytest.mark.timeout(400)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.jobs.conftest import ROOT, report_of, run_job
+from tests.conftest import ROOT
+from tests.jobs.conftest import report_of, run_job
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 UNSEEN = "characters=1500-2964"

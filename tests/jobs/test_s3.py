@@ -20,13 +20,15 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from fct_ray.engine.model_store import open_encoder
 from fct_ray.sources.registry import open_source
 from fct_ray.storage import objects
 from fct_ray.storage import pairs as pair_files
 from fct_ray.storage.store import Store
+from tests.conftest import ROOT
 from tests.fashion_vectors import fixed_size_list
 from tests.jobs import fashion_encoders
-from tests.jobs.conftest import ROOT, SMALL_FIT
+from tests.jobs.conftest import SMALL_FIT, run_job
 from tests.jobs.traces import Traces
 from tests.s3_server import S3Server
 
@@ -40,10 +42,10 @@ VERBOSE = ("--cluster.verbose", "--cluster.num-cpus", "2")
 
 @dataclass(frozen=True, kw_only=True)
 class Journey:
-    """Fit, embed, upgrade and search, with everything on S3, as it left things."""
+    """Embed, upgrade (with the fit of h) and search, with everything on S3, as it left things."""
 
     uri: str
-    """Below which everything lies: photos, models, store, found neighbours."""
+    """Below which everything lies: photos, store (with h, its checkpoints and the runs), found neighbours."""
     report: str
     """What the upgrade's last line names."""
     token: str
@@ -58,7 +60,7 @@ def journey(s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     (SeaweedFS refuses requests with a session token; without keys beside it, nothing sends it.)
     """
     uri, traces, token = "s3://test/journey", Traces(tmp_path_factory.mktemp("journey")), secrets.token_hex(24)
-    photos, models, store = f"{uri}/photos", f"{uri}/models", f"{uri}/store"
+    photos, store = f"{uri}/photos", f"{uri}/store"
     keys = tmp_path_factory.mktemp("home") / "credentials"
     keys.write_text(f"[default]\naws_access_key_id={s3.access_key}\naws_secret_access_key={s3.secret_key}\n")
     with pytest.MonkeyPatch.context() as patch:
@@ -67,10 +69,8 @@ def journey(s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         in_file = {**os.environ, "AWS_SHARED_CREDENTIALS_FILE": str(keys), "AWS_SESSION_TOKEN": token}
         del in_file["AWS_ACCESS_KEY_ID"], in_file["AWS_SECRET_ACCESS_KEY"]
         _upload_photos(photos)
-        traces.run("fit", "old", "--source", f"images:{photos}", "--output", models, *SMALL_ENCODER, *VERBOSE)
-        (old,) = (uri.removesuffix("/model.json") for uri in objects.list_uris(models) if uri.endswith("/model.json"))
         traces.run(
-            "embed", "backfill", "--store", store, "--source", f"images:{photos}", "--encoder", old,
+            "embed", "backfill", "--store", store, "--source", f"images:{photos}", "--encoder", f"{ENCODERS}:old",
             "--side", f"{ENCODERS}:side", "--rows-per-shard", NUM_PHOTOS // 3, *VERBOSE, environment=in_file,
         )  # fmt: skip
         printed = traces.run(
@@ -106,7 +106,7 @@ def test_photos_find_themselves_by_the_new_encoder(journey: Journey) -> None:
 def test_no_credential_is_in_anything_that_jobs_leave_or_show(journey: Journey, s3: S3Server) -> None:
     places = journey.traces.places()
     places |= {uri: objects.read_bytes(uri) for uri in objects.list_uris(journey.uri)}
-    assert len(journey.traces.ray_directories()) == 3
+    assert len(journey.traces.ray_directories()) == 2
     names = " ".join(places)
     for wanted in (
         *("gcs_server", "raylet", "python-core-worker", "default_worker"),
@@ -116,6 +116,17 @@ def test_no_credential_is_in_anything_that_jobs_leave_or_show(journey: Journey, 
     for what, secret in (("key id", s3.access_key), ("secret key", s3.secret_key), ("session token", journey.token)):
         shown_in = [name[:200] for name, content in places.items() if secret.encode() in content]
         assert shown_in == [], f"the {what} is in {shown_in}"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_an_encoder_is_fitted_from_photos_on_s3_to_a_model_on_s3_and_found_again(s3_uri: str) -> None:
+    _upload_photos(f"{s3_uri}/photos")
+    arguments = ("--source", f"images:{s3_uri}/photos", "--output", f"{s3_uri}/models", *SMALL_ENCODER)
+    run_job("fit", "old", *arguments)
+    (uri,) = (uri for uri in objects.list_uris(f"{s3_uri}/models") if uri.endswith("/model.json"))
+    assert open_encoder(uri.removesuffix("/model.json")).dimension == 8
+    assert "fitted before" in run_job("fit", "old", *arguments).stdout
 
 
 def _upload_photos(prefix: str) -> None:

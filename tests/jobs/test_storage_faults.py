@@ -105,6 +105,7 @@ def test_jobs_with_wrong_credentials_end_within_seconds_with_one_clear_line(
         assert "AWS_SECRET_ACCESS_KEY" in line
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_an_upgrade_onto_a_full_disk_says_so_and_goes_on_when_space_is_back(
     adopted: Path, by_h: tuple[str, ...], undisturbed: Path, tmp_path: Path

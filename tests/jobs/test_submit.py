@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from fct_ray.storage.store import Store
-from tests.jobs.conftest import ROOT, SMALL_FIT
+from tests.conftest import ROOT
 
 RAY = str(Path(sys.executable).with_name("ray"))
 
@@ -72,11 +72,11 @@ def submit(head: dict[str, str], *arguments: object, timeout_s: float = 400.0) -
 
 
 @pytest.mark.timeout(900)
-def test_a_submitted_upgrade_runs_on_the_head_node_and_publishes(head: dict[str, str], shop: Path, pairs: Path) -> None:
+def test_a_submitted_upgrade_runs_on_the_head_node_and_publishes(
+    head: dict[str, str], shop: Path, by_h: tuple[str, ...]
+) -> None:
     store = shop
-    done = submit(
-        head, ROOT / "jobs/upgrade.py", "--store", store, "--pairs", pairs, "--encoder", "new-api", *SMALL_FIT
-    )
+    done = submit(head, ROOT / "jobs/upgrade.py", "--store", store, *by_h)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     assert "report: " in done.stdout
     assert Store(str(store)).manifest().version == 2

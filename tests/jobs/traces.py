@@ -12,7 +12,8 @@ from pathlib import Path
 
 import psutil
 
-from tests.jobs.conftest import ROOT, command
+from tests.conftest import ROOT
+from tests.jobs.conftest import command
 
 RAY_DIRECTORY = re.compile(r"/tmp/fct-ray-\w+")  # noqa: S108 (where the jobs have it)
 
