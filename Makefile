@@ -60,7 +60,7 @@ cluster-test: $(STAMP)  ## cluster files against their schemas, a job submitted 
 fuzz: $(STAMP)  ## damaged manifests, receipts, Parquet, FAISS, model and settings files, at random (FUZZ=50 times the tests' budget)
 	FCT_RAY_FUZZ=$(or $(FUZZ),50) $(BIN)/python -m pytest tests/fuzz $(ARGS)
 
-chaos: data  ## kill processes of upgrades 200 times at seeded moments; nothing may be lost (about 40 minutes)
+chaos: data  ## kill processes of upgrades 200 times at seeded moments; nothing may be lost (about an hour)
 	$(BIN)/python -m tests.chaos --kills 200 --seed 0 --log chaos.jsonl $(ARGS)
 
 constraints: $(STAMP)  ## pin what is installed now into constraints.txt
