@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 USE_RAY = {"bench", "chaos", "cluster", "engine", "jobs"}
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With `--dist loadgroup` tests of one group run in one process."""
     for item in items:

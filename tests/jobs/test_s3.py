@@ -91,6 +91,8 @@ def test_the_upgraded_version_has_every_row_and_its_report_lies_beside_it(journe
     assert journey.report.startswith(f"{journey.uri}/store/runs/upgrade-")
     report = json.loads(objects.read_bytes(journey.report))
     assert (report["version"], report["rows"], report["gate"]["passed"]) == (2, NUM_PHOTOS, True)
+    assert report["stages"]["fit"]["busy_cpu_s"] > 0
+    assert {"fct_side", "linear_side"} <= report["recovered_share"].keys()
     manifest = Store(f"{journey.uri}/store").manifest()
     assert [record.rows for record in manifest.shards] == [NUM_PHOTOS // 3] * 3
     assert manifest.transformation is not None
