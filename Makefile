@@ -31,7 +31,7 @@ kanji: kanji-data  ## the same on the second data set: kanji glyphs, known chara
 	$(BIN)/python jobs/upgrade.py --config jobs/kanji.yaml $(ARGS)
 
 test: data  ## all tests but the slow ones (about 12 minutes on 2 cores)
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -m "not slow" -n 2 $(ARGS)
 
 test-all: data kanji-data  ## all tests (minutes more: the gate on kanji glyphs, a million rows)
 	$(BIN)/python -m pytest $(ARGS)

@@ -10,8 +10,10 @@ import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from fct_ray.engine.cluster import ClusterSettings, ClusterSize, connected
 from tests.s3_server import S3Server, s3_server
@@ -20,12 +22,18 @@ ROOT = Path(__file__).resolve().parents[1]
 USE_RAY = {"bench", "chaos", "cluster", "engine", "jobs"}
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With `--dist loadgroup` tests of one group run in one process."""
-    for item in items:
-        room = item.path.relative_to(ROOT / "tests").parts[0]
-        item.add_marker(pytest.mark.xdist_group("ray" if room in USE_RAY else str(item.path)))
+class RoomScheduling(LoadScopeScheduling):  # type: ignore[misc]
+    """Files go to whichever process is free; all files of rooms that use Ray to one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        return "ray" if path.split("/")[1] in USE_RAY else path
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> RoomScheduling:
+    """With `-n 2` (pytest-xdist's own groups do nothing with pytest 9)."""
+    return RoomScheduling(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -37,6 +37,7 @@ def outcome(store: Store, cluster: ClusterSize, tmp_path_factory: pytest.TempPat
     return run_compare(settings, cluster, 0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_the_upgrade_recovers_most_of_the_gain_and_both_are_counted(outcome: ComparisonOutcome, store: Store) -> None:
     chosen = outcome.upgrade.judged
@@ -50,6 +51,7 @@ def test_the_upgrade_recovers_most_of_the_gain_and_both_are_counted(outcome: Com
     assert store.manifest().version == 1
 
 
+@pytest.mark.slow
 def test_its_report_has_the_stages_of_both(outcome: ComparisonOutcome) -> None:
     report = comparison_report(outcome, CompareSettings(
         store="s", encoder="e", queries="q", old_encoder="o"
