@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data upgrade kanji kanji-data test test-all fmt lint types contracts check s3 cluster-test chaos fuzz constraints clean
+.PHONY: help setup data upgrade kanji kanji-data test test-all fmt lint types contracts check s3 cluster-test chaos fuzz constraints bench clean
 
 help:  ## show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'

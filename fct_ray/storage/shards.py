@@ -324,5 +324,5 @@ def _first(mask: ArrowArray) -> int:
 
 
 def are_normalized(vectors_ND: FloatArray) -> bool:
-    """Whether all vectors have length 1, within what float16 and other libraries' arithmetic leave of it."""
+    """Whether all vectors [N, D] have length 1 within NORM_TOLERANCE: what float16 and other libraries leave of it."""
     return bool(np.all(np.abs(np.linalg.norm(vectors_ND, axis=1) - 1) < NORM_TOLERANCE))

@@ -39,9 +39,10 @@ def test_of_an_attempt_that_is_killed_the_time_is_known_but_not_the_work_that_wi
     monkeypatch.setattr(meters, "RECORD_EVERY_S", 0.05)
     with log.stage("pairs") as meter:
         meter.add(Usage(flops=7.0, rows=5))
-        time.sleep(0.4)
+        while not log.used():
+            time.sleep(0.01)
         left_by_a_kill = log.used()["pairs"]
-    assert 0.05 < left_by_a_kill.wall_s <= left_by_a_kill.node_s + 0.1
+    assert 0.05 <= left_by_a_kill.node_s <= left_by_a_kill.wall_s
     assert (left_by_a_kill.flops, left_by_a_kill.rows) == (0.0, 0)
     whole = log.used()["pairs"]
     assert (whole.flops, whole.rows, whole.wall_s > left_by_a_kill.wall_s) == (7.0, 5, True)

@@ -10,7 +10,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,6 @@ from tests.fashion_vectors import Vectors, fashion_vectors, write_gallery, write
 from tests.galleries import linear_h
 
 SMALL_FIT = ("--fit.inner", "128", "--fit.epochs", "20", "--train.num-workers", "1")
-RunJob = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="session")
