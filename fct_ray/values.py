@@ -25,6 +25,14 @@ class Metric(StrEnum):
     """Squared Euclidean distance; smaller is nearer."""
 
 
+class Precision(StrEnum):
+    """The numbers that h is computed with; what is stored is float32 either way."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    """Inputs, weights and layers' outputs in bfloat16, sums and the final normalisation in float32."""
+
+
 class Provenance(StrEnum):
     """How the embeddings of a shard came to be."""
 
@@ -115,12 +123,13 @@ class SideInfoRef:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TransformationRef:
-    """The transformation h that made a version, by fingerprint, and its direction (encoder fingerprints)."""
+    """The transformation h that made a version, by fingerprint, its direction (encoder fingerprints), its precision."""
 
     name: str
     fingerprint: str
     from_encoder: str
     to_encoder: str
+    precision: Precision = Precision.FLOAT32
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -238,6 +247,10 @@ class GateResult:
     """{"group": label, "candidate": agreement, "bar": agreement} of the group that h serves worst."""
     negative_flips: float | None = None
     """Share of held-out queries that were right at rank 1 with old/old and are wrong with new/h (labels only)."""
+    precision: Precision = Precision.FLOAT32
+    """In which the candidates were computed, as the published vectors are."""
+    precision_loss: float | None = None
+    """Agreement that the chosen candidate lost by not being computed in float32; None where it was."""
     reason: str = ""
     advice: str = ""
 

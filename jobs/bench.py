@@ -5,6 +5,7 @@ Examples:
     python jobs/bench.py contest --data.rows 2000000 --rounds 1
     python jobs/bench.py contest --contenders loop ours_whole backfill_small backfill_resnet50
     python jobs/bench.py sharding                                 # a sharded index against one FAISS index
+    python jobs/bench.py one_actor                                # h alone in each precision, on a GPU if there is one
     python jobs/bench.py growth                                   # to 10 million rows; needs 25 GB of disk
 
 Every figure is one of the machine it was measured on; compare ratios, and only those of one run.
@@ -19,6 +20,7 @@ from fct_ray.bench.contest import ContestSettings, run_contest
 from fct_ray.bench.contest_report import contest_json, contest_table
 from fct_ray.bench.growth import GrowthSettings, run_growth
 from fct_ray.bench.growth_report import growth_json, growth_plot, growth_tables
+from fct_ray.bench.one_actor import OneActorSettings, one_actor_table, run_one_actor
 from fct_ray.bench.sharding import ShardingSettings, run_sharding, sharding_table
 from fct_ray.command_line import run_job
 from fct_ray.report.console import print_table
@@ -49,6 +51,14 @@ class Sharding(ShardingSettings):
     """Where the figures go."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class OneActor(OneActorSettings):
+    """h alone, host memory in and out, against the roof of its chip and its link."""
+
+    output: str = ".data/bench/one_actor.json"
+    """Where the figures go."""
+
+
 def contest(settings: Contest) -> None:
     """All contenders on the same data, in turns."""
     result = run_contest(settings)
@@ -72,6 +82,13 @@ def sharding(settings: Sharding) -> None:
     _write(settings.output, json.dumps([dataclasses.asdict(result) for result in results], indent=1).encode())
 
 
+def one_actor(settings: OneActor) -> None:
+    """The transformation alone, in every precision and batch size."""
+    runs = run_one_actor(settings)
+    print_table(one_actor_table(runs, settings))
+    _write(settings.output, json.dumps([dataclasses.asdict(run) for run in runs], indent=1).encode())
+
+
 def _write(output: str, data: bytes) -> None:
     uri = _absolute(output)
     objects.write_bytes(uri, data)
@@ -84,5 +101,11 @@ def _absolute(output: str) -> str:
 
 if __name__ == "__main__":
     run_job(
-        {"contest": (Contest, contest), "growth": (Growth, growth), "sharding": (Sharding, sharding)}, __doc__ or ""
+        {
+            "contest": (Contest, contest),
+            "growth": (Growth, growth),
+            "sharding": (Sharding, sharding),
+            "one_actor": (OneActor, one_actor),
+        },
+        __doc__ or "",
     )

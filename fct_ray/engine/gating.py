@@ -11,8 +11,9 @@ excluded. The decision is plan/gate's; the measures are evaluation's.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -23,10 +24,11 @@ from fct_ray.evaluation import agreement, fused, retrieval
 from fct_ray.evaluation.compatibility import WayToSearch, cosine_mean, recovered_shares
 from fct_ray.models.files import LoadedModel
 from fct_ray.plan.checks import MIN_GATE_PAIRS
-from fct_ray.plan.gate import HeldOutScores, judge
+from fct_ray.plan.gate import HeldOutScores, judge, loses_too_much, with_loss
 from fct_ray.plan.splits import sample_mask
-from fct_ray.values import CompatibilityRow, GateResult, Metric, RecoveredShare, Usage
+from fct_ray.values import CompatibilityRow, GateResult, Metric, Precision, RecoveredShare, Usage
 
+logger = logging.getLogger(__name__)
 FloatArray = npt.NDArray[np.float32]
 MAX_HELD_OUT = 4000  # scores are held_out x held_out: more would sharpen the bounds little and cost quadratically
 
@@ -61,9 +63,49 @@ def run_gate(
     new_metric: Metric,
     settings: GateSettings,
     batch_rows: int,
+    precision: Precision | None,
+    fast_precision: Precision,
     uncovered_share: float,
 ) -> GateOutcome:
-    """Judge the candidates on held-out pairs; see plan/gate for the decision."""
+    """Judge the candidates on held-out pairs, computed as they will be; see plan/gate for the decision.
+
+    With `precision` None they are computed in `fast_precision`, unless that loses too much against float32.
+    """
+
+    def judged_in(this: Precision) -> GateOutcome:
+        return _judge(
+            pairs,
+            candidates,
+            old_metric=old_metric,
+            new_metric=new_metric,
+            settings=settings,
+            batch_rows=batch_rows,
+            precision=this,
+            uncovered_share=uncovered_share,
+        )
+
+    exact = judged_in(Precision.FLOAT32)
+    if (precision or fast_precision) is Precision.FLOAT32:
+        return exact
+    fast = judged_in(precision or fast_precision)
+    result, usage = with_loss(fast.result, exact.result), exact.usage + fast.usage
+    if precision is None and loses_too_much(result):
+        logger.info("float32: %s would lose %.4f of agreement", fast_precision, result.precision_loss)
+        return replace(exact, usage=usage)
+    return replace(fast, result=result, usage=usage)
+
+
+def _judge(
+    pairs: Pairs,
+    candidates: Mapping[str, LoadedModel],
+    *,
+    old_metric: Metric,
+    new_metric: Metric,
+    settings: GateSettings,
+    batch_rows: int,
+    precision: Precision,
+    uncovered_share: float,
+) -> GateOutcome:
     pairs = pairs.rows(sample_mask(pairs.ids_P, min(MAX_HELD_OUT, len(pairs.ids_P)), 0))
     ways = [
         WayToSearch(
@@ -80,7 +122,7 @@ def run_gate(
         ways.append(_new_queries("direct", "old", pairs, pairs.old_PD, new_metric))
     usage, cosines = Usage(), {}
     for method, model in candidates.items():
-        runner = TransformRunner(model, batch_rows=batch_rows)
+        runner = TransformRunner(model, batch_rows=batch_rows, precision=precision)
         output_PW, used = runner.run(pairs.old_PD, pairs.side_PS)
         usage, cosines[method] = usage + used, cosine_mean(output_PW, pairs.new_PW)
         gallery = "h(old, side)" if runner.uses_side else "h(old)"
@@ -124,6 +166,7 @@ def run_gate(
         uncovered_share=uncovered_share,
     )
     recovered = recovered_shares(rows) if rows else {}
+    result = replace(result, precision=precision)
     return GateOutcome(result=result, compatibility=tuple(rows), recovered=recovered, usage=usage)
 
 

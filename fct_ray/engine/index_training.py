@@ -20,7 +20,7 @@ from fct_ray.index import build, factory
 from fct_ray.plan.splits import pairs_per_shard
 from fct_ray.storage import documents, objects
 from fct_ray.storage.store import Store
-from fct_ray.values import IndexRef, Manifest, Metric, ObjectRef, Usage
+from fct_ray.values import IndexRef, Manifest, Metric, ObjectRef, Precision, Usage
 
 MAX_SAMPLED_SHARDS = 32
 
@@ -57,6 +57,7 @@ def train_on_transformed(
     index_factory: str,
     metric: Metric,
     transformation_uri: str,
+    precision: Precision,
     side_dimension: int | None,
     seed: int,
     batch_rows: int,
@@ -85,7 +86,9 @@ def train_on_transformed(
         for record, count in zip(records, counts, strict=True)
     ]
     uri = store.uri_of(store.trained_path(version))
-    task = ray.remote(_train).remote(selections, transformation_uri, index_factory, metric, seed, batch_rows, uri, log)
+    task = ray.remote(_train).remote(
+        selections, transformation_uri, precision, index_factory, metric, seed, batch_rows, uri, log
+    )
     try:
         size, sha256 = ray.get(task)
     except Exception as error:
@@ -98,6 +101,7 @@ def train_on_transformed(
 def _train(
     selections: list[ShardSelection],
     transformation_uri: str,
+    precision: Precision,
     index_factory: str,
     metric: Metric,
     seed: int,
@@ -106,7 +110,7 @@ def _train(
     log: RunLog,
 ) -> tuple[int, str]:
     meter, usage = ProcessMeter(), Usage()
-    runner = TransformRunner(load_model(transformation_uri), batch_rows=batch_rows)
+    runner = TransformRunner(load_model(transformation_uri), batch_rows=batch_rows, precision=precision)
     parts = []
     for selection in selections:
         table, read = select_rows(selection)

@@ -24,7 +24,7 @@ from fct_ray.errors import SourceError
 from fct_ray.sources.items import Items, Source
 from fct_ray.sources.registry import open_source
 from fct_ray.storage import documents, quarantine, shards
-from fct_ray.values import BadRow, OnBadRow, Provenance, Receipt, ShardRecord, Usage
+from fct_ray.values import BadRow, OnBadRow, Precision, Provenance, Receipt, ShardRecord, Usage
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,6 +33,7 @@ class TransformJob:
 
     output: OutputJob
     transformation_uri: str
+    precision: Precision
     old_dimension: int
     side_dimension: int | None
     batch_rows: int
@@ -67,7 +68,8 @@ class TransformWorker:
         """Load h once per actor."""
         torch.set_num_threads(job.output.threads)
         self.job, self.writer = job, ShardWriter(job.output)
-        self.runner = TransformRunner(load_model(job.transformation_uri), batch_rows=job.batch_rows)
+        model = load_model(job.transformation_uri)
+        self.runner = TransformRunner(model, batch_rows=job.batch_rows, precision=job.precision)
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[Any]]:
         """One descriptor (a ShardRecord of the parent as JSON) in, one line about it out."""

@@ -18,7 +18,7 @@ from fct_ray.engine.shard_worker import TransformJob, TransformWorker
 from fct_ray.engine.shard_writer import OutputJob
 from fct_ray.plan.resume import done_receipts, shards_to_do
 from fct_ray.storage.store import Store
-from fct_ray.values import IndexRef, Manifest, Metric, Receipt
+from fct_ray.values import IndexRef, Manifest, Metric, Precision, Receipt
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +32,7 @@ class TransformStream:
     """The version that the run started from; the index is trained on it."""
     run: str
     transformation_uri: str
+    precision: Precision = Precision.FLOAT32
     use_side: bool
     dimension: int
     metric: Metric
@@ -66,6 +67,7 @@ def stream_transformed(
         index_factory=stream.index_factory,
         metric=stream.metric,
         transformation_uri=stream.transformation_uri,
+        precision=stream.precision,
         side_dimension=stream.side_dimension,
         seed=stream.seed,
         batch_rows=stream.batch_rows,
@@ -100,6 +102,7 @@ def _job(stream: TransformStream, version: int, index: IndexRef, pool: PoolSetti
             max_bad_rows=stream.bad_rows.max_bad_rows,
         ),
         transformation_uri=stream.transformation_uri,
+        precision=stream.precision,
         old_dimension=stream.parent.dimension,
         side_dimension=stream.side_dimension,
         batch_rows=stream.batch_rows,

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fct_ray.engine import transforming
 from fct_ray.engine.bad_rows import list_bad_rows
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.engine.fitting.transformations import Direction, fit_candidates
@@ -41,6 +42,7 @@ from fct_ray.values import (
     GateResult,
     IndexRef,
     Manifest,
+    Precision,
     Receipt,
     RecoveredShare,
     TransformationRef,
@@ -164,6 +166,8 @@ def _fit_and_judge(
             new_metric=plan.space.metric,
             settings=settings.gate,
             batch_rows=settings.batch_rows,
+            precision=settings.precision,
+            fast_precision=Precision.BFLOAT16 if size.num_gpus else transforming.fast_precision(),
             uncovered_share=_uncovered_share(plan.parent, pairs),
         )
         meter.add(outcome.usage)
@@ -242,6 +246,7 @@ def _stream_and_publish(
         parent=plan.parent,
         run=plan.run,
         transformation_uri=judged.uri,
+        precision=judged.result.precision,
         use_side=plan.use_side,
         dimension=plan.space.dimension,
         metric=plan.space.metric,
@@ -311,6 +316,7 @@ def _manifest(
             fingerprint=document.fingerprint,
             from_encoder=head.encoder.fingerprint,
             to_encoder=plan.choice.ref.fingerprint,
+            precision=judged.result.precision,
         ),
         index=index,
         receipts=receipts,

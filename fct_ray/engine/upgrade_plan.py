@@ -30,7 +30,7 @@ from fct_ray.plan.identity import run_id
 from fct_ray.storage import documents, objects, shards
 from fct_ray.storage import pairs as pair_files
 from fct_ray.storage.store import Store
-from fct_ray.values import Manifest, Metric
+from fct_ray.values import Manifest, Metric, Precision
 
 PAIRS_SHARE, PAIRS_LEAST, PAIRS_MOST = 0.1, 500, 20_000
 FIT_EFFICIENCY = 0.35  # of the matrix rate: small batches, and an optimiser step for each
@@ -66,6 +66,9 @@ class FitOnPairsSettings:
     """Seed of the pairs, the fit and the index."""
     batch_rows: int = 4096
     """Rows that h transforms at a time; part of the run's identity, for it can change last bits."""
+    precision: Precision | None = None
+    """Numbers that h is computed with, float32 or bfloat16. None: bfloat16 where this machine or the cluster's GPUs are
+    faster with it and the gate sees at most 0.5 points of agreement lost, else float32."""
     gate: GateSettings = field(default_factory=GateSettings)
     """The check that decides whether the version may be published."""
     fit: TransformationFit = field(default_factory=TransformationFit)
@@ -193,6 +196,7 @@ def _decisive(settings: UpgradeSettings, choice: EncoderChoice) -> str:
         "controls": settings.controls,
         "seed": settings.seed,
         "batch_rows": settings.batch_rows,
+        "precision": str(settings.precision),
         "threads": settings.pool.threads,
         "fit_workers": settings.train.num_workers,
         "fit": asdict(settings.fit),

@@ -23,13 +23,16 @@ from fct_ray.plan import integrity
 from fct_ray.plan.catch_up import same_space
 from fct_ray.storage import quarantine, shards
 from fct_ray.storage.store import Store
-from fct_ray.values import IndexRef, Manifest, Metric, OnBadRow, ShardRecord, Usage
+from fct_ray.values import IndexRef, Manifest, Metric, OnBadRow, Precision, ShardRecord, Usage
 
 RECALL_K = 10
 OWN_QUERIES = 64
 EXACT_RECALL = 0.999  # an exhaustive index may differ from brute force in ties only
 REBUILT_RECALL = 0.02  # another FAISS or CPU type may build other bytes, but not a worse index
-TOLERANCE = 1e-4  # of a unit vector's numbers: another batch size, CPU or GPU changes last bits only
+TOLERANCE = {  # of a unit vector's numbers: another batch size, CPU or GPU changes last bits only
+    Precision.FLOAT32: 1e-4,
+    Precision.BFLOAT16: 2e-2,
+}
 
 Vectors = npt.NDArray[np.float32]
 
@@ -68,6 +71,7 @@ class ShardInput:
     record: ShardRecord
     dimension: int
     transformation_uri: str | None = None
+    precision: Precision = Precision.FLOAT32
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -193,6 +197,7 @@ def _with_inputs(store: Store, manifest: Manifest, checks: Iterable[ShardCheck],
     known: dict[str, ShardInput] = {}
     version: Manifest | None = manifest
     h_uri = _transformation_uri(store, manifest)
+    precision = Precision.FLOAT32 if manifest.transformation is None else manifest.transformation.precision
     while version is not None and version.parent is not None:
         version = store.find_manifest(version.parent)
         if version is None:
@@ -200,7 +205,9 @@ def _with_inputs(store: Store, manifest: Manifest, checks: Iterable[ShardCheck],
         h = None if same_space(version, manifest) else h_uri
         if same_space(version, manifest) or h is not None:
             for record in version.shards:
-                made_from = ShardInput(record=record, dimension=version.dimension, transformation_uri=h)
+                made_from = ShardInput(
+                    record=record, dimension=version.dimension, transformation_uri=h, precision=precision
+                )
                 known.setdefault(record.embeddings.sha256, made_from)
         if not same_space(version, manifest):
             break
@@ -274,21 +281,26 @@ def _input_problems(
     if check.recompute:
         expected_NW = before.embeddings_ND[kept_N]
         if made_from.transformation_uri is not None:
-            expected_NW = _transformed(made_from.transformation_uri, expected_NW, before, kept_N)
+            expected_NW = _transformed(made_from.transformation_uri, made_from.precision, expected_NW, before, kept_N)
         worst = float(np.abs(expected_NW - columns.embeddings_ND).max(initial=0.0))
-        if worst > TOLERANCE * max(1.0, float(np.abs(expected_NW).max(initial=0.0))):
+        if worst > TOLERANCE[made_from.precision] * max(1.0, float(np.abs(expected_NW).max(initial=0.0))):
             problems.append(f"{uri}: vectors made again from {origin} differ by up to {worst:.2g}")
     return problems, len(data)
 
 
 def _transformed(
-    transformation_uri: str, old_ND: Vectors, before: shards.ShardColumns, kept_N: npt.NDArray[np.bool_]
+    transformation_uri: str,
+    precision: Precision,
+    old_ND: Vectors,
+    before: shards.ShardColumns,
+    kept_N: npt.NDArray[np.bool_],
 ) -> Vectors:
     from fct_ray.engine.model_store import load_model  # torch: only where vectors are made again
     from fct_ray.engine.transforming import TransformRunner
 
     side_NS = None if before.side_info_NS is None else before.side_info_NS[kept_N]
-    return TransformRunner(load_model(transformation_uri), batch_rows=4096).run(old_ND, side_NS)[0]
+    runner = TransformRunner(load_model(transformation_uri), batch_rows=4096, precision=precision)
+    return runner.run(old_ND, side_NS)[0]
 
 
 def _index_problems(

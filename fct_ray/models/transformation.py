@@ -169,18 +169,19 @@ def freeze_batch_norm(module: nn.Module) -> None:
             child.eval()
 
 
-def export(transformation: AnyTransformation) -> AnyTransformation:
+def export(transformation: AnyTransformation, dtype: torch.dtype = torch.float32) -> AnyTransformation:
     """A copy for inference: eval mode, no gradients, every BatchNorm folded into the Linear before it.
 
     BN(Wx) = g (Wx - m) / s + b = (g / s) W x + (b - g m / s), with s = sqrt(running variance + eps). The outputs
-    agree with the original in eval mode to rounding. The copy cannot be packed into a model file.
+    agree with the original in eval mode to rounding. The copy takes inputs of `dtype`, gives float32, and cannot be
+    packed into a model file.
     """
     exported = copy.deepcopy(transformation).eval().requires_grad_(requires_grad=False)
     if isinstance(exported, Transformation):
         exported.old_branch = _folded(exported.old_branch)
         exported.side_branch = _folded(exported.side_branch)
         exported.mixer = _folded(exported.mixer)
-    return exported
+    return exported.to(dtype)
 
 
 def _layers(inputs: int, middle: int, outputs: int) -> nn.Sequential:
@@ -215,4 +216,5 @@ def _check_side(architecture: TransformationArchitecture, side_NS: Tensor | None
 
 
 def _finished(output_NW: Tensor, architecture: TransformationArchitecture) -> Tensor:
+    output_NW = output_NW.float()
     return functional.normalize(output_NW, dim=1) if architecture.normalized else output_NW

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +38,8 @@ SIMPLEST_FIRST = ("linear_noside", "linear_side", "fct_noside", "fct_side")
 """Ties go to the earlier: fewer parameters, then fewer inputs. Names not listed come last, in alphabetical order."""
 TIE_MARGIN = 0.001
 """Means closer than a tenth of a point are a tie: less than a change of seed moves them."""
+MAX_PRECISION_LOSS = 0.005
+"""Half a point of agreement: what speed may cost unasked. The bars themselves hold in any precision."""
 _Z95 = 1.6448536269514722
 _LEAST_DIFFERENCE = -1.0
 
@@ -262,6 +264,16 @@ def judge(
             worst=worst,
         ),
     )
+
+
+def with_loss(fast: GateResult, exact: GateResult) -> GateResult:
+    """The verdict on candidates in a fast precision, with what its chosen one lost against float32."""
+    return replace(fast, precision_loss=exact.agreement[fast.chosen] - fast.agreement[fast.chosen])
+
+
+def loses_too_much(result: GateResult) -> bool:
+    """Whether a precision that nobody asked for by name should be given up for float32."""
+    return result.precision_loss is not None and result.precision_loss > MAX_PRECISION_LOSS
 
 
 def _mean(values_Q: npt.ArrayLike) -> float:

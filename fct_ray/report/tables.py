@@ -19,6 +19,7 @@ from fct_ray.report.quantities import (
     percent,
 )
 from fct_ray.report.story import method_title, ordered_rows
+from fct_ray.values import GateResult
 
 VARIANT_TITLES = {
     "with_fitting_h": "the upgrade: pairs, fit of h, transform, index, verify",
@@ -178,7 +179,7 @@ def gate_table(report: Report) -> Table | None:
         title=f"Gate: {verdict}",
         sentence=f"On {count(gate.num_pairs)} pairs that h was not fitted on, {gate.chosen} had to beat doing nothing "
         f"with 95 % confidence (lower bound of the mean difference above the bar)."
-        + "".join(f" {text}" for text in (gate.reason, gate.advice) if text),
+        + "".join(f" {text}" for text in (gate.reason, _precision(gate), gate.advice) if text),
         header=("measure", "candidate", "bar", "difference", "95 % lower bound", "passed"),
         rows=tuple(
             (
@@ -192,6 +193,12 @@ def gate_table(report: Report) -> Table | None:
             for check in gate.checks
         ),
     )
+
+
+def _precision(gate: GateResult) -> str:
+    if gate.precision_loss is None:
+        return ""
+    return f"h was computed in {gate.precision}; against float32 that lost {percent(gate.precision_loss)} of agreement."
 
 
 def _signed(share: float) -> str:
