@@ -1,7 +1,7 @@
 """Fixtures for every room's tests: a real S3 server and a fresh place on it, a real Ray cluster.
 
 Owns: one server and one cluster per test session, started when the first test asks for them; and which tests may run
-beside each other (`make test` has two processes): those that use Ray run one after the other, for each keeps both cores busy.
+beside each other (`make test` has two processes).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +17,23 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 from fct_ray.engine.cluster import ClusterSettings, ClusterSize, connected
+from tests.faulty_s3 import FaultyS3, faulty_s3
 from tests.s3_server import S3Server, s3_server
 
 ROOT = Path(__file__).resolve().parents[1]
-USE_RAY = {"bench", "chaos", "cluster", "engine", "jobs"}
+SHARE_A_CLUSTER = {"engine", "jobs"}
+START_CLUSTERS = {"bench", "chaos", "cluster", "test_s3.py"}
 
 
 class RoomScheduling(LoadScopeScheduling):  # type: ignore[misc]
-    """Files go to whichever process is free; all files of rooms that use Ray to one."""
+    """Files go to whichever process is free; those that share a Ray cluster to one, those that start their own to one."""
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.partition("::")[0]
-        return "ray" if path.split("/")[1] in USE_RAY else path
+        rooms = set(path.split("/"))
+        if rooms & START_CLUSTERS:
+            return "start clusters"
+        return "share a cluster" if rooms & SHARE_A_CLUSTER else path
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -37,12 +43,19 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> RoomScheduli
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[ClusterSize]:
-    """A local Ray cluster of two CPUs, whose workers can import the tests' modules; jobs join it (`tests/jobs`)."""
-    with pytest.MonkeyPatch.context() as patch:
+def cluster(s3: S3Server, s3_proxy: FaultyS3) -> Iterator[ClusterSize]:
+    """A local Ray cluster of two CPUs that jobs join (`tests/jobs`).
+
+    Its workers can import the tests' modules and use the S3 server, by way of the proxy.
+    """
+    with ExitStack() as stack:
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
         patch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)
-        with connected(ClusterSettings(num_cpus=2)) as size:
-            yield size
+        with pytest.MonkeyPatch.context() as for_workers:
+            for name, value in {**s3.environment(), "AWS_ENDPOINT_URL": s3_proxy.endpoint}.items():
+                for_workers.setenv(name, value)
+            size = stack.enter_context(connected(ClusterSettings(num_cpus=2)))
+        yield size
 
 
 @pytest.fixture(scope="session")
@@ -51,6 +64,13 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     with s3_server(tmp_path_factory.mktemp("s3")) as server:
         server.make_bucket("test")
         yield server
+
+
+@pytest.fixture(scope="session")
+def s3_proxy(s3: S3Server) -> Iterator[FaultyS3]:
+    """Between clients and the server; lets everything pass until a test gives it a schedule."""
+    with faulty_s3(s3.endpoint) as proxy:
+        yield proxy
 
 
 @pytest.fixture

@@ -50,6 +50,8 @@ class ContestSettings:
     """Cores that every contender may use."""
     batch_rows: int = 4096
     """Rows that h transforms at a time."""
+    storage_bytes: int = 1 << 30
+    """Size of the file by which the storage rate is measured."""
     index: str = "Flat"
     """FAISS factory string of our index (the loop writes Flat)."""
     data: DatasetSettings = field(default_factory=DatasetSettings)
@@ -103,6 +105,7 @@ def run_contest(settings: ContestSettings) -> ContestResult:
         threads=settings.threads,
         flops_per_row=flops_per_row,
         bytes_per_row=8 + 4 * (data.old_dimension + 2 * data.side_dimension + 2 * data.new_dimension),
+        storage_bytes=settings.storage_bytes,
     )
     measurements, differences, reference = [], dict[str, float](), None
     for number in range(1, settings.rounds + 1):

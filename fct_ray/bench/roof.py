@@ -13,7 +13,6 @@ from pathlib import Path
 from fct_ray.engine.rates import matrix_rate
 
 MATRIX_SIZE, MATRIX_S = 2048, 3.0
-STORAGE_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,23 +28,25 @@ class Roof:
     """"compute" or "storage"."""
 
 
-def measure_roof(directory: str, *, threads: int, flops_per_row: float, bytes_per_row: float) -> Roof:
-    """Measure the matrix rate on `threads` threads and the storage rate below `directory`."""
+def measure_roof(
+    directory: str, *, threads: int, flops_per_row: float, bytes_per_row: float, storage_bytes: int
+) -> Roof:
+    """Measure the matrix rate on `threads` threads and, with a file of `storage_bytes`, the storage rate of `directory`."""
     flops_per_s, storage = (
         matrix_rate(threads=threads, size=MATRIX_SIZE, seconds=MATRIX_S),
-        storage_rate(Path(directory)),
+        storage_rate(Path(directory), storage_bytes),
     )
     seconds = {"compute": flops_per_row / flops_per_s, "storage": bytes_per_row / storage}
     bound = max(seconds, key=lambda name: seconds[name])
     return Roof(flops_per_s=flops_per_s, storage_bytes_per_s=storage, rows_per_s=1 / seconds[bound], bound=bound)
 
 
-def storage_rate(directory: Path) -> float:
+def storage_rate(directory: Path, size: int) -> float:
     """Bytes a second, both ways, of one large file: written and flushed, then read (from the page cache, as shards are)."""
     path, block = directory / "storage-rate.tmp", os.urandom(1 << 24)
     start_s = time.perf_counter()
     with path.open("wb") as file:
-        for _ in range(STORAGE_BYTES // len(block)):
+        for _ in range(size // len(block)):
             file.write(block)
         file.flush()
         os.fsync(file.fileno())
@@ -54,4 +55,4 @@ def storage_rate(directory: Path) -> float:
             pass
     taken_s = time.perf_counter() - start_s
     path.unlink()
-    return 2 * STORAGE_BYTES / taken_s
+    return 2 * size / taken_s

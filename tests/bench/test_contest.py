@@ -21,7 +21,13 @@ SMALL = DatasetSettings(rows=30_000, rows_per_shard=3_000, inner=512, num_pairs=
 @pytest.mark.timeout(300)
 def test_ours_does_the_loops_work_at_a_rate_that_is_not_far_off(tmp_path: Path) -> None:
     settings = ContestSettings(
-        directory=str(tmp_path), contenders=("loop", "ours"), rounds=1, warm_up_rows=0, batch_rows=1024, data=SMALL
+        directory=str(tmp_path),
+        contenders=("loop", "ours"),
+        rounds=1,
+        warm_up_rows=0,
+        batch_rows=1024,
+        storage_bytes=1 << 26,
+        data=SMALL,
     )
     result = run_contest(settings)
     assert set(result.largest_difference) == {"loop", "ours"}

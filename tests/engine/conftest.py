@@ -23,6 +23,14 @@ def adopted(tmp_path_factory: pytest.TempPathFactory, vectors: Vectors, cluster:
     return Living(tmp_path_factory.mktemp("adopted"), vectors, cluster)
 
 
+@pytest.fixture(scope="session")
+def upgraded(tmp_path_factory: pytest.TempPathFactory, adopted: Living) -> Living:
+    """A copy of it after its upgrade, to be copied."""
+    living = adopted.copy(tmp_path_factory.mktemp("upgraded"))
+    living.upgrade()
+    return living
+
+
 @pytest.fixture
 def living(adopted: Living, tmp_path: Path) -> Living:
     """A copy of it."""

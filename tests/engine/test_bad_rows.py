@@ -111,6 +111,7 @@ def test_appending_and_upgrading_leave_bad_rows_out_and_account_for_them(
         pairs=str(write_pairs(tmp_path / "pairs.parquet", vectors, np.arange(2001, 4000, 4))),
         transformation=linear_h(foreign, vectors, "new-api", tmp_path / "models"),
         on_bad_row=OnBadRow.QUARANTINE,
+        pool=PoolSettings(max_actors=1, min_actors=1),
     )
     outcome = run_upgrade(upgrade, plan_upgrade(upgrade, None, None), cluster)
     assert outcome.published is not None

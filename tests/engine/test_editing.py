@@ -9,7 +9,6 @@ import faiss
 import numpy as np
 import pytest
 
-from fct_ray.engine.actor_pool import PoolSettings
 from fct_ray.engine.editing import AppendSettings, append
 from fct_ray.engine.fitting.transformation_loop import TransformationFit
 from fct_ray.engine.searching import open_searcher
@@ -116,7 +115,7 @@ def test_an_interrupted_upgrade_resumes_after_edits_and_keeps_its_finished_shard
         store=living.store, parent=plan.parent, run=plan.run, transformation_uri=living.h, use_side=True,
         dimension=48, metric=plan.space.metric, index_factory="IVF16,Flat", seed=0, batch_rows=4096,
     )  # fmt: skip
-    stream_transformed(stream, plan.parent, pool=PoolSettings(), size=living.size)
+    stream_transformed(stream, plan.parent, pool=living.settings().pool, size=living.size)
     objects.write_bytes(living.store.run_uri(plan.run, "usage/pairs-0000.json"), b'{"wall_s": 1.0}')  # it had begun
     finished = {receipt.record.shard: receipt for receipt in living.store.ledger(plan.run)}
     living.delete(np.array([0]))  # of shard 0
@@ -144,14 +143,16 @@ def test_an_upgrade_killed_just_before_current_moved_is_finished_from_what_lies_
     assert living.store.ledger(plan.run) == receipts, "no shard may be done again"
 
 
-def test_an_upgrade_is_found_finished_also_after_items_were_deleted_from_it(living: Living) -> None:
-    published = living.upgrade().published
+def test_an_upgrade_is_found_finished_also_after_items_were_deleted_from_it(upgraded: Living, tmp_path: Path) -> None:
+    living = upgraded.copy(tmp_path)
+    published = living.store.manifest()
     after = living.delete(np.arange(1, 40, 2))
     again = living.upgrade()
     assert (again.plan.finished, again.published) == (published, published)
     assert living.store.manifest() == after
 
 
+@pytest.mark.slow
 def test_a_fit_that_a_run_killed_at_the_gate_had_finished_is_found_again_and_counts_once(living: Living) -> None:
     settings = dataclasses.replace(
         living.settings(), transformation=None, index="Flat", fit=TransformationFit(inner=32, epochs=2)
@@ -182,9 +183,11 @@ def test_a_second_driver_of_the_same_run_is_refused(living: Living) -> None:
         living.upgrade(plan)
 
 
-def test_items_of_the_old_encoder_are_refused_after_an_upgrade_and_deletions_go_on(living: Living) -> None:
-    published = living.upgrade().published
-    assert published is not None
+def test_items_of_the_old_encoder_are_refused_after_an_upgrade_and_deletions_go_on(
+    upgraded: Living, tmp_path: Path
+) -> None:
+    living = upgraded.copy(tmp_path)
+    published = living.store.manifest()
     with pytest.raises(EncoderMismatchError, match="upgraded meanwhile"):
         living.append(START, START + 10)
     after = living.delete(np.arange(50))

@@ -22,10 +22,9 @@ Damage = Callable[[Store], None]
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory, adopted: Living) -> Store:
+def whole(tmp_path_factory: pytest.TempPathFactory, upgraded: Living) -> Store:
     """An upgraded gallery from which three items were deleted afterwards."""
-    living = adopted.copy(tmp_path_factory.mktemp("whole"))
-    living.upgrade()
+    living = upgraded.copy(tmp_path_factory.mktemp("whole"))
     living.delete(np.array([801, 805, 809]))  # of shard 1
     return living.store
 

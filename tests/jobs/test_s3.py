@@ -38,6 +38,7 @@ SMALL_ENCODER = (
 )  # fmt: skip
 ENCODERS = "tests.jobs.fashion_encoders"
 VERBOSE = ("--cluster.verbose", "--cluster.num-cpus", "2")
+ONE_ACTOR = ("--pool.min-actors", "1", "--pool.max-actors", "1")  # starting another takes longer than it saves
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,11 +72,12 @@ def journey(s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         _upload_photos(photos)
         traces.run(
             "embed", "backfill", "--store", store, "--source", f"images:{photos}", "--encoder", f"{ENCODERS}:old",
-            "--side", f"{ENCODERS}:side", "--rows-per-shard", NUM_PHOTOS // 3, *VERBOSE, environment=in_file,
+            "--side", f"{ENCODERS}:side", "--rows-per-shard", NUM_PHOTOS // 3, *VERBOSE, *ONE_ACTOR,
+            environment=in_file,
         )  # fmt: skip
         printed = traces.run(
             "upgrade", "--store", store, "--source", f"images:{photos}", "--encoder", f"{ENCODERS}:new",
-            "--num-pairs", NUM_PHOTOS // 2, *SMALL_FIT, *VERBOSE,
+            "--num-pairs", NUM_PHOTOS // 2, *SMALL_FIT, *VERBOSE, *ONE_ACTOR,
         )  # fmt: skip
         traces.run(
             "search", "--store", store, "--queries", _write_queries(f"{uri}/queries.parquet", photos), "--k", K,

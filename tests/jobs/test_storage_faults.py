@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from fct_ray.engine.cluster import ClusterSize
 from fct_ray.storage import objects
-from tests.faulty_s3 import Fault, FaultyS3, Request, faulty_s3, random_faults
+from tests.faulty_s3 import Fault, FaultyS3, Request, no_faults, random_faults
 from tests.jobs.conftest import run_job
 from tests.s3_server import S3Server
 from tests.small_disk import small_disk
@@ -42,11 +43,13 @@ def _outputs(store: object) -> dict[str, bytes]:
 
 
 @pytest.fixture
-def faulty(s3: S3Server, s3_uri: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyS3]:
-    """A proxy that the environment of the jobs now points to."""
-    with faulty_s3(s3.endpoint) as proxy:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
-        yield proxy
+def faulty(
+    cluster: ClusterSize, s3_proxy: FaultyS3, s3_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[FaultyS3]:
+    """The proxy, to which the environment of the jobs now points, as that of the cluster's workers does."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_proxy.endpoint)
+    yield s3_proxy
+    s3_proxy.schedule = no_faults
 
 
 @pytest.mark.timeout(900)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -46,15 +46,10 @@ def head() -> Iterator[dict[str, str]]:
     try:
         yield {**environment, "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}"}
     finally:
-        children = psutil.Process(process.pid).children(recursive=True)
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-        for child in children:
-            if child.is_running():
-                child.kill()
+        for each in (psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
+        process.wait()
         shutil.rmtree(directory, ignore_errors=True)
 
 
