@@ -36,10 +36,10 @@ class GrowthSettings:
 
     directory: str = ".data/bench"
     """Where data and outputs go."""
-    sizes: tuple[int, ...] = (100_000, 300_000, 1_000_000)
+    sizes: tuple[int, ...] = (100_000, 200_000, 1_000_000)
     """Rows of the runs that the model is fitted on, at `data.rows_per_shard`."""
     small_shards: tuple[int, int] = (200_000, 200)
-    """Rows and rows per shard of one more run, which tells shards from rows."""
+    """Rows and rows per shard of one more run, which tells shards from rows: one of `sizes`, in many more shards."""
     check: int = 10_000_000
     """Rows of the run that the prediction is checked on; 0 leaves it out."""
     threads: int = 2
@@ -148,6 +148,15 @@ def run_growth(settings: GrowthSettings) -> GrowthResult:
         predicted_s=None if check is None else model.wall_s(check.rows, check.shards),
         forecasts=tuple(forecasts),
     )
+
+
+def shard_overhead_s(points: Sequence[Point], *, actors: int) -> float | None:
+    """Seconds of one actor that one more shard costs at equal rows; None if no two runs differ in shards alone."""
+    for few in points:
+        for many in points:
+            if few.rows == many.rows and few.shards < many.shards:
+                return (many.wall_s - few.wall_s) * actors / (many.shards - few.shards)
+    return None
 
 
 def fit_model(points: Sequence[Point], *, actors: int) -> Model:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from matplotlib.figure import Figure
 
-from fct_ray.bench.growth import GrowthResult, Point
+from fct_ray.bench.growth import GrowthResult, Point, shard_overhead_s
 from fct_ray.report.environment import describe_environment
 from fct_ray.report.quantities import bytes_text, count, duration, factor, money
 from fct_ray.report.tables import Table
@@ -31,6 +32,7 @@ def growth_tables(result: GrowthResult) -> tuple[Table, ...]:
         sentence=(
             f"Fitted: {duration(model.start_s)} to start, {model.shard_s * 1e3:.1f} ms per shard and {model.row_s * 1e6:.1f} "
             f"microseconds per row of one actor; the driver's own CPU is {model.driver_shard_s * 1e3:.1f} ms per shard."
+            + _overhead(points, model.actors)
             + checked
         ),
         header=("rows", "shards", "wall", "microseconds per row", "worker CPU per row", "peak worker", "peak driver"),
@@ -79,6 +81,11 @@ def growth_plot(result: GrowthResult) -> bytes:
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=120)
     return out.getvalue()
+
+
+def _overhead(points: Sequence[Point], actors: int) -> str:
+    shard_s = shard_overhead_s(points, actors=actors)
+    return "" if shard_s is None else f" At equal rows one more shard costs one actor {shard_s * 1e3:.0f} ms."
 
 
 def _cells(point: Point) -> tuple[str, ...]:

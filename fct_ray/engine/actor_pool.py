@@ -35,6 +35,9 @@ class PoolSettings:
     """Logical CPUs that each actor holds; also its number of compute threads (rounded down, at least 1)."""
     gpus_per_actor: float | None = None
     """GPUs that each actor holds. None: 1 if the cluster has any, else 0."""
+    shards_per_actor: int | None = None
+    """Shards that an actor has in hand when it transforms: one is computed, others are read and written meanwhile. Each
+    takes its vectors' memory. None: 2 on S3, 1 on a disk; more may pay with fast GPUs and slow storage."""
 
     @property
     def threads(self) -> int:
@@ -51,13 +54,22 @@ def quiet_ray_data() -> None:
     logging.getLogger("ray.data").setLevel(logging.ERROR)
 
 
-def pool_strategy(pool: PoolSettings, size: ClusterSize, num_tasks: int) -> tuple[ray.data.ActorPoolStrategy, float]:
+def pool_strategy(
+    pool: PoolSettings, size: ClusterSize, num_tasks: int, calls_per_actor: int = 1
+) -> tuple[ray.data.ActorPoolStrategy, float]:
     """The actor pool for this cluster, never larger than the work, and the GPUs per actor."""
     gpus = pool.gpus_per_actor if pool.gpus_per_actor is not None else float(size.num_gpus > 0)
     fitting = size.num_gpus / gpus if gpus else size.num_cpus / max(pool.cpus_per_actor, 1e-9)
     smallest = max(1, min(pool.min_actors or int(fitting), num_tasks))
     largest = max(smallest, min(pool.max_actors or smallest, num_tasks))
-    return ray.data.ActorPoolStrategy(min_size=smallest, max_size=largest, initial_size=smallest), gpus
+    strategy = ray.data.ActorPoolStrategy(
+        min_size=smallest,
+        max_size=largest,
+        initial_size=smallest,
+        max_concurrent_calls_per_actor=calls_per_actor,
+        enable_true_multi_threading=calls_per_actor > 1,
+    )
+    return strategy, gpus
 
 
 def answered(work: Callable[[], Mapping[str, Any]]) -> dict[str, list[Any]]:
@@ -84,14 +96,17 @@ def run_pool(
     *,
     pool: PoolSettings,
     size: ClusterSize,
+    calls_per_actor: int = 1,
 ) -> Iterator[dict[str, Any]]:
     """Give each task to one of the `worker(*arguments)` actors; yield its answers as they come, in any order.
+
+    An actor gets up to `calls_per_actor` tasks at a time, each in a thread of its own.
 
     Raises:
         FctRayError: what a worker's `answered` work raised, unchanged; anything else as IncompleteRunError.
     """
     quiet_ray_data()
-    strategy, gpus = pool_strategy(pool, size, len(tasks))
+    strategy, gpus = pool_strategy(pool, size, len(tasks), calls_per_actor)
     answers = ray.data.from_items(list(tasks), override_num_blocks=len(tasks)).map_batches(
         worker,
         fn_constructor_args=arguments,

@@ -24,12 +24,13 @@ class ProcessMeter:
     """CPU seconds of this process since the last reading; the first reading includes start-up (imports)."""
 
     def __init__(self, *, include_startup: bool = False) -> None:
-        self._last_cpu_s = 0.0 if include_startup else time.process_time()
+        self._last_cpu_s, self._lock = 0.0 if include_startup else time.process_time(), threading.Lock()
 
     def read(self) -> Usage:
-        """Usage since the last call: `busy_cpu_s` only."""
-        now = time.process_time()
-        busy, self._last_cpu_s = now - self._last_cpu_s, now
+        """Usage since the last call, of any thread: `busy_cpu_s` only."""
+        with self._lock:
+            now = time.process_time()
+            busy, self._last_cpu_s = now - self._last_cpu_s, now
         return Usage(busy_cpu_s=busy)
 
 

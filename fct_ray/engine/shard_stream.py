@@ -24,8 +24,11 @@ def stream_shards(
     pool: PoolSettings,
     size: ClusterSize,
     describe: str,
+    shards_per_actor: int = 1,
 ) -> None:
     """Run `worker(job)` actors over all descriptors, which they get as JSON; each leaves its receipt in the ledger.
+
+    An actor has up to `shards_per_actor` shards in hand, each in a thread of its own.
 
     Raises:
         FctRayError: what a worker raised, naming the shard. Finished shards stay finished: their receipts are durable.
@@ -34,6 +37,6 @@ def stream_shards(
         return
     tasks = [{"descriptor": documents.dump(descriptor).decode()} for descriptor in descriptors]
     with bar(len(tasks), describe, "shard") as shown:
-        for answer in run_pool(tasks, worker, (job,), pool=pool, size=size):
+        for answer in run_pool(tasks, worker, (job,), pool=pool, size=size, calls_per_actor=shards_per_actor):
             shown.update(1)
             shown.set_postfix_str(str(answer["done"]), refresh=False)

@@ -66,7 +66,6 @@ class TransformWorker:
 
     def __init__(self, job: TransformJob) -> None:
         """Load h once per actor."""
-        torch.set_num_threads(job.output.threads)
         self.job, self.writer = job, ShardWriter(job.output)
         model = load_model(job.transformation_uri)
         self.runner = TransformRunner(model, batch_rows=job.batch_rows, precision=job.precision)
@@ -87,7 +86,9 @@ class TransformWorker:
             dimension=self.job.old_dimension,
             side_dimension=self.job.side_dimension,
         )
-        new_NW, usage = self.runner.run(columns.embeddings_ND, columns.side_info_NS)
+        with self.writer.computing:
+            torch.set_num_threads(self.job.output.threads)  # of this thread, too
+            new_NW, usage = self.runner.run(columns.embeddings_ND, columns.side_info_NS)
         ids_N, table, good_N = columns.ids_N, columns.table, quarantine.finite(new_NW)
         if not good_N.all():
             bad = quarantine.not_finite(ids_N, bad, good_N, "h", uri, self.job.output.on_bad_row)

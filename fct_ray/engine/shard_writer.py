@@ -3,13 +3,15 @@
     embeddings_NW ---+--> Parquet --> write --+--> receipt
                      +--> FAISS   --> write --+
 
-Owns: the order of effects around one shard. Knows neither where embeddings come from nor torch: whoever only moves rows
-need not pay for it. Units: rows; bytes as stored.
+Owns: the order of effects around one shard. Several threads may commit shards at once; what keeps a core busy waits for
+`computing`, so that only reading and writing overlap. Knows neither where embeddings come from nor torch: whoever only
+moves rows need not pay for it. Units: rows; bytes as stored.
 """
 
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -56,7 +58,8 @@ class ShardWriter:
         self.job, self.store = job, Store(job.store_uri)
         trained = None if job.index is None else job.index.trained
         self.template = None if trained is None else self.store.read(trained)
-        self.threads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="parquet")
+        self.threads = ThreadPoolExecutor(thread_name_prefix="parquet")
+        self.computing = threading.Lock()
         self.meter = ProcessMeter(include_startup=True)
 
     def commit(
@@ -116,9 +119,12 @@ class ShardWriter:
     def _index(
         self, shard: int, ids_N: npt.NDArray[np.int64], embeddings_NW: FloatArray, index_factory: str
     ) -> ObjectRef:
-        builder = build.ShardIndexBuilder(self.template, index_factory, self.job.dimension, self.job.metric)
-        builder.add(ids_N, embeddings_NW)
-        return self._put(self.store.index_path(self.job.version, shard), builder.finish())
+        with self.computing:
+            build.set_num_threads(self.job.threads)  # of this thread, too
+            builder = build.ShardIndexBuilder(self.template, index_factory, self.job.dimension, self.job.metric)
+            builder.add(ids_N, embeddings_NW)
+            data = builder.finish()
+        return self._put(self.store.index_path(self.job.version, shard), data)
 
     def _write(self, path: str, table: pa.Table) -> ObjectRef:
         return self._put(path, shards.encode_table(table))

@@ -17,6 +17,7 @@ from fct_ray.engine.shard_stream import stream_shards
 from fct_ray.engine.shard_worker import TransformJob, TransformWorker
 from fct_ray.engine.shard_writer import OutputJob
 from fct_ray.plan.resume import done_receipts, shards_to_do
+from fct_ray.storage import objects
 from fct_ray.storage.store import Store
 from fct_ray.values import IndexRef, Manifest, Metric, Precision, Receipt
 
@@ -84,6 +85,7 @@ def stream_transformed(
         pool=pool,
         size=size,
         describe="transform and index",
+        shards_per_actor=pool.shards_per_actor or (2 if objects.is_s3(stream.store.uri) else 1),
     )
     return version, index, done_receipts(head.shards, stream.store.ledger(stream.run))
 

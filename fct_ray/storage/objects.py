@@ -65,7 +65,7 @@ def read_bytes(uri: str) -> bytes:
         NotFoundError: there is no such object.
         StoreError: it cannot be read (refused, unreachable); names the object and what to check.
     """
-    if _is_s3(uri):
+    if is_s3(uri):
         return s3_objects.get(uri).data
     with _local_errors("read", uri):
         return _path(uri).read_bytes()
@@ -79,7 +79,7 @@ def write_bytes(uri: str, data: bytes) -> tuple[int, str]:
     Raises:
         StoreError: it cannot be written.
     """
-    if _is_s3(uri):
+    if is_s3(uri):
         s3_objects.put(uri, data)
     else:
         with _local_errors("write", uri):
@@ -93,7 +93,7 @@ def create(uri: str, data: bytes) -> bool:
     Raises:
         StoreError: it cannot be written.
     """
-    if _is_s3(uri):
+    if is_s3(uri):
         return s3_objects.put_if(uri, data, replaces=None)
     with _local_errors("create", uri):
         return local_objects.create(_path(uri), data)
@@ -106,7 +106,7 @@ def compare_and_swap(uri: str, *, expected: bytes | None, new: bytes) -> None:
         PublishConflictError: the content is another one; nothing was written.
         StoreError: it cannot be read or written.
     """
-    if _is_s3(uri):
+    if is_s3(uri):
         seen, swapped = _swap_on_s3(uri, expected, new)
     else:
         with _local_errors("replace", uri):
@@ -124,7 +124,7 @@ def list_uris(prefix_uri: str) -> list[str]:
 
     Names that begin with a dot (temporary and lock files) are left out.
     """
-    if _is_s3(prefix_uri):
+    if is_s3(prefix_uri):
         bucket, _ = s3_objects.split(prefix_uri)
         return sorted(f"s3://{bucket}/{key}" for key in _keys_below(prefix_uri) if "/." not in f"/{key}")
     with _local_errors("list", prefix_uri):
@@ -133,7 +133,7 @@ def list_uris(prefix_uri: str) -> list[str]:
 
 def list_names(prefix_uri: str) -> list[str]:
     """Sorted names of what lies directly in the directory `prefix_uri`, objects and directories alike."""
-    if not _is_s3(prefix_uri):
+    if not is_s3(prefix_uri):
         with _local_errors("list", prefix_uri):
             return sorted(local_objects.children(_path(prefix_uri)))
     names = set[str]()
@@ -144,7 +144,7 @@ def list_names(prefix_uri: str) -> list[str]:
 
 def exists(uri: str) -> bool:
     """Whether there is an object (not: a directory) at `uri`."""
-    if _is_s3(uri):
+    if is_s3(uri):
         return s3_objects.size_bytes(uri) is not None
     with _local_errors("look up", uri):
         return _path(uri).is_file()
@@ -152,7 +152,7 @@ def exists(uri: str) -> bool:
 
 def size_bytes(uri: str) -> int:
     """Size of an object. Raises NotFoundError if there is none."""
-    if not _is_s3(uri):
+    if not is_s3(uri):
         with _local_errors("look up", uri):
             return _path(uri).stat().st_size
     size = s3_objects.size_bytes(uri)
@@ -167,9 +167,9 @@ def delete_tree(uri: str) -> None:
     Raises:
         SettingsError: `uri` is a whole bucket or file system.
     """
-    if uri.rstrip("/").count("/") < (3 if _is_s3(uri) else 1):
+    if uri.rstrip("/").count("/") < (3 if is_s3(uri) else 1):
         raise SettingsError(f"{uri}: refusing to delete a whole bucket or file system; name a directory in it")
-    if not _is_s3(uri):
+    if not is_s3(uri):
         with _local_errors("delete", uri):
             local_objects.delete_tree(_path(uri))
         return
@@ -181,7 +181,7 @@ def delete(uris: Sequence[str]) -> None:
     """Delete objects; those that are not there are no error. Raises StoreError."""
     buckets: dict[str, list[str]] = {}
     for uri in uris:
-        if _is_s3(uri):
+        if is_s3(uri):
             bucket, key = s3_objects.split(uri)
             buckets.setdefault(bucket, []).append(key)
         else:
@@ -196,7 +196,7 @@ def delete_litter(prefix_uri: str) -> None:
 
     Nobody may be writing there. Raises StoreError.
     """
-    if _is_s3(prefix_uri):
+    if is_s3(prefix_uri):
         s3_objects.abort_uploads(f"{prefix_uri.rstrip('/')}/")
         return
     with _local_errors("tidy up", prefix_uri):
@@ -234,12 +234,13 @@ def arrow_filesystem(uri: str) -> tuple[pyarrow.fs.FileSystem, str]:
     Makes the promises of this module: whole objects or none, on S3 the same retries, errors that name the object.
     Pickles without credentials: each process takes them from its own environment.
     """
-    if not _is_s3(uri):
+    if not is_s3(uri):
         return pyarrow.fs.PyFileSystem(arrow_objects.LocalHandler(write_bytes)), absolute(uri)
     return pyarrow.fs.PyFileSystem(arrow_objects.S3Handler()), uri.removeprefix("s3://").rstrip("/")
 
 
-def _is_s3(uri: str) -> bool:
+def is_s3(uri: str) -> bool:
+    """Whether an object lies a network away."""
     return uri.startswith("s3://")
 
 
@@ -248,12 +249,12 @@ def _path(uri: str) -> Path:
 
 
 def _path_is_directory(uri: str) -> bool:
-    return not _is_s3(uri) and Path(uri).is_dir()
+    return not is_s3(uri) and Path(uri).is_dir()
 
 
 def as_uri(uri: str) -> str:
     """`s3://...` as it is, a local path as `file:///...`: what a manifest may say of an object outside its store."""
-    return uri if _is_s3(uri) else Path(uri).as_uri()
+    return uri if is_s3(uri) else Path(uri).as_uri()
 
 
 def _escape(path: str) -> str:

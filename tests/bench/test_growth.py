@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fct_ray.bench.growth import GrowthSettings, Model, Point, fit_model, forecast_cluster, run_growth
+from fct_ray.bench.growth import GrowthSettings, Model, Point, fit_model, forecast_cluster, run_growth, shard_overhead_s
 from fct_ray.errors import SettingsError
 
 
@@ -24,6 +24,12 @@ def test_the_model_finds_the_constants_that_made_the_timings() -> None:
     assert model.row_s == pytest.approx(50e-6, rel=1e-3)
     assert model.driver_shard_s == pytest.approx(0.003)
     assert model.wall_s(10_000_000, 500) == pytest.approx(_point(10_000_000, 500).wall_s, rel=1e-3)
+
+
+def test_what_a_shard_costs_is_seen_where_only_shards_differ() -> None:
+    points = [_point(100_000, 5), _point(200_000, 10), _point(200_000, 1000)]
+    assert shard_overhead_s(points, actors=2) == pytest.approx(0.02)
+    assert shard_overhead_s(points[:2], actors=2) is None
 
 
 @pytest.mark.parametrize(
