@@ -138,7 +138,8 @@ def one_actor_table(runs: Sequence[ActorRun], settings: OneActorSettings) -> Tab
 
 def _chip_flops_per_s(precision: Precision, device: str, threads: int) -> float:
     """Matrix products; where bfloat16 has no instructions, those of float32, with which it is emulated."""
-    dtype = DTYPES[precision if precision is fast_precision() else Precision.FLOAT32]
+    fast = fast_precision(on_gpu=device == "cuda")
+    dtype = DTYPES[precision if precision is fast else Precision.FLOAT32]
     return matrix_rate(threads=threads, size=MATRIX_SIZE[device], seconds=MATRIX_S, dtype=dtype, device=device)
 
 

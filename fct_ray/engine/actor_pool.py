@@ -54,11 +54,16 @@ def quiet_ray_data() -> None:
     logging.getLogger("ray.data").setLevel(logging.ERROR)
 
 
+def gpus_per_actor(pool: PoolSettings, size: ClusterSize) -> float:
+    """GPUs that each actor of this pool holds on this cluster."""
+    return pool.gpus_per_actor if pool.gpus_per_actor is not None else float(size.num_gpus > 0)
+
+
 def pool_strategy(
     pool: PoolSettings, size: ClusterSize, num_tasks: int, calls_per_actor: int = 1
 ) -> tuple[ray.data.ActorPoolStrategy, float]:
     """The actor pool for this cluster, never larger than the work, and the GPUs per actor."""
-    gpus = pool.gpus_per_actor if pool.gpus_per_actor is not None else float(size.num_gpus > 0)
+    gpus = gpus_per_actor(pool, size)
     fitting = size.num_gpus / gpus if gpus else size.num_cpus / max(pool.cpus_per_actor, 1e-9)
     smallest = max(1, min(pool.min_actors or int(fitting), num_tasks))
     largest = max(smallest, min(pool.max_actors or smallest, num_tasks))

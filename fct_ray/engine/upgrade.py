@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fct_ray.engine import transforming
+from fct_ray.engine.actor_pool import gpus_per_actor
 from fct_ray.engine.bad_rows import list_bad_rows
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.engine.fitting.transformations import Direction, fit_candidates
@@ -26,6 +26,7 @@ from fct_ray.engine.model_store import MODEL_JSON, WEIGHTS, check_model_uris, lo
 from fct_ray.engine.pairs import Pairs, pairs_from_encoder, pairs_from_file
 from fct_ray.engine.run_log import RunLog, now
 from fct_ray.engine.transform_stream import TransformStream, stream_transformed
+from fct_ray.engine.transforming import fast_precision
 from fct_ray.engine.upgrade_plan import UpgradePlan, UpgradeSettings
 from fct_ray.engine.verification import verify_version
 from fct_ray.models.files import LoadedModel
@@ -42,7 +43,6 @@ from fct_ray.values import (
     GateResult,
     IndexRef,
     Manifest,
-    Precision,
     Receipt,
     RecoveredShare,
     TransformationRef,
@@ -167,7 +167,7 @@ def _fit_and_judge(
             settings=settings.gate,
             batch_rows=settings.batch_rows,
             precision=settings.precision,
-            fast_precision=Precision.BFLOAT16 if size.num_gpus else transforming.fast_precision(),
+            fast_precision=fast_precision(on_gpu=gpus_per_actor(settings.pool, size) > 0),
             uncovered_share=_uncovered_share(plan.parent, pairs),
         )
         meter.add(outcome.usage)
