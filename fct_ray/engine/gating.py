@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -55,6 +56,26 @@ class GateOutcome:
     usage: Usage
 
 
+class Gate(Protocol):
+    """`run_gate` with everything given but the precision."""
+
+    def __call__(self, *, precision: Precision) -> GateOutcome:
+        """Judge the candidates computed in this precision."""
+
+
+def run_gate_in(gate: Gate, *, asked: Precision | None, fast: Precision) -> GateOutcome:
+    """The gate in the precision that is asked for; where none is, in the fast one unless that loses too much."""
+    exact = gate(precision=Precision.FLOAT32)
+    if (asked or fast) is Precision.FLOAT32:
+        return exact
+    outcome = gate(precision=asked or fast)
+    result, usage = with_loss(outcome.result, exact.result), exact.usage + outcome.usage
+    if asked is None and loses_too_much(result):
+        logger.info("h is computed in float32: in %s it would lose %.4f of agreement", fast, result.precision_loss)
+        return replace(exact, usage=usage)
+    return replace(outcome, result=result, usage=usage)
+
+
 def run_gate(
     pairs: Pairs,
     candidates: Mapping[str, LoadedModel],
@@ -63,49 +84,10 @@ def run_gate(
     new_metric: Metric,
     settings: GateSettings,
     batch_rows: int,
-    precision: Precision | None,
-    fast_precision: Precision,
     uncovered_share: float,
-) -> GateOutcome:
-    """Judge the candidates on held-out pairs, computed as they will be; see plan/gate for the decision.
-
-    With `precision` None they are computed in `fast_precision`, unless that loses too much against float32.
-    """
-
-    def judged_in(this: Precision) -> GateOutcome:
-        return _judge(
-            pairs,
-            candidates,
-            old_metric=old_metric,
-            new_metric=new_metric,
-            settings=settings,
-            batch_rows=batch_rows,
-            precision=this,
-            uncovered_share=uncovered_share,
-        )
-
-    exact = judged_in(Precision.FLOAT32)
-    if (precision or fast_precision) is Precision.FLOAT32:
-        return exact
-    fast = judged_in(precision or fast_precision)
-    result, usage = with_loss(fast.result, exact.result), exact.usage + fast.usage
-    if precision is None and loses_too_much(result):
-        logger.info("float32: %s would lose %.4f of agreement", fast_precision, result.precision_loss)
-        return replace(exact, usage=usage)
-    return replace(fast, result=result, usage=usage)
-
-
-def _judge(
-    pairs: Pairs,
-    candidates: Mapping[str, LoadedModel],
-    *,
-    old_metric: Metric,
-    new_metric: Metric,
-    settings: GateSettings,
-    batch_rows: int,
     precision: Precision,
-    uncovered_share: float,
 ) -> GateOutcome:
+    """Judge the candidates, computed in this precision, on held-out pairs; see plan/gate for the decision."""
     pairs = pairs.rows(sample_mask(pairs.ids_P, min(MAX_HELD_OUT, len(pairs.ids_P)), 0))
     ways = [
         WayToSearch(

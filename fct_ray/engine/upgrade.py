@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -21,7 +22,7 @@ from fct_ray.engine.actor_pool import gpus_per_actor
 from fct_ray.engine.bad_rows import list_bad_rows
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.engine.fitting.transformations import Direction, fit_candidates
-from fct_ray.engine.gating import GateOutcome, run_gate
+from fct_ray.engine.gating import GateOutcome, run_gate, run_gate_in
 from fct_ray.engine.model_store import MODEL_JSON, WEIGHTS, check_model_uris, load_model
 from fct_ray.engine.pairs import Pairs, pairs_from_encoder, pairs_from_file
 from fct_ray.engine.run_log import RunLog, now
@@ -159,17 +160,18 @@ def _fit_and_judge(
         with log.stage("fit"):
             fitted, models, reused = _fit(settings, plan, pairs.rows(~held_out_P), log, size)
     with log.stage("gate") as meter:
-        outcome = run_gate(
+        gate = partial(
+            run_gate,
             pairs.rows(held_out_P),
             models,
             old_metric=plan.parent.metric,
             new_metric=plan.space.metric,
             settings=settings.gate,
             batch_rows=settings.batch_rows,
-            precision=settings.precision,
-            fast_precision=fast_precision(on_gpu=gpus_per_actor(settings.pool, size) > 0),
             uncovered_share=_uncovered_share(plan.parent, pairs),
         )
+        fast = fast_precision(on_gpu=gpus_per_actor(settings.pool, size) > 0)
+        outcome = run_gate_in(gate, asked=settings.precision, fast=fast)
         meter.add(outcome.usage)
     # Written after the stage's record: work that a kill loses is done and counted again.
     return _write_judged(plan, outcome, fitted, reused)

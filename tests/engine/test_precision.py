@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
-from fct_ray.engine.gating import GateOutcome, GateSettings, run_gate
+from fct_ray.engine.gating import GateOutcome, GateSettings, run_gate, run_gate_in
 from fct_ray.engine.model_store import load_model
 from fct_ray.engine.pairs import Pairs
 from fct_ray.engine.transforming import TransformRunner
@@ -73,14 +74,11 @@ def judge(living: Living, vectors: Vectors) -> Callable[[Precision | None, Preci
         new_PW=vectors.new_NW[some], labels_P=None,
     )  # fmt: skip
 
-    def judged(precision: Precision | None, fast_precision: Precision) -> GateOutcome:
-        return run_gate(
-            pairs, {"linear_side": load_model(living.h)}, old_metric=Metric.IP, new_metric=Metric.IP,
-            settings=GateSettings(), batch_rows=1000, precision=precision, fast_precision=fast_precision,
-            uncovered_share=0.0,
-        )  # fmt: skip
-
-    return judged
+    gate = partial(
+        run_gate, pairs, {"linear_side": load_model(living.h)}, old_metric=Metric.IP, new_metric=Metric.IP,
+        settings=GateSettings(), batch_rows=1000, uncovered_share=0.0,
+    )  # fmt: skip
+    return lambda asked, fast: run_gate_in(gate, asked=asked, fast=fast)
 
 
 def test_the_gate_judges_h_as_it_will_be_computed_and_says_what_speed_cost(
