@@ -6,6 +6,7 @@ Examples:
     python jobs/bench.py contest --contenders loop ours_whole backfill_small backfill_resnet50
     python jobs/bench.py sharding                                 # a sharded index against one FAISS index
     python jobs/bench.py one_actor                                # h alone in each precision, on a GPU if there is one
+    python jobs/bench.py overlap --storage s3://bucket/bench      # shards in hand of an actor, on that storage
     python jobs/bench.py growth                                   # to 10 million rows; needs 25 GB of disk
 
 Every figure is one of the machine it was measured on; compare ratios, and only those of one run.
@@ -21,6 +22,7 @@ from fct_ray.bench.contest_report import contest_json, contest_table
 from fct_ray.bench.growth import GrowthSettings, run_growth
 from fct_ray.bench.growth_report import growth_json, growth_plot, growth_tables
 from fct_ray.bench.one_actor import OneActorSettings, one_actor_table, run_one_actor
+from fct_ray.bench.overlap import OverlapSettings, overlap_table, run_overlap
 from fct_ray.bench.sharding import ShardingSettings, run_sharding, sharding_table
 from fct_ray.command_line import run_job
 from fct_ray.report.console import print_table
@@ -59,6 +61,14 @@ class OneActor(OneActorSettings):
     """Where the figures go."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Overlap(OverlapSettings):
+    """How many shards an actor should have in hand on a storage."""
+
+    output: str = ".data/bench/overlap.json"
+    """Where the figures go."""
+
+
 def contest(settings: Contest) -> None:
     """All contenders on the same data, in turns."""
     result = run_contest(settings)
@@ -89,6 +99,13 @@ def one_actor(settings: OneActor) -> None:
     _write(settings.output, json.dumps([dataclasses.asdict(run) for run in runs], indent=1).encode())
 
 
+def overlap(settings: Overlap) -> None:
+    """The streaming stage with every number of shards in hand."""
+    results = run_overlap(settings)
+    print_table(overlap_table(results, settings))
+    _write(settings.output, json.dumps([dataclasses.asdict(one) for one in results], indent=1).encode())
+
+
 def _write(output: str, data: bytes) -> None:
     uri = _absolute(output)
     objects.write_bytes(uri, data)
@@ -106,6 +123,7 @@ if __name__ == "__main__":
             "growth": (Growth, growth),
             "sharding": (Sharding, sharding),
             "one_actor": (OneActor, one_actor),
+            "overlap": (Overlap, overlap),
         },
         __doc__ or "",
     )
