@@ -1,6 +1,6 @@
 """Adopting: a store made out of Parquet embeddings that already lie somewhere, in place.
 
-Owns: reading every object once (hash, columns, values, ids) in Ray tasks and the check that ids are unique over all of
+Owns: that every object is read once (hash, columns, values, ids; by Ray tasks), fits the others, and shares no id with
 them. Nothing is copied: the manifest holds absolute URIs. An adopted version has no index and is searched exactly.
 """
 
@@ -10,24 +10,20 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
 from fct_ray.engine.bad_rows import BadRowSettings, list_bad_rows
 from fct_ray.engine.edited_shards import EditJob, write_edited
-from fct_ray.engine.meters import ProcessMeter
 from fct_ray.engine.model_store import EncoderChoice, resolve_encoder
 from fct_ray.engine.run_log import RunLog, now
+from fct_ray.engine.shard_reading import Inspected, inspect_shard
 from fct_ray.engine.shard_writer import OutputJob
 from fct_ray.engine.tasks import map_tasks
 from fct_ray.engine.unique_ids import check_unique_ids
 from fct_ray.errors import FormatError
 from fct_ray.plan.identity import run_id
 from fct_ray.plan.versions import adopted_manifest
-from fct_ray.storage import documents, leases, objects, paths, quarantine, shards
-from fct_ray.storage import pairs as parquet_files
+from fct_ray.storage import leases, objects, paths
 from fct_ray.storage.store import Store
-from fct_ray.values import Current, Manifest, Metric, ObjectRef, OnBadRow, Provenance, ShardRecord, SideInfoRef, Usage
+from fct_ray.values import Current, Manifest, Metric, ShardRecord, SideInfoRef, Usage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,20 +40,6 @@ class AdoptSettings(BadRowSettings):
     """How the embeddings are compared: "ip" (inner product, also cosine of unit vectors) or "l2"."""
     side: str | None = None
     """The model that made `side_info`: as `encoder`. None: named after the encoder."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Inspected:
-    """What one object holds."""
-
-    record: ShardRecord
-    """Of its usable rows."""
-    num_bad_rows: int
-    dimension: int
-    side_dimension: int | None
-    side_dtype: str | None
-    normalized: bool
-    usage: Usage
 
 
 def run_adopt(settings: AdoptSettings) -> tuple[Manifest, dict[str, Usage]]:
@@ -147,43 +129,6 @@ def _without_bad_rows(
     list_bad_rows(store, run, receipts, settings.max_bad_rows)
     copied = {receipt.record.shard: receipt.record for receipt in receipts}
     return [copied.get(inspected.record.shard, inspected.record) for inspected in inspected_all]
-
-
-def inspect_shard(item: tuple[int, str, OnBadRow]) -> Inspected:
-    """Hash, dimensions, id range and values of one object's usable rows. Runs in a Ray task."""
-    meter, (shard, uri, on_bad_row) = ProcessMeter(), item
-    data = objects.read_bytes(uri)
-    columns, bad = quarantine.parse_shard(data, uri, on_bad_row, dimension=None, side_dimension=None)
-    rows = len(columns.ids_N)
-    if rows == 0:
-        raise FormatError(f"{uri}: has no usable rows; want at least one: take the object out of the glob")
-    record = ShardRecord(
-        shard=shard,
-        embeddings=ObjectRef(path=uri, bytes=len(data), sha256=documents.sha256_hex(data)),
-        index=None,
-        rows=rows,
-        id_min=int(columns.ids_N.min()),
-        id_max=int(columns.ids_N.max()),
-        provenance=Provenance.EMBEDDED,
-        counts={Provenance.EMBEDDED.value: rows},
-    )
-    return Inspected(
-        record=record,
-        num_bad_rows=len(bad),
-        dimension=columns.embeddings_ND.shape[1],
-        side_dimension=None if columns.side_info_NS is None else columns.side_info_NS.shape[1],
-        side_dtype=shards.side_dtype(columns.table),
-        normalized=shards.are_normalized(columns.embeddings_ND),
-        usage=meter.read() + Usage(bytes_read=len(data), rows=rows),
-    )
-
-
-def usable_ids(uri: str, on_bad_row: OnBadRow) -> npt.NDArray[np.int64]:
-    """The ids of an object's usable rows, [N]."""
-    if on_bad_row is OnBadRow.REFUSE:
-        return parquet_files.read_ids(uri)
-    columns, _ = quarantine.parse_shard(objects.read_bytes(uri), uri, on_bad_row, dimension=None, side_dimension=None)
-    return columns.ids_N
 
 
 def check_same(inspected_all: Sequence[Inspected]) -> None:

@@ -17,12 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from fct_ray.engine.actor_pool import PoolSettings
-from fct_ray.engine.adoption import check_same, inspect_shard, usable_ids
+from fct_ray.engine.adoption import check_same
 from fct_ray.engine.bad_rows import BadRowSettings, list_bad_rows
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.engine.edited_shards import EditJob, write_edited
 from fct_ray.engine.model_store import model_uri, open_encoder, resolve_encoder
 from fct_ray.engine.run_log import RunLog, now
+from fct_ray.engine.shard_reading import ids_in_shard, inspect_shard, usable_ids
 from fct_ray.engine.shard_stream import stream_shards
 from fct_ray.engine.shard_worker import EmbedDescriptor, EmbedJob, EmbedWorker
 from fct_ray.engine.shard_writer import OutputJob
@@ -356,9 +357,3 @@ def _found(store: Store, parent: Manifest, ids_N: IdArray) -> Iterator[tuple[Sha
             tasks.append((record, store.uri_of(record.embeddings.path), ids_N[low:high]))
     for position, hits_N in map_tasks(ids_in_shard, tasks, describe="look up ids"):
         yield tasks[position][0], hits_N
-
-
-def ids_in_shard(task: tuple[ShardRecord, str, IdArray]) -> IdArray:
-    """Those of the given ids that a shard has. Runs in a Ray task."""
-    _, uri, ids_N = task
-    return np.asarray(np.intersect1d(parquet_files.read_ids(uri), ids_N))

@@ -11,8 +11,8 @@ import ray
 
 from fct_ray.engine.meters import ProcessMeter
 from fct_ray.engine.model_store import load_model
-from fct_ray.engine.pairs import ShardSelection, select_rows
 from fct_ray.engine.run_log import RunLog
+from fct_ray.engine.shard_reading import ShardSelection, select_rows
 from fct_ray.engine.transforming import TransformRunner
 from fct_ray.engine.worker_errors import worker_error
 from fct_ray.errors import SettingsError

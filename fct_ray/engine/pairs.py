@@ -19,15 +19,15 @@ import pyarrow as pa
 from fct_ray.engine.actor_pool import PoolSettings
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.engine.encoding import encode_items
-from fct_ray.engine.meters import ProcessMeter, StageMeter
+from fct_ray.engine.meters import StageMeter
+from fct_ray.engine.shard_reading import ShardSelection, select_rows, vectors_column
 from fct_ray.engine.tasks import map_tasks
 from fct_ray.errors import DataError, SourceError
-from fct_ray.plan.splits import pairs_per_shard, sample_mask
+from fct_ray.plan.splits import pairs_per_shard
 from fct_ray.sources.registry import open_source
-from fct_ray.storage import objects, quarantine
 from fct_ray.storage import pairs as pair_files
 from fct_ray.storage.store import Store
-from fct_ray.values import Manifest, OnBadRow, ShardRecord, Usage
+from fct_ray.values import Manifest, ShardRecord
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
@@ -55,10 +55,10 @@ class Pairs:
 
     def to_table(self) -> pa.Table:
         """Columns id, old, side, new, label as Arrow; what the cache and the fit read."""
-        columns: dict[str, pa.Array] = {"id": pa.array(self.ids_P), "old": _vectors(self.old_PD)}
+        columns: dict[str, pa.Array] = {"id": pa.array(self.ids_P), "old": vectors_column(self.old_PD)}
         if self.side_PS is not None:
-            columns["side"] = _vectors(self.side_PS)
-        columns["new"] = _vectors(self.new_PW)
+            columns["side"] = vectors_column(self.side_PS)
+        columns["new"] = vectors_column(self.new_PW)
         if self.labels_P is not None:
             columns["label"] = pa.array(self.labels_P)
         return pa.table(columns)
@@ -81,51 +81,6 @@ class Pairs:
         )
 
 
-def _vectors(array_PD: FloatArray) -> pa.Array:
-    return pa.FixedSizeListArray.from_arrays(
-        np.ascontiguousarray(array_PD, dtype=np.float32).ravel(), array_PD.shape[1]
-    )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ShardSelection:
-    """Which rows of one shard a worker picks: these ids, or `count` sampled ones."""
-
-    uri: str
-    dimension: int
-    side_dimension: int | None
-    """None: the side-information is left out, also where the shard has some."""
-    wanted_ids: IntArray | None
-    count: int
-    seed: int
-
-
-def select_rows(selection: ShardSelection) -> tuple[pa.Table, Usage]:
-    """Rows of one shard as (id, old, side, label), and what reading them took. Runs in a Ray task.
-
-    Labels are whole numbers; a `label` column of another type is carried through an upgrade but judges nothing.
-    """
-    meter = ProcessMeter()
-    data = objects.read_bytes(selection.uri)
-    columns, _ = quarantine.parse_shard(  # bad rows are no pairs; whether they are refused is the stream's to say
-        data,
-        selection.uri,
-        OnBadRow.QUARANTINE,
-        dimension=selection.dimension,
-        side_dimension=selection.side_dimension,
-    )
-    if selection.wanted_ids is not None:
-        rows = np.flatnonzero(np.isin(columns.ids_N, selection.wanted_ids))
-    else:
-        rows = np.flatnonzero(sample_mask(columns.ids_N, selection.count, selection.seed))
-    picked = {"id": pa.array(columns.ids_N[rows]), "old": _vectors(columns.embeddings_ND[rows])}
-    if selection.side_dimension is not None and columns.side_info_NS is not None:
-        picked["side"] = _vectors(columns.side_info_NS[rows])
-    if "label" in columns.table.column_names and pa.types.is_integer(columns.table.schema.field("label").type):
-        picked["label"] = columns.table["label"].combine_chunks().cast(pa.int64()).take(pa.array(rows))
-    return pa.table(picked), meter.read() + Usage(bytes_read=len(data), rows=len(rows))
-
-
 def pairs_from_file(store: Store, manifest: Manifest, pairs_uri: str, *, use_side: bool, meter: StageMeter) -> Pairs:
     """Pairs from a Parquet file of (id, embedding) that the new model made for a sample of ids.
 
@@ -145,7 +100,7 @@ def pairs_from_file(store: Store, manifest: Manifest, pairs_uri: str, *, use_sid
     missing = np.setdiff1d(ids_P, stored["id"].to_numpy())
     if len(missing):
         raise DataError(_missing_text(missing, len(ids_P), pairs_uri))
-    return Pairs.from_table(stored.append_column("new", _vectors(new_PW)))
+    return Pairs.from_table(stored.append_column("new", vectors_column(new_PW)))
 
 
 def check_ids_in_range(ids_P: IntArray, manifest: Manifest, pairs_uri: str) -> None:
@@ -197,7 +152,7 @@ def pairs_from_encoder(
         source_spec, (encoder_uri,), positions_P, pool=pool, size=size, describe="pairs: embed with the new model"
     )
     meter.add(encoded.usage)
-    return Pairs.from_table(stored.append_column("new", _vectors(encoded.embeddings[0])))
+    return Pairs.from_table(stored.append_column("new", vectors_column(encoded.embeddings[0])))
 
 
 def positions_of(ids_P: IntArray, source_spec: str) -> IntArray:

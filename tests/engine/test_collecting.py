@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from fct_ray.engine.collecting import collect, find_garbage
 from fct_ray.engine.searching import open_searcher
@@ -23,11 +24,19 @@ def _holds(store: str, needles: list[bytes]) -> list[str]:
     return [str(path) for path in files if any(needle in path.read_bytes() for needle in needles)]
 
 
-def test_a_dry_run_deletes_nothing_and_a_collection_leaves_a_whole_store(living: Living) -> None:
+@pytest.fixture(scope="module")
+def grown(adopted: Living, tmp_path_factory: pytest.TempPathFactory) -> Living:
+    """A gallery that was upgraded after 100 items were appended, which are copied into the store, and one deleted."""
+    living = adopted.copy(tmp_path_factory.mktemp("grown"))
     living.append(START, START + 100)
     living.delete(np.array([START + 1]))
-    published = living.upgrade().published
-    assert published is not None
+    living.upgrade()
+    return living
+
+
+def test_a_dry_run_deletes_nothing_and_a_collection_leaves_a_whole_store(grown: Living, tmp_path: Path) -> None:
+    living = grown.copy(tmp_path)
+    published = living.store.manifest()
     files = sorted(str(path) for path in Path(living.store.uri).rglob("*"))
     shown = find_garbage(living.store, keep=1, purge=False)
     assert sorted(str(path) for path in Path(living.store.uri).rglob("*")) == files
@@ -40,10 +49,8 @@ def test_a_dry_run_deletes_nothing_and_a_collection_leaves_a_whole_store(living:
     assert find_garbage(living.store, keep=1, purge=False).paths == ()
 
 
-def test_after_a_purge_no_object_of_the_store_holds_anything_of_a_deleted_item(living: Living) -> None:
-    living.append(START, START + 100)  # appended rows are copied into the store
-    living.upgrade()
-    row = START + 7
+def test_after_a_purge_no_object_of_the_store_holds_anything_of_a_deleted_item(grown: Living, tmp_path: Path) -> None:
+    living, row = grown.copy(tmp_path), START + 7
     shard = living.store.manifest().shards[-1]
     table = read_version(living.store, living.store.manifest())
     new_vector = np.asarray(table["embedding"][table["id"].to_pylist().index(int(living.vectors.ids_N[row]))].as_py())

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fct_ray.engine.pairs import ShardSelection, select_rows
+from fct_ray.engine.shard_reading import ShardSelection, select_rows
 from fct_ray.storage import shards
 
 

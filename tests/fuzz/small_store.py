@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from fct_ray.engine.adoption import inspect_shard
 from fct_ray.engine.model_store import resolve_encoder, save_model
+from fct_ray.engine.shard_reading import inspect_shard
 from fct_ray.index.build import ShardIndexBuilder, train_index
 from fct_ray.models.files import PackedModel, pack_model
 from fct_ray.models.transformation import Transformation, TransformationArchitecture

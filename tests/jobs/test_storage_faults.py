@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from fct_ray.engine.adoption import AdoptSettings, run_adopt
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.storage import objects
 from tests.faulty_s3 import Fault, FaultyS3, Request, no_faults, random_faults
@@ -28,11 +29,6 @@ SHARES = {
     **dict.fromkeys((Fault.STALL, Fault.DEAF, Fault.TRICKLE), 0.001),
 }
 """Of requests, or of conditional puts: a tenth of all, more than any store that is still in use."""
-
-
-def adopt(store: object, embeddings: object) -> None:
-    """Version 1: another system's Parquet files."""
-    run_job("embed", "adopt", "--store", store, "--embeddings", embeddings, "--encoder", "old-api", "--metric", "ip")
 
 
 def _outputs(store: object) -> dict[str, bytes]:
@@ -63,7 +59,7 @@ def test_an_upgrade_through_faults_and_expiring_credentials_ends_with_the_bytes_
         objects.write_bytes(f"{vectors}/{path.name}", path.read_bytes())
     arguments = ("--store", store, "--report-dir", report_dir, *by_h)
     random = faulty.schedule = random_faults(1, SHARES)
-    adopt(store, f"{vectors}/part-*.parquet")
+    run_adopt(AdoptSettings(store=store, embeddings=f"{vectors}/part-*.parquet", encoder="old-api"))
 
     expired_s: list[float] = []
 
