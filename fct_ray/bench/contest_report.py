@@ -9,6 +9,7 @@ import dataclasses
 import json
 import statistics
 from datetime import UTC, datetime
+from pathlib import Path
 
 from fct_ray.bench.contenders import CONTENDERS
 from fct_ray.bench.contest import ContestResult, ratios
@@ -69,7 +70,7 @@ def contest_table(result: ContestResult) -> Table:
 
 
 def contest_json(result: ContestResult) -> bytes:
-    """Settings, roof, every measurement, medians and ratios."""
+    """Settings, roof, every measurement, medians and ratios; not where data and outputs lay on this machine."""
     names = list(dict.fromkeys(one.contender for one in result.measurements))
     content = {
         "settings": dataclasses.asdict(result.settings),
@@ -85,7 +86,8 @@ def contest_json(result: ContestResult) -> bytes:
         },
         "measurements": [dataclasses.asdict(one) | {"rows_per_s": one.rows_per_s} for one in result.measurements],
     }
-    return (json.dumps(content, indent=1) + "\n").encode()
+    here = json.dumps(str(Path(result.settings.directory).absolute()))[1:-1]
+    return (json.dumps(content, indent=1) + "\n").replace(here, "DIRECTORY").encode()
 
 
 def _median(rounds: list[Measurement], name: str) -> float:
