@@ -30,7 +30,7 @@ kanji-data: $(STAMP)
 kanji: kanji-data  ## the same on the second data set: kanji glyphs, known characters
 	$(BIN)/python jobs/upgrade.py --config jobs/kanji.yaml $(ARGS)
 
-test: data  ## all tests but the slow ones (15 to 20 minutes on 2 cores)
+test: data  ## all tests but the slow ones (about 13 minutes on 2 cores)
 	$(BIN)/python -m pytest -m "not slow" -n 2 $(ARGS)
 
 test-all: data kanji-data  ## all tests (minutes more: the gate on kanji glyphs, a million rows)

@@ -338,7 +338,7 @@ def test_a_dead_endpoint_is_said_with_its_address(s3_uri: str, monkeypatch: pyte
     started_s = time.monotonic()
     with pytest.raises(StoreError, match=r"s3://test/.*127\.0\.0\.1:9"):
         objects.read_bytes(f"{s3_uri}/x")
-    assert time.monotonic() - started_s < 3
+    assert time.monotonic() - started_s < 10
 
 
 @pytest.mark.usefixtures("impatient")
@@ -358,7 +358,7 @@ def test_an_endpoint_that_swallows_everything_is_given_up(
         started_s = time.monotonic()
         with pytest.raises(StoreError, match=rf"{s3_uri}/x: cannot read: .*[Tt]ime"):
             objects.read_bytes(f"{s3_uri}/x")
-        assert 3 <= time.monotonic() - started_s < 6
+        assert 3 <= time.monotonic() - started_s < 15
 
 
 def test_an_endpoint_without_a_scheme_is_refused_with_its_value(s3_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
