@@ -9,6 +9,8 @@ import logging
 import os
 import shutil
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from pathlib import Path
 
 import ray
 
+STREAM_ENDS_WITHIN_S = 30.0
 LOCAL_OBJECT_STORE_BYTES = 1 << 30  # shards never pass through the object store, only receipts and pairs do
 
 
@@ -70,9 +73,22 @@ def connected(settings: ClusterSettings) -> Iterator[ClusterSize]:
     try:
         yield cluster_size()
     finally:
+        _wait_for_ray_data()
         ray.shutdown()
         if own_directory is not None and not settings.verbose:
             shutil.rmtree(own_directory, ignore_errors=True)
+
+
+def _wait_for_ray_data() -> None:
+    """Let Ray Data's threads that schedule and fetch end first.
+
+    Ray Data waits 2 s for them when a stream is given up. On a busy machine they may live longer, and a thread that asks
+    Ray something after its shutdown ends the whole process with exit code 1, before our error could be said.
+    """
+    end_s = time.monotonic() + STREAM_ENDS_WITHIN_S
+    for thread in threading.enumerate():
+        if thread.name.startswith(("StreamingExecutor", "iter_threaded")):
+            thread.join(max(0.0, end_s - time.monotonic()))
 
 
 def cluster_size() -> ClusterSize:
