@@ -17,7 +17,7 @@ import ray.data
 from fct_ray import errors
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.engine.worker_errors import worker_error
-from fct_ray.errors import FctRayError, IncompleteRunError
+from fct_ray.errors import FctRayError, IncompleteRunError, SettingsError
 
 ERROR, TEXT = "error", "text"
 logger = logging.getLogger(__name__)
@@ -38,6 +38,11 @@ class PoolSettings:
     shards_per_actor: int | None = None
     """Shards that an actor has in hand when it transforms: one is computed, others are read and written meanwhile. Each
     takes its vectors' memory. None: 2 on S3, 1 on a disk; more may pay with fast GPUs and slow storage."""
+
+    def __post_init__(self) -> None:
+        """Raises SettingsError for no shards in hand."""
+        if self.shards_per_actor is not None and self.shards_per_actor < 1:
+            raise SettingsError(f"--pool.shards-per-actor is {self.shards_per_actor}; want 1 or more, or leave it out")
 
     @property
     def threads(self) -> int:

@@ -20,6 +20,7 @@ from fct_ray.engine.cluster import ClusterSize
 from fct_ray.engine.meters import ProcessMeter
 from fct_ray.engine.model_store import open_encoder
 from fct_ray.engine.progress import bar
+from fct_ray.engine.shard_reading import vectors_column
 from fct_ray.sources.registry import open_source
 from fct_ray.values import Usage
 
@@ -57,8 +58,7 @@ class EncodeWorker:
         bytes_read = np.zeros(len(positions_N), dtype=np.int64)
         columns = {"position": positions_N, "id": items.ids_N}
         for number, encoder in enumerate(self.encoders):
-            vectors_NW = np.ascontiguousarray(encoder.encode(items.columns), dtype=np.float32)
-            columns[f"embedding_{number}"] = pa.FixedSizeListArray.from_arrays(vectors_NW.ravel(), vectors_NW.shape[1])
+            columns[f"embedding_{number}"] = vectors_column(encoder.encode(items.columns))
         busy_cpu_s[0], bytes_read[0] = self.meter.read().busy_cpu_s, items.bytes_read
         return pa.table({**columns, "busy_cpu_s": busy_cpu_s, "bytes_read": bytes_read})
 

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from fct_ray.engine.actor_pool import PoolSettings
 from fct_ray.engine.adoption import AdoptSettings, run_adopt
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.engine.upgrade import run_upgrade
@@ -86,6 +87,11 @@ def test_pairs_of_another_gallery(store: Path, tmp_path: Path, vectors: Vectors)
 
 def test_neither_pairs_nor_raw_items(store: Path) -> None:
     _refused(UpgradeSettings(store=str(store), encoder="new-api"), SettingsError, "--pairs", "--source")
+
+
+def test_no_shards_in_hand() -> None:
+    with pytest.raises(SettingsError, match="is 0; want 1 or more"):
+        PoolSettings(shards_per_actor=0)
 
 
 def test_the_encoder_that_the_store_has_already(store: Path, pairs: Path) -> None:

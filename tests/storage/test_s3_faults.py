@@ -335,10 +335,11 @@ def test_a_stall_of_30_s_is_cut_and_survived_with_the_bounds_of_everyday(faulty:
 @pytest.mark.usefixtures("impatient")
 def test_a_dead_endpoint_is_said_with_its_address(s3_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")  # the discard port: nobody listens
+    s3_objects.connection().connect()  # loads botocore's models, which takes seconds on a busy machine; asks nobody
     started_s = time.monotonic()
     with pytest.raises(StoreError, match=r"s3://test/.*127\.0\.0\.1:9"):
         objects.read_bytes(f"{s3_uri}/x")
-    assert time.monotonic() - started_s < 10
+    assert time.monotonic() - started_s < 3
 
 
 @pytest.mark.usefixtures("impatient")
@@ -355,10 +356,11 @@ def test_an_endpoint_that_swallows_everything_is_given_up(
             queued = stack.enter_context(socket.socket())
             queued.connect(listening.getsockname())
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{listening.getsockname()[1]}")
+        s3_objects.connection().connect()
         started_s = time.monotonic()
         with pytest.raises(StoreError, match=rf"{s3_uri}/x: cannot read: .*[Tt]ime"):
             objects.read_bytes(f"{s3_uri}/x")
-        assert 3 <= time.monotonic() - started_s < 15
+        assert 3 <= time.monotonic() - started_s < 6
 
 
 def test_an_endpoint_without_a_scheme_is_refused_with_its_value(s3_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
