@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -63,8 +64,9 @@ def growth_json(result: GrowthResult) -> bytes:
 
 def growth_plot(result: GrowthResult) -> bytes:
     """PNG: time per row and peak memory over rows, at one size of shard."""
-    points = [point for point in result.points if point.rows in result.settings.sizes]
-    points = sorted([*points, *([] if result.check is None else [result.check])], key=lambda point: point.rows)
+    everything = [*result.points, *([] if result.check is None else [result.check])]
+    usual = result.settings.data.rows_per_shard
+    points = sorted((one for one in everything if one.shards == math.ceil(one.rows / usual)), key=lambda one: one.rows)
     rows = [point.rows for point in points]
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     times, memory = figure.subplots(1, 2)

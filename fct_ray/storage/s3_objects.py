@@ -3,7 +3,8 @@
 Owns: the connection (endpoint and credentials come only from the environment, `AWS_*`), what counts as a passing
 fault, how long to wait and how often to insist. Speaks `s3://bucket/key` URIs; raises our errors, each with the URI.
 Keeps one s3fs instance per process and environment, so that it works in any thread, after a fork, and when a test
-changes the environment; nothing of it is ever pickled. Times are in seconds.
+changes the environment; nothing of it is ever pickled. s3fs is imported with the first request: that takes half a
+second, and most processes never speak S3. Times are in seconds.
 
 How long a fault can last before it is an error, for one small request:
 
@@ -27,22 +28,21 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import s3fs
-from aiohttp import ClientError as HttpError
 from botocore.exceptions import (  # type: ignore[import-untyped]
     BotoCoreError,
     ClientError,
     HTTPClientError,
 )
 from botocore.exceptions import ConnectionError as BotoConnectionError
-from botocore.parsers import ResponseParserError  # type: ignore[import-untyped]
 from fsspec.asyn import sync
-from s3fs.errors import translate_boto_error
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from fct_ray.errors import NotFoundError, StoreError
+
+if TYPE_CHECKING:
+    import s3fs
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -65,7 +65,6 @@ _PASSING_CODES = {
     *("ThrottlingException", "TooManyRequests", "OperationAborted", "ConditionalRequestConflict", "IncompleteBody"),
     *("BadDigest", "500", "502", "503", "504", "429", "409"),
 }
-_PASSING_ERRORS = (HTTPClientError, BotoConnectionError, ResponseParserError, HttpError, TimeoutError, ConnectionError)
 _WRITERS = "fct-ray-writers"
 _WRITERS_KEPT = 100  # of 17 bytes: S3 allows 2 KB of metadata
 _DELETE_BATCH = 1000
@@ -188,6 +187,8 @@ def pages(prefix_uri: str, delimiter: str = "") -> Iterator[tuple[dict[str, int]
 
 def delete(prefix_uri: str, keys: list[str]) -> None:
     """Delete `keys` of the bucket of `prefix_uri`; nothing happens for those that do not exist. Raises StoreError."""
+    from s3fs.errors import translate_boto_error
+
     bucket, _ = split(prefix_uri)
     for batch in (keys[start : start + _DELETE_BATCH] for start in range(0, len(keys), _DELETE_BATCH)):
         wanted = {"Objects": [{"Key": key} for key in batch], "Quiet": True}
@@ -259,6 +260,8 @@ def _writers(bucket: str, key: str) -> list[str]:
 
 
 def _connect() -> s3fs.S3FileSystem:
+    import s3fs
+
     s3 = s3fs.S3FileSystem(
         use_listings_cache=False,
         skip_instance_cache=True,
@@ -283,12 +286,16 @@ def _allowed_s(num_bytes: int) -> float:
 
 
 def _insist(verb: str, uri: str, attempt: Callable[[], T]) -> T:
+    from aiohttp import ClientError as HttpError
+    from botocore.parsers import ResponseParserError  # type: ignore[import-untyped]
+
+    passing = (HTTPClientError, BotoConnectionError, ResponseParserError, HttpError, TimeoutError, ConnectionError)
     refusals = itertools.count(1)
 
     def passes(error: BaseException) -> bool:
         if isinstance(error, PermissionError):
             return _code(error) not in _REFUSED_FOR_GOOD and next(refusals) < REFUSED_ATTEMPTS
-        return isinstance(error, _PASSING_ERRORS) or _code(error) in _PASSING_CODES
+        return isinstance(error, passing) or _code(error) in _PASSING_CODES
 
     retrying = Retrying(
         retry=retry_if_exception(passes),

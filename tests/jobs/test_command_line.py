@@ -68,13 +68,14 @@ def test_a_file_that_is_not_a_mapping_or_not_there_is_refused(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("tasks", ["shard_reading", "edited_shards", "verification", "unique_ids"])
-def test_tasks_that_compute_nothing_start_without_torch_and_ray_data(tasks: str) -> None:
-    code = f"import sys, fct_ray.engine.{tasks}; print({{'torch', 'ray.data'}} & set(sys.modules))"
+def test_tasks_that_compute_nothing_start_without_torch_ray_data_and_s3fs(tasks: str) -> None:
+    code = f"import sys, fct_ray.engine.{tasks}; print({{'torch', 'ray.data', 's3fs'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == "set()"
 
 
-def test_looking_at_a_store_loads_neither_torch_nor_ray_data_nor_matplotlib() -> None:
-    code = "import runpy, sys; runpy.run_path('jobs/store.py'); print({'torch', 'ray.data', 'matplotlib'} & set(sys.modules))"
+def test_looking_at_a_local_store_loads_neither_torch_nor_ray_data_nor_matplotlib_nor_s3fs() -> None:
+    heavy = {"torch", "ray.data", "matplotlib", "s3fs"}
+    code = f"import runpy, sys; runpy.run_path('jobs/store.py'); print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == "set()"
