@@ -15,10 +15,9 @@ from fct_ray.bench.contenders import CONTENDERS
 from fct_ray.bench.contest import ContestResult, ratios
 from fct_ray.bench.measuring import Measurement
 from fct_ray.report.environment import describe_environment
-from fct_ray.report.quantities import bytes_text, count, duration, factor, percent
+from fct_ray.report.quantities import bytes_text, count, duration, percent, ratio
 from fct_ray.report.tables import Table
 
-HEADER = ("contender", "rows/s", "of the roof", "CPU per million rows", "memory", "written", "first row")
 SAME_WORK = ("loop", "ours", "plain_ray_data", "daft")
 
 
@@ -35,7 +34,7 @@ def contest_table(result: ContestResult) -> Table:
             (
                 name,
                 f"{rate:,.0f}",
-                factor(against[name]),
+                ratio(against[name]),
                 percent(rate / result.roof.rows_per_s) if name in SAME_WORK else "",
                 duration(_median(rounds, "cpu_s") / rounds[0].done.rows * 1e6),
                 bytes_text(max(one.peak_process_bytes for one in rounds)),

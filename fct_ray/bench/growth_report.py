@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from fct_ray.bench.growth import GrowthResult, Point, shard_overhead_s
 from fct_ray.report.environment import describe_environment
-from fct_ray.report.quantities import bytes_text, count, duration, factor, money
+from fct_ray.report.quantities import bytes_text, count, duration, money, ratio
 from fct_ray.report.tables import Table
 
 
@@ -25,7 +25,7 @@ def growth_tables(result: GrowthResult) -> tuple[Table, ...]:
     if check is not None and result.predicted_s is not None:
         checked = (
             f" Predicted for {count(check.rows)} rows before they were run: {duration(result.predicted_s)}; taken: "
-            f"{duration(check.wall_s)} ({factor(check.wall_s / result.predicted_s)} of the prediction)."
+            f"{duration(check.wall_s)} ({ratio(check.wall_s / result.predicted_s)} of the prediction)."
         )
     runs = Table(
         name="growth",
@@ -36,7 +36,7 @@ def growth_tables(result: GrowthResult) -> tuple[Table, ...]:
             + _overhead(points, model.actors)
             + checked
         ),
-        header=("rows", "shards", "wall", "microseconds per row", "worker CPU per row", "peak worker", "peak driver"),
+        header=("rows", "shards", "wall", "µs per row", "worker CPU, µs per row", "peak worker", "peak driver"),
         rows=tuple(_cells(point) for point in points),
     )
     forecasts = Table(

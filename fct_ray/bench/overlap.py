@@ -18,7 +18,7 @@ from fct_ray.engine.cluster import ClusterSettings, connected
 from fct_ray.engine.model_store import load_model
 from fct_ray.engine.transform_stream import TransformStream, stream_transformed
 from fct_ray.errors import SettingsError
-from fct_ray.report.quantities import bytes_text, factor
+from fct_ray.report.quantities import bytes_text, ratio
 from fct_ray.report.tables import Table
 from fct_ray.storage import objects
 from fct_ray.storage.store import Store
@@ -90,7 +90,7 @@ def overlap_table(results: Sequence[InHand], settings: OverlapSettings) -> Table
             (
                 str(one.shards_per_actor),
                 f"{one.rows_per_s:,.0f}",
-                factor(one.rows_per_s / results[0].rows_per_s),
+                ratio(one.rows_per_s / results[0].rows_per_s),
                 bytes_text(one.peak_worker_bytes),
             )
             for one in results

@@ -60,6 +60,11 @@ def factor(value: float | None) -> str:
     return f"{value:,.1f}x" if value >= 1 else f"{value:.2f}x"
 
 
+def ratio(value: float) -> str:
+    """One rate over another: 1.384 is "1.38", 0.984 "0.98", 0.000774 "0.00077"."""
+    return f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
+
+
 def count(value: int | None) -> str:
     """An integer with thousands separated: 1000000 is "1,000,000"."""
     return UNKNOWN if value is None else f"{value:,}"

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from fct_ray.report.quantities import bytes_text, count, duration, factor, flops_text, money, percent
+from fct_ray.report.quantities import bytes_text, count, duration, factor, flops_text, money, percent, ratio
 
 
 @pytest.mark.parametrize(("share", "text"), [(0.9567, "95.7 %"), (0.0, "0.0 %"), (-0.031, "-3.1 %"), (math.nan, "n/a")])
@@ -70,3 +70,7 @@ def test_flops_have_si_prefixes(flops: float, text: str) -> None:
 
 def test_counts_are_grouped() -> None:
     assert (count(1_000_000), count(None)) == ("1,000,000", "n/a")
+
+
+def test_ratios_keep_two_decimals_and_very_small_ones_two_digits() -> None:
+    assert (ratio(1.384), ratio(0.984), ratio(0.1), ratio(0.000774)) == ("1.38", "0.98", "0.10", "0.00077")
