@@ -13,12 +13,12 @@ Every figure is one of the machine it was measured on; compare ratios, and only 
 """
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from fct_ray.bench.contest import ContestSettings, run_contest
 from fct_ray.bench.contest_report import contest_json, contest_table
+from fct_ray.bench.figures import figures_json
 from fct_ray.bench.growth import GrowthSettings, run_growth
 from fct_ray.bench.growth_report import growth_json, growth_plot, growth_tables
 from fct_ray.bench.one_actor import OneActorSettings, one_actor_table, run_one_actor
@@ -89,21 +89,21 @@ def sharding(settings: Sharding) -> None:
     """Build and search every type, whole and in shards."""
     results = run_sharding(settings)
     print_table(sharding_table(results, settings))
-    _write(settings.output, json.dumps([dataclasses.asdict(result) for result in results], indent=1).encode())
+    _write(settings.output, figures_json(settings, {"runs": [dataclasses.asdict(result) for result in results]}))
 
 
 def one_actor(settings: OneActor) -> None:
     """The transformation alone, in every precision and batch size."""
     runs = run_one_actor(settings)
     print_table(one_actor_table(runs, settings))
-    _write(settings.output, json.dumps([dataclasses.asdict(run) for run in runs], indent=1).encode())
+    _write(settings.output, figures_json(settings, {"runs": [dataclasses.asdict(run) for run in runs]}))
 
 
 def overlap(settings: Overlap) -> None:
     """The streaming stage with every number of shards in hand."""
     results = run_overlap(settings)
     print_table(overlap_table(results, settings))
-    _write(settings.output, json.dumps([dataclasses.asdict(one) for one in results], indent=1).encode())
+    _write(settings.output, figures_json(settings, {"runs": [dataclasses.asdict(one) for one in results]}))
 
 
 def _write(output: str, data: bytes) -> None:

@@ -6,15 +6,12 @@ Owns: which figures are shown; a ratio is always one of the same run.
 from __future__ import annotations
 
 import dataclasses
-import json
 import statistics
-from datetime import UTC, datetime
-from pathlib import Path
 
 from fct_ray.bench.contenders import CONTENDERS
 from fct_ray.bench.contest import ContestResult, ratios
+from fct_ray.bench.figures import figures_json
 from fct_ray.bench.measuring import Measurement
-from fct_ray.report.environment import describe_environment
 from fct_ray.report.quantities import bytes_text, count, duration, percent, ratio
 from fct_ray.report.tables import Table
 
@@ -69,11 +66,9 @@ def contest_table(result: ContestResult) -> Table:
 
 
 def contest_json(result: ContestResult) -> bytes:
-    """Settings, roof, every measurement, medians and ratios; not where data and outputs lay on this machine."""
+    """Roof, every measurement, medians and ratios."""
     names = list(dict.fromkeys(one.contender for one in result.measurements))
-    content = {
-        "settings": dataclasses.asdict(result.settings),
-        "environment": dataclasses.asdict(describe_environment(datetime.now(UTC))),
+    figures = {
         "roof": dataclasses.asdict(result.roof),
         "flops_per_row": result.flops_per_row,
         "largest_difference": result.largest_difference,
@@ -85,8 +80,7 @@ def contest_json(result: ContestResult) -> bytes:
         },
         "measurements": [dataclasses.asdict(one) | {"rows_per_s": one.rows_per_s} for one in result.measurements],
     }
-    here = json.dumps(str(Path(result.settings.directory).absolute()))[1:-1]
-    return (json.dumps(content, indent=1) + "\n").replace(here, "DIRECTORY").encode()
+    return figures_json(result.settings, figures)
 
 
 def _median(rounds: list[Measurement], name: str) -> float:

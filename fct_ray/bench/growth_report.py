@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import json
 import math
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 from matplotlib.figure import Figure
 
+from fct_ray.bench.figures import figures_json
 from fct_ray.bench.growth import GrowthResult, Point, shard_overhead_s
-from fct_ray.report.environment import describe_environment
 from fct_ray.report.quantities import bytes_text, count, duration, money, ratio
 from fct_ray.report.tables import Table
 
@@ -58,8 +56,9 @@ def growth_tables(result: GrowthResult) -> tuple[Table, ...]:
 
 def growth_json(result: GrowthResult) -> bytes:
     """Everything that was measured, fitted and forecast."""
-    content = dataclasses.asdict(result) | {"environment": dataclasses.asdict(describe_environment(datetime.now(UTC)))}
-    return (json.dumps(content, indent=1) + "\n").encode()
+    figures = dataclasses.asdict(result)
+    del figures["settings"]
+    return figures_json(result.settings, figures)
 
 
 def growth_plot(result: GrowthResult) -> bytes:

@@ -1,0 +1,29 @@
+"""The figures of a benchmark as JSON, for programs and for the record."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from fct_ray.report.environment import describe_environment
+
+PLACES = frozenset({"directory", "storage", "output"})
+
+
+def figures_json(settings: Any, figures: Mapping[str, Any]) -> bytes:
+    """Settings (a dataclass), machine and figures; not where data and outputs lay on that machine."""
+    values = dataclasses.asdict(settings)
+    content = {
+        "settings": {name: value for name, value in values.items() if name not in PLACES},
+        "environment": dataclasses.asdict(describe_environment(datetime.now(UTC))),
+        **figures,
+    }
+    text = json.dumps(content, indent=1) + "\n"
+    if "directory" in values:
+        here = json.dumps(str(Path(values["directory"]).absolute()))[1:-1]
+        text = text.replace(here, "DIRECTORY")
+    return text.encode()
