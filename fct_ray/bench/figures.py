@@ -1,4 +1,7 @@
-"""The figures of a benchmark as JSON, for programs and for the record."""
+"""The figures of a benchmark as JSON, for programs and for the record.
+
+Owns: what is said of the machine, and that no path of it is.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,11 @@ PLACES = frozenset({"directory", "storage", "output"})
 
 
 def figures_json(settings: Any, figures: Mapping[str, Any]) -> bytes:
-    """Settings (a dataclass), machine and figures; not where data and outputs lay on that machine."""
+    """Settings (a dataclass), machine and figures, as UTF-8; paths below `settings.directory` begin with DIRECTORY.
+
+    Raises:
+        TypeError: a figure is nothing that JSON knows.
+    """
     values = dataclasses.asdict(settings)
     content = {
         "settings": {name: value for name, value in values.items() if name not in PLACES},

@@ -55,17 +55,22 @@ def growth_tables(result: GrowthResult) -> tuple[Table, ...]:
 
 
 def growth_json(result: GrowthResult) -> bytes:
-    """Everything that was measured, fitted and forecast."""
+    """Everything that was measured, fitted and forecast; times in seconds, memory in bytes."""
     figures = dataclasses.asdict(result)
     del figures["settings"]
     return figures_json(result.settings, figures)
 
 
+def of_one_shard_size(result: GrowthResult) -> list[Point]:
+    """The runs at `data.rows_per_shard`, the check too, by rows ascending: they differ in nothing else."""
+    usual = result.settings.data.rows_per_shard
+    points = [*result.points, *([] if result.check is None else [result.check])]
+    return sorted((one for one in points if one.shards == math.ceil(one.rows / usual)), key=lambda one: one.rows)
+
+
 def growth_plot(result: GrowthResult) -> bytes:
     """PNG: time per row and peak memory over rows, at one size of shard."""
-    everything = [*result.points, *([] if result.check is None else [result.check])]
-    usual = result.settings.data.rows_per_shard
-    points = sorted((one for one in everything if one.shards == math.ceil(one.rows / usual)), key=lambda one: one.rows)
+    points = of_one_shard_size(result)
     rows = [point.rows for point in points]
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     times, memory = figure.subplots(1, 2)

@@ -49,9 +49,9 @@ def _rich_table(table: Table, *, narrow: bool) -> RichTable:
     shown = [place for place, name in enumerate(table.header) if not (narrow and name in _DROPPED_WHEN_NARROW)]
     rich_table = RichTable(title=escape(table.title), title_justify="left", title_style="bold")
     for place in shown:
-        words = place == 0 and all(" " not in row[place] for row in table.rows)  # a name that is one word stays whole
+        one_word = place == 0 and all(" " not in row[place] for row in table.rows)  # such a name is not cut in two
         rich_table.add_column(
-            escape(table.header[place]), justify="right" if place else "left", no_wrap=words, overflow="fold"
+            escape(table.header[place]), justify="right" if place else "left", no_wrap=one_word, overflow="fold"
         )
     for row_place, row in enumerate(table.rows):
         cells = (Text(row[place]) for place in shown)

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from fct_ray.bench.growth import GrowthSettings, Model, Point, fit_model, forecast_cluster, run_growth, shard_overhead_s
+from fct_ray.bench.growth import (
+    GrowthResult,
+    GrowthSettings,
+    Model,
+    Point,
+    fit_model,
+    forecast_cluster,
+    run_growth,
+    shard_overhead_s,
+)
+from fct_ray.bench.growth_report import growth_json, of_one_shard_size
 from fct_ray.errors import SettingsError
 
 
@@ -58,3 +70,18 @@ def test_settings_that_cannot_be_fitted_or_priced_are_refused_before_any_run() -
         run_growth(GrowthSettings(sizes=(1000, 1000)))
     with pytest.raises(SettingsError, match="TYPE x NODES"):
         run_growth(GrowthSettings(clusters=("no-such-type x 4",)))
+
+
+def test_the_plot_leaves_out_runs_of_another_shard_size_and_no_path_is_in_the_figures() -> None:
+    result = GrowthResult(
+        settings=GrowthSettings(directory="/somewhere/private"),
+        points=(_point(1_000_000, 50), _point(200_000, 10), _point(200_000, 1000)),
+        model=Model(start_s=6.0, shard_s=0.02, row_s=50e-6, driver_shard_s=0.003, actors=2),
+        check=_point(10_000_000, 500),
+        predicted_s=261.0,
+        forecasts=(),
+    )
+    assert [point.shards for point in of_one_shard_size(result)] == [10, 50, 500]
+    figures = json.loads(growth_json(result))
+    assert figures["points"][2]["shards"] == 1000
+    assert "private" not in growth_json(result).decode()
