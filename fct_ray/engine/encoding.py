@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
-from fct_ray.engine.actor_pool import PoolSettings, answered, run_pool
+from fct_ray.engine.actor_pool import PoolSettings, run_pool
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.engine.meters import ProcessMeter
 from fct_ray.engine.model_store import open_encoder
@@ -39,7 +39,7 @@ class EncodedItems:
 
 
 class EncodeWorker:
-    """Ray Data actor: positions in, (position, id, an embedding by each encoder, usage) out, as one Arrow stream."""
+    """A pool's worker: positions in, (position, id, an embedding by each encoder, usage) out, as one Arrow stream."""
 
     def __init__(self, source_spec: str, encoder_uris: tuple[str, ...], threads: int) -> None:
         """Open source and encoders once per actor."""
@@ -47,10 +47,10 @@ class EncodeWorker:
         self.source, self.encoders = open_source(source_spec), [open_encoder(uri) for uri in encoder_uris]
         self.meter = ProcessMeter(include_startup=True)
 
-    def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[Any]]:
+    def __call__(self, task: Mapping[str, Any]) -> dict[str, Any]:
         """One chunk of positions (bytes of int64) in, the bytes of one Arrow table out."""
-        positions_N = np.frombuffer(batch["positions"][0], dtype=np.int64)
-        return answered(lambda: {"encoded": _to_bytes(self._encode(positions_N))})
+        positions_N = np.frombuffer(task["positions"], dtype=np.int64)
+        return {"encoded": _to_bytes(self._encode(positions_N))}
 
     def _encode(self, positions_N: npt.NDArray[np.int64]) -> pa.Table:
         items = self.source.read(positions_N)

@@ -16,7 +16,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
-from fct_ray.engine.actor_pool import answered
 from fct_ray.engine.model_store import load_model, open_encoder
 from fct_ray.engine.shard_writer import OutputJob, ShardWriter, done
 from fct_ray.engine.transforming import TransformRunner
@@ -62,7 +61,7 @@ class EmbedDescriptor:
 
 
 class TransformWorker:
-    """Ray Data actor: a stored shard in, a transformed shard out."""
+    """A pool's worker: a stored shard in, a transformed shard out."""
 
     def __init__(self, job: TransformJob) -> None:
         """Load h once per actor."""
@@ -70,10 +69,10 @@ class TransformWorker:
         model = load_model(job.transformation_uri)
         self.runner = TransformRunner(model, batch_rows=job.batch_rows, precision=job.precision)
 
-    def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[Any]]:
+    def __call__(self, task: Mapping[str, Any]) -> dict[str, Any]:
         """One descriptor (a ShardRecord of the parent as JSON) in, one line about it out."""
-        record = documents.load(ShardRecord, str(batch["descriptor"][0]).encode(), "a shard descriptor")
-        return answered(lambda: done(self._transform(record)))
+        record = documents.load(ShardRecord, str(task["descriptor"]).encode(), "a shard descriptor")
+        return done(self._transform(record))
 
     def _transform(self, record: ShardRecord) -> Receipt:
         started_at = time.time()
@@ -107,7 +106,7 @@ class TransformWorker:
 
 
 class EmbedWorker:
-    """Ray Data actor: raw items in, an embedded shard out."""
+    """A pool's worker: raw items in, an embedded shard out."""
 
     def __init__(self, job: EmbedJob) -> None:
         """Load the encoders once per actor."""
@@ -117,10 +116,10 @@ class EmbedWorker:
         self.encoder = open_encoder(job.encoder_uri)
         self.side = open_encoder(job.side_uri) if job.side_uri is not None else None
 
-    def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[Any]]:
+    def __call__(self, task: Mapping[str, Any]) -> dict[str, Any]:
         """One EmbedDescriptor as JSON in, one line about it out."""
-        task = documents.load(EmbedDescriptor, str(batch["descriptor"][0]).encode(), "a shard descriptor")
-        return answered(lambda: done(self._embed(task)))
+        descriptor = documents.load(EmbedDescriptor, str(task["descriptor"]).encode(), "a shard descriptor")
+        return done(self._embed(descriptor))
 
     def _embed(self, task: EmbedDescriptor) -> Receipt:
         started_at = time.time()
