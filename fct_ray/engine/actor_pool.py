@@ -1,7 +1,7 @@
 """A pool of Ray Data actors over a list of tasks: each row in is one task, each row out is its answer or its error.
 
 Owns: the pool's size, and getting errors of our own tree back unchanged: an actor returns them as values, for Ray Data wraps
-and rewords what its actors raise. A task is one block (`from_items` with as many blocks as tasks).
+and rewords what its actors raise. A task is one block (`from_items` with as many blocks as tasks). Workers need not know Ray.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import logging
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,8 @@ from fct_ray.engine.cluster import ClusterSize
 from fct_ray.engine.worker_errors import worker_error
 from fct_ray.errors import FctRayError, IncompleteRunError, SettingsError
 
+Worker = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+"""A task in, its answer out."""
 ERROR, TEXT = "error", "text"
 logger = logging.getLogger(__name__)
 
@@ -92,10 +94,11 @@ class PoolActor:
     def __init__(self, worker_and_arguments: ray.ObjectRef[Any]) -> None:
         """Get the worker's class and arguments, make the worker.
 
-        Getting them imports torch. What that makes is no garbage: looking for some would take 15 % of the time.
+        Getting them imports torch. That makes no garbage, and looking for some would take 15 % of the time.
         """
         gc.disable()
         worker, arguments = ray.get(worker_and_arguments)
+        gc.freeze()
         gc.enable()
         self.worker = worker(*arguments)
 
@@ -116,7 +119,7 @@ class PoolActor:
 
 def run_pool(
     tasks: Sequence[Mapping[str, Any]],
-    worker: type[Any],
+    worker: Callable[..., Worker],
     arguments: tuple[Any, ...],
     *,
     pool: PoolSettings,

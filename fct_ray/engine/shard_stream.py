@@ -7,10 +7,9 @@ Vectors never pass through the object store, so its size and spilling do not mat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
-from fct_ray.engine.actor_pool import PoolSettings, run_pool
+from fct_ray.engine.actor_pool import PoolSettings, Worker, run_pool
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.engine.progress import bar
 from fct_ray.storage import documents
@@ -18,7 +17,7 @@ from fct_ray.storage import documents
 
 def stream_shards(
     descriptors: Sequence[object],
-    worker: type[Any],
+    worker: Callable[..., Worker],
     job: object,
     *,
     pool: PoolSettings,
