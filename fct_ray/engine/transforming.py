@@ -40,9 +40,12 @@ class TransformRunner:
         self.flops_per_row = transformation_flops(transformation.architecture)
         self.uses_side = transformation.architecture.side_dimension > 0
         self.dimension: int = model.document.dimension
-        self.batches = (_GpuBatches if torch.cuda.is_available() else _CpuBatches)(
-            export(transformation, DTYPES[precision]), DTYPES[precision], batch_rows
-        )
+        module, dtype = export(transformation, DTYPES[precision]), DTYPES[precision]
+        self.batches: _BatchesInTurn | BatchesInLanes
+        if torch.cuda.is_available():
+            self.batches = BatchesInLanes(module, dtype, batch_rows, torch.device("cuda"))
+        else:
+            self.batches = _BatchesInTurn(module, dtype, batch_rows)
 
     def run(self, old_ND: FloatArray, side_NS: FloatArray | None) -> tuple[FloatArray, Usage]:
         """H of every row, float32 [N, W], and the FLOPs and GPU seconds it took."""
@@ -52,11 +55,11 @@ class TransformRunner:
         with torch.inference_mode(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # it is only read
             self.batches.run(inputs, out_NW)
-        busy_gpu_s = time.perf_counter() - start_s if isinstance(self.batches, _GpuBatches) else 0.0
+        busy_gpu_s = time.perf_counter() - start_s if isinstance(self.batches, BatchesInLanes) else 0.0
         return out_NW, Usage(flops=self.flops_per_row * len(old_ND), busy_gpu_s=busy_gpu_s)
 
 
-class _CpuBatches:
+class _BatchesInTurn:
     """One batch after another, in this thread."""
 
     def __init__(self, module: AnyTransformation, dtype: torch.dtype, batch_rows: int) -> None:
@@ -68,16 +71,20 @@ class _CpuBatches:
             out_NW[rows] = self.module(*(torch.from_numpy(array[rows]).to(self.dtype) for array in inputs)).numpy()
 
 
-class _GpuBatches:
-    """Batches in lanes: while one is computed, the next is on its way in and the one before on its way out."""
+class BatchesInLanes:
+    """For a GPU: while one batch is computed, the next is on its way in and the one before on its way out.
 
-    def __init__(self, module: AnyTransformation, dtype: torch.dtype, batch_rows: int) -> None:
+    Runs on a CPU, too, one step after the other: there it shows only that every row comes out where it belongs.
+    """
+
+    def __init__(self, module: AnyTransformation, dtype: torch.dtype, batch_rows: int, device: torch.device) -> None:
         self.batch_rows = batch_rows
-        module = module.cuda()
-        self.lanes = [_Lane(module, dtype, batch_rows) for _ in range(LANES)]
-        torch.cuda.synchronize()  # the weights are there before other streams read them
+        module = module.to(device)
+        self.lanes = [_Lane(module, dtype, batch_rows, device) for _ in range(LANES)]
+        torch.get_device_module(device).synchronize()  # the weights are there before other streams read them
 
     def run(self, inputs: Sequence[FloatArray], out_NW: FloatArray) -> None:
+        """Fill `out_NW` [N, W] with h of the rows of all `inputs` ([N, D], perhaps [N, S])."""
         for number, start in enumerate(range(0, len(out_NW), self.batch_rows)):
             rows = slice(start, start + self.batch_rows)
             lane = self.lanes[number % LANES]
@@ -88,12 +95,12 @@ class _GpuBatches:
 
 
 class _Lane:
-    """A CUDA stream with pinned host memory for one batch: copies in and out overlap what other lanes do."""
+    """A stream of the device with pinned host memory for one batch: copies in and out overlap what other lanes do."""
 
-    def __init__(self, module: AnyTransformation, dtype: torch.dtype, batch_rows: int) -> None:
-        self.module, self.dtype, self.batch_rows = module, dtype, batch_rows
-        self.stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        self.ended = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    def __init__(self, module: AnyTransformation, dtype: torch.dtype, batch_rows: int, device: torch.device) -> None:
+        self.module, self.dtype, self.batch_rows, self.device = module, dtype, batch_rows, device
+        self.streams = torch.get_device_module(device)
+        self.stream, self.ended = self.streams.Stream(), self.streams.Event()
         self.pinned: list[torch.Tensor] = []
         self.out: torch.Tensor | None = None
 
@@ -101,15 +108,15 @@ class _Lane:
         """Send a batch on its way; `out` is filled by `finish`."""
         rows, self.out = len(out), out
         if not self.pinned:
-            shapes = [tensor.shape[1] for tensor in (*inputs, out)]
-            self.pinned = [torch.empty((self.batch_rows, width), pin_memory=True) for width in shapes]
+            pin, widths = self.device.type != "cpu", [tensor.shape[1] for tensor in (*inputs, out)]
+            self.pinned = [torch.empty((self.batch_rows, width), pin_memory=pin) for width in widths]
         *pinned_in, pinned_out = self.pinned
-        with torch.cuda.stream(self.stream):
-            on_gpu = []
+        with self.streams.stream(self.stream):
+            on_device = []
             for pinned, tensor in zip(pinned_in, inputs, strict=True):
                 pinned[:rows].copy_(tensor)
-                on_gpu.append(pinned[:rows].to("cuda", non_blocking=True).to(self.dtype))
-            pinned_out[:rows].copy_(self.module(*on_gpu), non_blocking=True)
+                on_device.append(pinned[:rows].to(self.device, non_blocking=True).to(self.dtype))
+            pinned_out[:rows].copy_(self.module(*on_device), non_blocking=True)
             self.ended.record()
 
     def finish(self) -> None:

@@ -13,13 +13,13 @@ import torch
 from fct_ray.engine.gating import GateOutcome, GateSettings, run_gate, run_gate_in
 from fct_ray.engine.model_store import load_model
 from fct_ray.engine.pairs import Pairs
-from fct_ray.engine.transforming import TransformRunner
+from fct_ray.engine.transforming import BatchesInLanes, TransformRunner
 from fct_ray.engine.upgrade import run_upgrade
 from fct_ray.engine.upgrade_plan import plan_upgrade
 from fct_ray.engine.verification import VerifySettings, verify_store
 from fct_ray.models.files import LoadedModel, pack_model, unpack_model
 from fct_ray.models.seeding import seed_everything
-from fct_ray.models.transformation import Transformation, TransformationArchitecture
+from fct_ray.models.transformation import Transformation, TransformationArchitecture, export
 from fct_ray.plan.gate import MAX_PRECISION_LOSS, loses_too_much, with_loss
 from fct_ray.storage.shards import are_normalized
 from fct_ray.values import GateResult, Metric, Precision
@@ -52,6 +52,19 @@ def test_bfloat16_gives_unit_vectors_near_those_of_float32(mlp: LoadedModel, vec
     assert near.shape == exact.shape
     assert are_normalized(near)
     assert 1e-4 < np.abs(near - exact).max() < 2e-2  # of vectors whose largest numbers are about 0.5
+
+
+@pytest.mark.parametrize("rows", [1, 299, 300, 900, 901, 1500, 2950])
+def test_in_lanes_every_row_comes_out_where_it_belongs(mlp: LoadedModel, vectors: Vectors, rows: int) -> None:
+    lanes = BatchesInLanes(export(mlp.transformation(), torch.float32), torch.float32, 300, torch.device("cpu"))
+    for first in (0, 5):  # the second shard finds the first one's vectors in the lanes' memory
+        old_ND, side_NS = (array[first : first + rows] for array in (vectors.old_ND, vectors.side_NS))
+        in_turn_NW, _ = TransformRunner(mlp, batch_rows=300).run(old_ND, side_NS)
+        out_NW = np.full_like(in_turn_NW, np.nan)
+        with torch.inference_mode():
+            lanes.run([old_ND, side_NS], out_NW)
+        assert len(out_NW) == rows
+        np.testing.assert_array_equal(out_NW, in_turn_NW)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
