@@ -21,7 +21,7 @@ from fct_ray.engine.worker_errors import worker_error
 from fct_ray.errors import FctRayError, IncompleteRunError, SettingsError
 
 Worker = Callable[[Mapping[str, Any]], Mapping[str, Any]]
-"""A task in, its answer out."""
+"""A task (a row of `run_pool`'s tasks) in, its answer (values that Arrow knows; not named "error" or "text") out."""
 ERROR, TEXT = "error", "text"
 logger = logging.getLogger(__name__)
 
@@ -131,7 +131,7 @@ def run_pool(
     An actor gets up to `calls_per_actor` tasks at a time, each in a thread of its own.
 
     Raises:
-        FctRayError: what a worker's `answered` work raised, unchanged; anything else as IncompleteRunError.
+        FctRayError: what a worker raised, unchanged; anything else as IncompleteRunError.
     """
     quiet_ray_data()
     strategy, gpus = pool_strategy(pool, size, len(tasks), calls_per_actor)

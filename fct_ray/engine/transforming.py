@@ -78,13 +78,14 @@ class BatchesInLanes:
     """
 
     def __init__(self, module: AnyTransformation, dtype: torch.dtype, batch_rows: int, device: torch.device) -> None:
+        """`module` computes in `dtype` on `device`, `batch_rows` rows at a time; it is moved there."""
         self.batch_rows = batch_rows
         module = module.to(device)
         self.lanes = [_Lane(module, dtype, batch_rows, device) for _ in range(LANES)]
         torch.get_device_module(device).synchronize()  # the weights are there before other streams read them
 
     def run(self, inputs: Sequence[FloatArray], out_NW: FloatArray) -> None:
-        """Fill `out_NW` [N, W] with h of the rows of all `inputs` ([N, D], perhaps [N, S])."""
+        """Fill `out_NW` (float32 [N, W]) with h of the rows of all `inputs` (float32 [N, D], perhaps [N, S])."""
         for number, start in enumerate(range(0, len(out_NW), self.batch_rows)):
             rows = slice(start, start + self.batch_rows)
             lane = self.lanes[number % LANES]
