@@ -24,8 +24,8 @@ from fct_ray.bench.growth_report import growth_json, growth_plot, growth_tables
 from fct_ray.bench.one_actor import OneActorSettings, one_actor_table, run_one_actor
 from fct_ray.bench.overlap import OverlapSettings, overlap_table, run_overlap
 from fct_ray.bench.sharding import ShardingSettings, run_sharding, sharding_table
-from fct_ray.command_line import run_job
-from fct_ray.report.console import print_table
+from fct_ray.cli.command_line import run_job
+from fct_ray.cli.console import print_table
 from fct_ray.storage import objects
 
 

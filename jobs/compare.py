@@ -1,35 +1,6 @@
-"""Measure what an upgrade saves against a full backfill of the same gallery, and what both are worth.
+"""The same as `fct-ray compare`; `python jobs/compare.py --help` explains it."""
 
-Examples:
-    python jobs/compare.py --store S --source images:s3://bucket/photos --encoder models/new-0123456789ab \
-        --old-encoder models/old-0123456789ab --queries images:s3://bucket/queries
-
-The store's versions are only read: both runs write scratch stores (--work-dir).
-"""
-
-from dataclasses import dataclass
-
-from fct_ray.command_line import run_job
-from fct_ray.engine.cluster import connected
-from fct_ray.engine.compare import CompareSettings, run_compare
-from fct_ray.report.finish import finish
-from fct_ray.report.job_settings import JobSettings
-from fct_ray.report.outcomes import comparison_report
-from fct_ray.report.pricing import pricing_of
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings(JobSettings, CompareSettings):
-    """Measure what an upgrade saves."""
-
-
-def run(settings: Settings) -> None:
-    """Upgrade a copy, backfill another, compare."""
-    pricing = pricing_of(settings.pricing)
-    with connected(settings.cluster) as size:
-        outcome = run_compare(settings, size, pricing.usd_per_node_hour)
-    finish(comparison_report(outcome, settings, pricing), settings.report_dir)
-
+from fct_ray.cli.commands.compare import main
 
 if __name__ == "__main__":
-    run_job((Settings, run), __doc__ or "")
+    main()

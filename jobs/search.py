@@ -1,37 +1,6 @@
-"""Search CURRENT of a store with the embeddings of queries; refuses a query encoder that does not match it.
+"""The same as `fct-ray search`; `python jobs/search.py --help` explains it."""
 
-Examples:
-    python jobs/search.py --store S --queries q.parquet --encoder NAME --k 10 --output found.parquet
-
-In: columns `id`, `embedding`. Out: columns `query`, `rank` (from 0), `id`, `score`, best first.
-"""
-
-from dataclasses import dataclass, field
-
-from fct_ray.command_line import run_job
-from fct_ray.engine.searching import SearchSettings, search_file
-from fct_ray.report.finish import finish
-from fct_ray.report.outcomes import version_report
-from fct_ray.report.pricing import PricingSettings, pricing_of
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings(SearchSettings):
-    """Search CURRENT of a store."""
-
-    pricing: PricingSettings = field(default_factory=PricingSettings)
-    """What node-hours cost."""
-    report_dir: str | None = None
-    """Where the report goes. None: beside the output."""
-
-
-def run(settings: Settings) -> None:
-    """Search and write what was found."""
-    pricing = pricing_of(settings.pricing)
-    manifest, usage = search_file(settings)
-    report = version_report("search", settings.store, manifest, {"search": usage}, settings, pricing)
-    finish(report, settings.report_dir or f"{settings.output}.report")
-
+from fct_ray.cli.commands.search import main
 
 if __name__ == "__main__":
-    run_job((Settings, run), __doc__ or "")
+    main()

@@ -13,9 +13,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fct_ray.engine.model_store import resolve_encoder, save_model
 from fct_ray.models.files import pack_model
 from fct_ray.models.transformation import fit_linear
+from fct_ray.shards.model_directory import resolve_encoder, save_model
 from fct_ray.storage.store import Store
 from fct_ray.values import Manifest
 from tests.fashion_vectors import Vectors, fixed_size_list

@@ -24,9 +24,9 @@ from fct_ray.bench.contenders import CONTENDERS, ContenderJob, is_installed
 from fct_ray.bench.dataset import Dataset, DatasetSettings, make_dataset
 from fct_ray.bench.measuring import Measurement, measure
 from fct_ray.bench.roof import Roof, measure_roof
-from fct_ray.engine.model_store import load_model
 from fct_ray.errors import IncompleteRunError, SettingsError
 from fct_ray.models.flops import transformation_flops
+from fct_ray.shards.model_directory import load_model
 
 logger = logging.getLogger(__name__)
 COMPARED_ROWS, TOLERANCE = 1_000, 1e-4

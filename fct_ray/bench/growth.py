@@ -24,8 +24,8 @@ from scipy.optimize import nnls
 from fct_ray.bench.contenders import ContenderJob
 from fct_ray.bench.dataset import DatasetSettings, make_dataset
 from fct_ray.bench.measuring import measure
+from fct_ray.cli.price_book import load_price_book
 from fct_ray.errors import SettingsError
-from fct_ray.report.price_book import load_price_book
 
 logger = logging.getLogger(__name__)
 

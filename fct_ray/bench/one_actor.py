@@ -16,12 +16,12 @@ import numpy as np
 import torch
 
 from fct_ray.bench.dataset import DatasetSettings, make_dataset
-from fct_ray.engine.model_store import load_model
-from fct_ray.engine.rates import matrix_rate
-from fct_ray.engine.transforming import DTYPES, TransformRunner, fast_precision
 from fct_ray.errors import SettingsError
+from fct_ray.models.matrix_rate import matrix_rate
+from fct_ray.models.transformation_runner import DTYPES, TransformRunner, fast_precision
 from fct_ray.report.quantities import count, percent
 from fct_ray.report.tables import Table
+from fct_ray.shards.model_directory import load_model
 from fct_ray.storage import shards
 from fct_ray.values import Precision
 

@@ -13,16 +13,16 @@ from pathlib import Path
 from fct_ray.bench import dataset
 from fct_ray.bench.dataset import DatasetSettings, make_dataset
 from fct_ray.engine.actor_pool import PoolSettings
-from fct_ray.engine.adoption import AdoptSettings, run_adopt
 from fct_ray.engine.cluster import ClusterSettings, connected
-from fct_ray.engine.model_store import load_model
-from fct_ray.engine.transform_stream import TransformStream, stream_transformed
 from fct_ray.errors import SettingsError
 from fct_ray.report.quantities import bytes_text, ratio
 from fct_ray.report.tables import Table
+from fct_ray.shards.model_directory import load_model
 from fct_ray.storage import objects
 from fct_ray.storage.store import Store
 from fct_ray.values import Receipt
+from fct_ray.workflows.adopt import AdoptSettings, run_adopt
+from fct_ray.workflows.upgrade.stream import TransformStream, stream_transformed
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from fct_ray.engine.rates import matrix_rate
+from fct_ray.models.matrix_rate import matrix_rate
 
 MATRIX_SIZE, MATRIX_S = 2048, 3.0
 

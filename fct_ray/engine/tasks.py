@@ -41,6 +41,15 @@ def map_tasks(
             yield _take_one(waiting, shown)
 
 
+def run_task(function: Callable[..., ResultT], *arguments: Any) -> ResultT:
+    """Run one task on a node of the cluster and wait for it. Raises FctRayError: what the task raised."""
+    try:
+        result: ResultT = ray.get(ray.remote(max_retries=3)(function).remote(*arguments))
+    except Exception as error:
+        raise worker_error(error) from error
+    return result
+
+
 def _take_one(waiting: dict[Any, int], shown: Any) -> tuple[int, Any]:
     (done,), _ = ray.wait(list(waiting), num_returns=1)
     try:

@@ -17,15 +17,15 @@ from fct_ray.report.environment import describe_environment
 from fct_ray.values import Manifest, Usage
 
 if TYPE_CHECKING:
-    from fct_ray.engine.backfill import BackfillOutcome
-    from fct_ray.engine.compare import AgainstBackfill, ComparisonOutcome
-    from fct_ray.engine.editing import EditOutcome
-    from fct_ray.engine.fitting.encoders import FittedEncoder
-    from fct_ray.engine.fitting.store_transformation import FittedTransformation
-    from fct_ray.engine.saved_work import SavedWork
-    from fct_ray.engine.upgrade import UpgradeOutcome
-    from fct_ray.engine.upgrade_plan import UpgradePlan
-    from fct_ray.engine.verification import Verified
+    from fct_ray.plan.savings import SavedWork
+    from fct_ray.workflows.backfill import BackfillOutcome
+    from fct_ray.workflows.compare import AgainstBackfill, ComparisonOutcome
+    from fct_ray.workflows.edit import EditOutcome
+    from fct_ray.workflows.fit.encoder import FittedEncoder
+    from fct_ray.workflows.fit.transformation import FittedTransformation
+    from fct_ray.workflows.upgrade.plan import UpgradePlan
+    from fct_ray.workflows.upgrade.run import UpgradeOutcome
+    from fct_ray.workflows.verify import Verified
 
 
 def plan_report(plan: UpgradePlan, settings: object, pricing: Pricing) -> Report:

@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from fct_ray.engine.adoption import AdoptSettings, run_adopt
 from fct_ray.engine.cluster import ClusterSettings, connected
 from fct_ray.storage.store import Store
+from fct_ray.workflows.adopt import AdoptSettings, run_adopt
 from tests.chaos.decisions import Setup, Stage
 from tests.chaos.processes import Running
 from tests.chaos.sight import look, stage_of

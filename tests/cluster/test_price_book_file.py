@@ -6,9 +6,9 @@ import datetime
 
 import pytest
 
+from fct_ray.cli.price_book import load_price_book
 from fct_ray.errors import SettingsError
 from fct_ray.plan.cost import cost_usd, storage_usd_per_month, usd_per_node_hour
-from fct_ray.report.price_book import load_price_book
 from fct_ray.values import Usage
 
 

@@ -12,12 +12,12 @@ import psutil
 import pytest
 
 from fct_ray.engine.cluster import ClusterSize
-from fct_ray.engine.fitting.trainer import TrainSettings
-from fct_ray.engine.fitting.transformation_loop import TransformationFit
-from fct_ray.engine.fitting.transformations import Candidate, Direction, fit_candidates
-from fct_ray.engine.pairs import Pairs
-from fct_ray.engine.transforming import TransformRunner
+from fct_ray.engine.trainer import TrainSettings
+from fct_ray.models.transformation_loop import TransformationFit
+from fct_ray.models.transformation_runner import TransformRunner
 from fct_ray.values import EncoderRef
+from fct_ray.workflows.fit.candidates import Candidate, Direction, fit_candidates
+from fct_ray.workflows.upgrade.pairs import Pairs
 from tests.fashion_vectors import fashion_vectors
 
 COSINE_TOLERANCE = 0.01

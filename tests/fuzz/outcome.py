@@ -41,7 +41,7 @@ class Actions:
 
     def parquet(self, data: bytes) -> None:
         """Pairs, queries, a file to adopt, a shard, a table of another run."""
-        from fct_ray.engine.shard_reading import inspect_shard
+        from fct_ray.shards.read import inspect_shard
         from fct_ray.values import OnBadRow
 
         def _inspect(uri: str) -> object:
@@ -57,8 +57,8 @@ class Actions:
 
     def index(self, data: bytes) -> None:
         """Search a version one of whose index files is this, under a manifest that says so."""
-        from fct_ray.engine.searching import open_searcher
         from fct_ray.index.search import describe
+        from fct_ray.workflows.search import open_searcher
 
         path = self.store / "versions/000002/index/00001.faiss"
         refusal(describe, data)
@@ -77,7 +77,7 @@ class Actions:
 
     def model_json(self, data: bytes) -> None:
         """Load a model with this document."""
-        from fct_ray.engine.model_store import load_model
+        from fct_ray.shards.model_directory import load_model
         from tests.fuzz.small_store import packed_transformation
 
         self._put("model.json", data)
@@ -85,8 +85,8 @@ class Actions:
         load_model(str(self.scratch))
 
     def _load(self, changes: dict[str, Any], weights: bytes | None) -> None:
-        from fct_ray.engine.model_store import load_model
         from fct_ray.models import files
+        from fct_ray.shards.model_directory import load_model
         from tests.fuzz.small_store import packed_transformation
 
         packed = packed_transformation()

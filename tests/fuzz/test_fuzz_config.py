@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fct_ray.command_line import parse_settings
+from fct_ray.cli.command_line import parse_settings
+from fct_ray.cli.price_book import default_price_book_path, load_price_book
 from fct_ray.errors import SettingsError
-from fct_ray.report.price_book import default_price_book_path, load_price_book
 from tests.fuzz.damage import STRANGE, budget, damaged
 from tests.fuzz.outcome import refusal
 

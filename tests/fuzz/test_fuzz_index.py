@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fct_ray.engine.searching import open_searcher
 from fct_ray.errors import StoreError
 from fct_ray.index.build import ShardIndexBuilder, train_index
 from fct_ray.index.factory import needs_training
 from fct_ray.values import Metric
+from fct_ray.workflows.search import open_searcher
 from tests.fuzz.damage import budget, damaged
 from tests.fuzz.outcome import Child, replaced
 from tests.fuzz.small_store import ROWS, D

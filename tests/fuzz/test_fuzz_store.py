@@ -12,12 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fct_ray.engine.searching import open_searcher
-from fct_ray.engine.upgrade_plan import UpgradeSettings, plan_upgrade
+from fct_ray.cli.version_tables import print_history, print_status
 from fct_ray.errors import FctRayError
 from fct_ray.plan.resume import usage_of
-from fct_ray.report.versions import print_history, print_status
 from fct_ray.storage.store import Store
+from fct_ray.workflows.search import open_searcher
+from fct_ray.workflows.upgrade.plan import plan_upgrade
+from fct_ray.workflows.upgrade.settings import UpgradeSettings
 from tests.fuzz.conftest import hashes
 from tests.fuzz.damage import DEEP, altered, budget, damaged
 from tests.fuzz.outcome import pointing_at, refusal, replaced

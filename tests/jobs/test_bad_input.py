@@ -17,14 +17,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from fct_ray.engine.actor_pool import PoolSettings
-from fct_ray.engine.adoption import AdoptSettings, run_adopt
 from fct_ray.engine.cluster import ClusterSize
-from fct_ray.engine.upgrade import run_upgrade
-from fct_ray.engine.upgrade_plan import UpgradeSettings, plan_upgrade
 from fct_ray.errors import DataError, FctRayError, FormatError, ModelError, NotFoundError, SettingsError, StoreError
 from fct_ray.models.files import pack_model
 from fct_ray.models.transformation import Transformation, TransformationArchitecture
 from fct_ray.storage.store import Store
+from fct_ray.workflows.adopt import AdoptSettings, run_adopt
+from fct_ray.workflows.upgrade.plan import plan_upgrade
+from fct_ray.workflows.upgrade.run import run_upgrade
+from fct_ray.workflows.upgrade.settings import UpgradeSettings
 from tests.fashion_vectors import Vectors, fixed_size_list
 from tests.galleries import linear_h
 from tests.jobs.conftest import run_job
@@ -117,7 +118,7 @@ def test_a_budget_below_the_forecast(store: Path, pairs: Path) -> None:
 def test_a_transformation_for_other_encoders_or_in_the_wrong_direction(
     store: Path, pairs: Path, tmp_path: Path, backwards: bool
 ) -> None:
-    from fct_ray.engine.model_store import resolve_encoder, save_model
+    from fct_ray.shards.model_directory import resolve_encoder, save_model
 
     old, new = resolve_encoder("old-api", None).ref, resolve_encoder("new-api", None).ref
     start, end = (new, old) if backwards else (resolve_encoder("third-api", None).ref, new)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fct_ray.command_line import flags_of_yaml, parse_settings
+from fct_ray.cli.command_line import flags_of_yaml, parse_settings
 from fct_ray.errors import SettingsError
 from fct_ray.values import Metric
 from tests.conftest import ROOT

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from fct_ray.engine.backfill import BackfillSettings, plan_backfill, run_backfill
+from fct_ray.cli.pricing import PricingSettings, pricing_of
 from fct_ray.engine.cluster import ClusterSize
-from fct_ray.engine.compare import CompareSettings, ComparisonOutcome, run_compare
 from fct_ray.report.outcomes import comparison_report
-from fct_ray.report.pricing import PricingSettings, pricing_of
 from fct_ray.storage.store import Store
+from fct_ray.workflows.backfill import BackfillSettings, plan_backfill, run_backfill
+from fct_ray.workflows.compare import CompareSettings, ComparisonOutcome, run_compare
 from tests.fashion_vectors import fashion_vectors
 from tests.galleries import linear_h
 

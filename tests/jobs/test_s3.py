@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from fct_ray.engine.model_store import open_encoder
+from fct_ray.shards.model_directory import open_encoder
 from fct_ray.sources.registry import open_source
 from fct_ray.storage import objects
 from fct_ray.storage import pairs as pair_files

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from fct_ray.command_line import parse_settings
+from fct_ray.cli.command_line import parse_settings
+from fct_ray.cli.commands.upgrade import Settings
 from fct_ray.errors import SettingsError
-from jobs.upgrade import Settings
 from tests.jobs.conftest import run_job
 
 

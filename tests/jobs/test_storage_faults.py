@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from fct_ray.engine.adoption import AdoptSettings, run_adopt
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.storage import objects
+from fct_ray.workflows.adopt import AdoptSettings, run_adopt
 from tests.faulty_s3 import Fault, FaultyS3, Request, no_faults, random_faults
 from tests.jobs.conftest import run_job
 from tests.s3_server import S3Server

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 import fct_ray
+from fct_ray.cli.price_book import load_price_book
 from fct_ray.errors import SettingsError
 from fct_ray.report.content import Report
 from fct_ray.report.environment import describe_environment
-from fct_ray.report.price_book import load_price_book
 from fct_ray.report.write import write_report
 
 BOOK = """

@@ -7,7 +7,7 @@ import io
 
 from rich.console import Console
 
-from fct_ray.report.console import print_report
+from fct_ray.cli.console import print_report
 from fct_ray.report.content import Report
 from fct_ray.report.markdown_file import render_markdown
 from fct_ray.report.tables import tables_of

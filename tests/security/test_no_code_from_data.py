@@ -16,11 +16,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fct_ray.engine.model_store import check_model_uris, resolve_encoder
-from fct_ray.engine.searching import open_searcher
-from fct_ray.engine.upgrade_plan import UpgradeSettings, plan_upgrade
 from fct_ray.errors import EncoderMismatchError, FormatError
+from fct_ray.shards.model_directory import check_model_uris, resolve_encoder
 from fct_ray.storage.store import Store
+from fct_ray.workflows.search import open_searcher
+from fct_ray.workflows.upgrade.plan import plan_upgrade
+from fct_ray.workflows.upgrade.settings import UpgradeSettings
 from tests.fuzz.outcome import pointing_at, replaced
 from tests.fuzz.small_store import make_store
 

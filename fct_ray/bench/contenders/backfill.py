@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 from fct_ray.bench.contenders import ContenderJob, Done
 from fct_ray.bench.contenders.running_cluster import start_cluster
-from fct_ray.engine.backfill import BackfillSettings, plan_backfill, run_backfill
-from fct_ray.engine.model_store import save_model
 from fct_ray.models.encoder import Encoder, EncoderArchitecture
 from fct_ray.models.files import pack_model
 from fct_ray.models.seeding import seed_everything
+from fct_ray.shards.model_directory import save_model
+from fct_ray.workflows.backfill import BackfillSettings, plan_backfill, run_backfill
 
 
 def prepare_backfill(

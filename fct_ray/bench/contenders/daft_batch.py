@@ -10,7 +10,7 @@ import numpy as np
 
 from fct_ray.bench.contenders import ContenderJob, Done
 from fct_ray.bench.contenders.exported_h import open_h
-from fct_ray.engine.model_store import load_model
+from fct_ray.shards.model_directory import load_model
 
 
 def prepare(job: ContenderJob) -> Callable[[], Done]:

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from fct_ray.engine.model_store import load_model
 from fct_ray.models.transformation import export
+from fct_ray.shards.model_directory import load_model
 
 FloatArray = npt.NDArray[np.float32]
 

@@ -9,12 +9,12 @@ from fct_ray.bench import dataset
 from fct_ray.bench.contenders import ContenderJob, Done
 from fct_ray.bench.contenders.running_cluster import start_cluster
 from fct_ray.engine.actor_pool import PoolSettings
-from fct_ray.engine.adoption import AdoptSettings, run_adopt
-from fct_ray.engine.meters import measure_stage
-from fct_ray.engine.model_store import load_model
-from fct_ray.engine.transform_stream import TransformStream, stream_transformed
+from fct_ray.metering.meters import measure_stage
+from fct_ray.shards.model_directory import load_model
 from fct_ray.storage import objects
 from fct_ray.storage.store import Store
+from fct_ray.workflows.adopt import AdoptSettings, run_adopt
+from fct_ray.workflows.upgrade.stream import TransformStream, stream_transformed
 
 
 def adopt(job: ContenderJob) -> Store:

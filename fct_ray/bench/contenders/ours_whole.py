@@ -8,9 +8,10 @@ from fct_ray.bench import dataset
 from fct_ray.bench.contenders import ContenderJob, Done
 from fct_ray.bench.contenders.ours import adopt
 from fct_ray.engine.cluster import ClusterSettings, connected
-from fct_ray.engine.upgrade import run_upgrade
-from fct_ray.engine.upgrade_plan import UpgradeSettings, plan_upgrade
 from fct_ray.errors import GateRefusedError
+from fct_ray.workflows.upgrade.plan import plan_upgrade
+from fct_ray.workflows.upgrade.run import run_upgrade
+from fct_ray.workflows.upgrade.settings import UpgradeSettings
 
 
 def prepare(job: ContenderJob) -> Callable[[], Done]:

@@ -1,0 +1,87 @@
+"""Make a version of a store: embed raw items (full backfill), adopt embeddings that exist, append items, delete items.
+
+Examples:
+    python jobs/embed.py backfill --store S --source images:s3://bucket/photos --encoder models/old-0123456789ab
+    python jobs/embed.py adopt --store S --embeddings "s3://bucket/vectors/*.parquet" --encoder NAME --metric ip
+    python jobs/embed.py append --store S --embeddings new.parquet --encoder NAME
+    python jobs/embed.py delete --store S --ids gone.parquet
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fct_ray.cli.command_line import run_job
+from fct_ray.cli.finish import finish
+from fct_ray.cli.job_settings import JobSettings
+from fct_ray.cli.pricing import pricing_of
+from fct_ray.engine.cluster import connected
+from fct_ray.report.outcomes import adopt_report, edit_report, embed_report
+from fct_ray.workflows.adopt import AdoptSettings, run_adopt
+from fct_ray.workflows.backfill import BackfillSettings, plan_backfill, run_backfill
+from fct_ray.workflows.edit import AppendSettings, DeleteSettings, append, delete
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backfill(JobSettings, BackfillSettings):
+    """Embed every raw item of a source: embeddings, side-information and index of a new version."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adopt(JobSettings, AdoptSettings):
+    """Make a store out of existing Parquet embeddings, where they lie: nothing is copied (but objects with bad rows)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Append(JobSettings, AppendSettings):
+    """Add items to a gallery, as a new version: existing embeddings of its encoder, or raw items that it embeds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delete(JobSettings, DeleteSettings):
+    """Take items out of a gallery, as a new version; older versions keep them until they are collected (store.py gc)."""
+
+
+def backfill(settings: Backfill) -> None:
+    """Full backfill."""
+    pricing, plan = pricing_of(settings.pricing), plan_backfill(settings)
+    with connected(settings.cluster) as size:
+        outcome = run_backfill(settings, plan, size)
+    finish(embed_report(outcome, settings, pricing), settings.report_dir)
+
+
+def adopt(settings: Adopt) -> None:
+    """Take over embeddings in place."""
+    pricing = pricing_of(settings.pricing)
+    with connected(settings.cluster):
+        manifest, stages = run_adopt(settings)
+    finish(adopt_report(settings.store, manifest, stages, settings, pricing), settings.report_dir)
+
+
+def append_items(settings: Append) -> None:
+    """Add items."""
+    pricing = pricing_of(settings.pricing)
+    with connected(settings.cluster) as size:
+        outcome = append(settings, size)
+    finish(edit_report("append", outcome, settings, pricing), settings.report_dir)
+
+
+def delete_items(settings: Delete) -> None:
+    """Take items out."""
+    pricing = pricing_of(settings.pricing)
+    with connected(settings.cluster):
+        outcome = delete(settings)
+    finish(edit_report("delete", outcome, settings, pricing), settings.report_dir)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parse the command line (None: this process's own) and run."""
+    run_job(
+        {
+            "backfill": (Backfill, backfill),
+            "adopt": (Adopt, adopt),
+            "append": (Append, append_items),
+            "delete": (Delete, delete_items),
+        },
+        __doc__ or "",
+        argv,
+    )

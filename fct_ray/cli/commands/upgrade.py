@@ -1,0 +1,80 @@
+"""Upgrade the vectors and the index of a store to a new encoder, without re-embedding it.
+
+With no arguments: the quick start. It fits small models on real images, builds an index with the old one, upgrades it to
+the new one, and compares that with embedding everything again.
+
+    python jobs/upgrade.py
+    python jobs/upgrade.py --store S --encoder NEW --pairs pairs.parquet --index "IVF1024,PQ16"
+    python jobs/upgrade.py --store S --encoder models/new-0123456789ab --source images:s3://bucket/photos
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from fct_ray.cli.command_line import run_job
+from fct_ray.cli.finish import finish
+from fct_ray.cli.job_settings import JobSettings
+from fct_ray.cli.pricing import pricing_of
+from fct_ray.engine.cluster import connected
+from fct_ray.errors import SettingsError
+from fct_ray.report.outcomes import plan_report, upgrade_report
+from fct_ray.workflows.quickstart import QuickstartSettings, run_quickstart
+from fct_ray.workflows.upgrade.plan import plan_upgrade
+from fct_ray.workflows.upgrade.run import run_upgrade
+from fct_ray.workflows.upgrade.settings import UpgradeSettings
+
+WANT_A_STORE = (
+    "plan", "encoder", "pairs", "source", "num_pairs", "transformation", "side_info", "metric", "fit", "fit_dir",
+    "start_from",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(JobSettings, UpgradeSettings):
+    """An upgrade, or with no --store the quick start."""
+
+    store: str = ""
+    """The store: a directory or s3:// prefix. Empty: the quick start."""
+    encoder: str = ""
+    """The new encoder: a model directory, `package.module:factory`, or (with --pairs) any name for it."""
+    plan: bool = False
+    """Stop after planning: print what would be done and what it would take."""
+    quickstart: QuickstartSettings = field(default_factory=QuickstartSettings)
+    """What the quick start shows."""
+
+
+def run(settings: Settings) -> None:
+    """Plan, then upgrade; or the quick start."""
+    pricing = pricing_of(settings.pricing)
+    if not settings.store:
+        _refuse_what_the_quick_start_ignores(settings)
+        with connected(settings.cluster) as size:
+            shown = run_quickstart(settings.quickstart, settings, size, pricing.usd_per_node_hour)
+        finish(
+            upgrade_report(shown.upgrade, settings, pricing, shown.against),
+            settings.report_dir,
+            refused=shown.upgrade.published is None,
+        )
+        return
+    plan = plan_upgrade(settings, pricing.usd_per_node_hour, None)
+    if settings.plan:
+        finish(plan_report(plan, settings, pricing), settings.report_dir)
+        return
+    with connected(settings.cluster) as size:
+        outcome = run_upgrade(settings, plan, size)
+    finish(upgrade_report(outcome, settings, pricing), settings.report_dir, refused=outcome.published is None)
+
+
+def _refuse_what_the_quick_start_ignores(settings: Settings) -> None:
+    given = [name for name in WANT_A_STORE if getattr(settings, name) != getattr(Settings(), name)]
+    if given:
+        flag = given[0].replace("_", "-")
+        raise SettingsError(
+            f"--{flag} is given without --store: the quick start does not use it; give --store, or see "
+            "--quickstart.* in --help for what the quick start can be told"
+        )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parse the command line (None: this process's own) and run."""
+    run_job((Settings, run), __doc__ or "", argv)

@@ -1,1 +1,0 @@
-"""Ray Train: fitting encoders, side-information models and transformations."""

@@ -1,0 +1,186 @@
+"""Checking one shard of a version: hashes, rows, ids, index, recall, and vectors computed again.
+
+Owns: what is looked at in one shard, and the sentences that say what is wrong. Which shards are checked, and against
+which inputs, is decided in `workflows/verify`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from fct_ray.errors import StoreError
+from fct_ray.index import build, search
+from fct_ray.metering.meters import ProcessMeter
+from fct_ray.storage import quarantine, shards
+from fct_ray.storage.store import Store
+from fct_ray.values import IndexRef, Metric, OnBadRow, Precision, ShardRecord, Usage
+
+RECALL_K = 10
+OWN_QUERIES = 64
+EXACT_RECALL = 0.999  # an exhaustive index may differ from brute force in ties only
+REBUILT_RECALL = 0.02  # another FAISS or CPU type may build other bytes, but not a worse index
+TOLERANCE = {  # of a unit vector's numbers: another batch size, CPU or GPU changes last bits only
+    Precision.FLOAT32: 1e-4,
+    Precision.BFLOAT16: 2e-2,
+}
+
+Vectors = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShardInput:
+    """What a shard was made from: a shard of an earlier version, by h (None: by leaving rows out)."""
+
+    record: ShardRecord
+    dimension: int
+    transformation_uri: str | None = None
+    precision: Precision = Precision.FLOAT32
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShardCheck:
+    """What a worker needs to check one shard of a version."""
+
+    store_uri: str
+    record: ShardRecord
+    dimension: int
+    side_dimension: int | None
+    metric: Metric
+    index: IndexRef | None
+    queries_QW: Vectors | None = None
+    """Queries of the version's encoder. None: some of the shard's own vectors."""
+    made_from: ShardInput | None = None
+    """To compare ids with, and vectors if `recompute`. None: made from raw items, or its input was collected."""
+    recompute: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShardFindings:
+    """What is wrong with one shard, one sentence each, and the recall of its index (None: it has none)."""
+
+    problems: tuple[str, ...]
+    recall: float | None
+    usage: Usage
+
+
+def check_shard(check: ShardCheck) -> ShardFindings:
+    """Hashes, ids and vectors of one shard against its record, its index and its input. Runs in a Ray task."""
+    meter, store, record = ProcessMeter(), Store(check.store_uri), check.record
+    problems: list[str] = []
+    recall, read = None, 0
+    try:
+        data = store.read(record.embeddings)
+        uri = store.uri_of(record.embeddings.path)
+        columns = shards.parse_shard(data, uri, dimension=check.dimension, side_dimension=check.side_dimension)
+        read += len(data)
+        problems += _row_problems(record, columns, uri)
+        if check.made_from is not None:
+            found, input_bytes = _input_problems(store, check, check.made_from, columns, uri)
+            problems, read = problems + found, read + input_bytes
+        if record.index is not None:
+            index_data = store.read(record.index)
+            read += len(index_data)
+            found, recall = _index_problems(store, check, columns, index_data)
+            problems += found
+    except StoreError as error:
+        problems.append(str(error))
+    usage = meter.read() + Usage(bytes_read=read, rows=record.rows)
+    return ShardFindings(problems=tuple(problems), recall=recall, usage=usage)
+
+
+def _row_problems(record: ShardRecord, columns: shards.ShardColumns, uri: str) -> list[str]:
+    ids_N = columns.ids_N
+    seen = (len(ids_N), int(ids_N.min(initial=record.id_max)), int(ids_N.max(initial=record.id_min)))
+    wanted = (record.rows, record.id_min, record.id_max)
+    return [] if seen == wanted else [f"{uri}: (rows, smallest id, largest id) is {seen}, its manifest says {wanted}"]
+
+
+def _input_problems(
+    store: Store, check: ShardCheck, made_from: ShardInput, columns: shards.ShardColumns, uri: str
+) -> tuple[list[str], int]:
+    """Ids, and if wanted vectors, against the shard it was made from."""
+    origin = store.uri_of(made_from.record.embeddings.path)
+    data = store.read(made_from.record.embeddings)
+    before, _ = quarantine.parse_shard(  # rows that were quarantined are not in the shard either
+        data,
+        origin,
+        OnBadRow.QUARANTINE,
+        dimension=made_from.dimension,
+        side_dimension=check.side_dimension,
+    )
+    kept_N = np.isin(before.ids_N, columns.ids_N)
+    if not np.array_equal(before.ids_N[kept_N], columns.ids_N):
+        return [f"{uri}: ids or their order differ from {origin}, which it was made from"], len(data)
+    if check.record.rows == made_from.record.rows and not kept_N.all():
+        return [f"{uri}: lacks ids of {origin}, which it was made from"], len(data)
+    problems = []
+    sides = (before.side_info_NS, columns.side_info_NS)
+    if sides[0] is not None and (sides[1] is None or not np.array_equal(sides[0][kept_N], sides[1])):
+        problems.append(f"{uri}: side-information differs from {origin}, from which it should have been carried")
+    if check.recompute:
+        expected_NW = before.embeddings_ND[kept_N]
+        if made_from.transformation_uri is not None:
+            expected_NW = _transformed(made_from.transformation_uri, made_from.precision, expected_NW, before, kept_N)
+        worst = float(np.abs(expected_NW - columns.embeddings_ND).max(initial=0.0))
+        if worst > TOLERANCE[made_from.precision] * max(1.0, float(np.abs(expected_NW).max(initial=0.0))):
+            problems.append(f"{uri}: vectors made again from {origin} differ by up to {worst:.2g}")
+    return problems, len(data)
+
+
+def _transformed(
+    transformation_uri: str,
+    precision: Precision,
+    old_ND: Vectors,
+    before: shards.ShardColumns,
+    kept_N: npt.NDArray[np.bool_],
+) -> Vectors:
+    from fct_ray.models.transformation_runner import TransformRunner
+    from fct_ray.shards.model_directory import load_model  # torch: only where vectors are made again
+
+    side_NS = None if before.side_info_NS is None else before.side_info_NS[kept_N]
+    runner = TransformRunner(load_model(transformation_uri), batch_rows=4096, precision=precision)
+    return runner.run(old_ND, side_NS)[0]
+
+
+def _index_problems(
+    store: Store, check: ShardCheck, columns: shards.ShardColumns, data: bytes
+) -> tuple[list[str], float]:
+    """Ids of the index, its training, its recall against brute force, and if wanted against one built again."""
+    record = check.record
+    assert record.index is not None  # noqa: S101 (the caller read it)
+    assert check.index is not None  # noqa: S101 (a manifest whose shards have indexes names their type)
+    uri, contents = store.uri_of(record.index.path), search.describe(data, record.index.path)
+    if not np.array_equal(contents.ids_N, np.sort(columns.ids_N)):
+        return [f"{uri}: its ids are not those of {record.embeddings.path}"], 0.0
+    if (contents.dimension, contents.metric) != (check.dimension, check.metric):
+        seen = f"dimension {contents.dimension}, metric {contents.metric.value}"
+        return [f"{uri}: {seen}; want {check.dimension}, {check.metric.value}: an index of another version?"], 0.0
+    problems = []
+    trained = check.index.trained
+    if trained is not None and contents.trained_sha256 not in {None, trained.sha256}:
+        problems.append(f"{uri}: was not built from {trained.path}: an index of another version?")
+    queries_QW = columns.embeddings_ND[:OWN_QUERIES] if check.queries_QW is None else check.queries_QW
+    k = min(RECALL_K, record.rows)
+    _, truth = search.exact_search([(columns.ids_N, columns.embeddings_ND)], queries_QW, k, check.metric)
+    recall = _recall(data, queries_QW, k, truth)
+    if check.index.factory == "Flat" and recall < EXACT_RECALL:
+        problems.append(
+            f"{uri}: recall@{k} of the exhaustive index is {recall:.4f} against brute force over "
+            f"{record.embeddings.path}; want {EXACT_RECALL}: index and vectors differ"
+        )
+    if check.recompute:
+        template = None if trained is None else store.read(trained)
+        builder = build.ShardIndexBuilder(template, check.index.factory, check.dimension, check.metric)
+        builder.add(columns.ids_N, columns.embeddings_ND)
+        rebuilt = builder.finish()
+        if rebuilt != data and _recall(rebuilt, queries_QW, k, truth) > recall + REBUILT_RECALL:
+            problems.append(f"{uri}: an index built again from {record.embeddings.path} finds more: a stale index?")
+    return problems, recall
+
+
+def _recall(data: bytes, queries_QW: Vectors, k: int, truth: npt.NDArray[np.int64]) -> float:
+    _, found = search.ShardedIndex([data]).search(queries_QW, k)
+    return float(search.recall(found, truth))

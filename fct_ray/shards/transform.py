@@ -1,0 +1,77 @@
+"""One stored shard through the transformation h, then written and indexed.
+
+Owns: reading the shard, applying h, leaving out rows that cannot be used. `write` commits what comes out.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import torch
+
+from fct_ray.models.transformation_runner import TransformRunner
+from fct_ray.shards.model_directory import load_model
+from fct_ray.shards.write import OutputJob, ShardWriter, done
+from fct_ray.storage import documents, quarantine, shards
+from fct_ray.values import Precision, Provenance, Receipt, ShardRecord, Usage
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TransformJob:
+    """An upgrade's stream: every shard of the parent version through the model at `transformation_uri`."""
+
+    output: OutputJob
+    transformation_uri: str
+    precision: Precision
+    old_dimension: int
+    side_dimension: int | None
+    batch_rows: int
+
+
+class TransformWorker:
+    """A pool's worker: a stored shard in, a transformed shard out."""
+
+    def __init__(self, job: TransformJob) -> None:
+        """Load h once per actor."""
+        self.job, self.writer = job, ShardWriter(job.output)
+        model = load_model(job.transformation_uri)
+        self.runner = TransformRunner(model, batch_rows=job.batch_rows, precision=job.precision)
+
+    def __call__(self, task: Mapping[str, Any]) -> dict[str, Any]:
+        """One descriptor (a ShardRecord of the parent as JSON) in, one line about it out."""
+        record = documents.load(ShardRecord, str(task["descriptor"]).encode(), "a shard descriptor")
+        return done(self._transform(record))
+
+    def _transform(self, record: ShardRecord) -> Receipt:
+        started_at = time.time()
+        uri = self.writer.store.uri_of(record.embeddings.path)
+        data = self.writer.store.read(record.embeddings)
+        columns, bad = quarantine.parse_shard(
+            data,
+            uri,
+            self.job.output.on_bad_row,
+            dimension=self.job.old_dimension,
+            side_dimension=self.job.side_dimension,
+        )
+        with self.writer.computing:
+            torch.set_num_threads(self.job.output.threads)  # of this thread, too
+            new_NW, usage = self.runner.run(columns.embeddings_ND, columns.side_info_NS)
+        ids_N, table, good_N = columns.ids_N, columns.table, quarantine.finite(new_NW)
+        if not good_N.all():
+            bad = quarantine.not_finite(ids_N, bad, good_N, "h", uri, self.job.output.on_bad_row)
+            ids_N, new_NW, table = ids_N[good_N], new_NW[good_N], table.filter(pa.array(good_N))
+        return self.writer.commit(
+            record.shard,
+            ids_N,
+            new_NW,
+            shards.with_embeddings(table, new_NW),
+            provenance=Provenance.TRANSFORMED,
+            input_sha256=record.embeddings.sha256,
+            usage=usage + Usage(bytes_read=len(data)),
+            started_at=started_at,
+            bad_rows=bad,
+        )

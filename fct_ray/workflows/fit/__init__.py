@@ -1,0 +1,1 @@
+"""Fitting models: encoders from raw items, transformations from pairs."""

@@ -1,0 +1,190 @@
+"""Candidates for h on cached pairs: the published MLP by Ray Train, and the linear control in closed form.
+
+Owns: which candidates exist and what each is called in reports. Everything that decides between them is in plan/gate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fct_ray.engine.cluster import ClusterSize
+from fct_ray.engine.trainer import TrainSettings, run_fit
+from fct_ray.metering.meters import ProcessMeter
+from fct_ray.models.files import LoadedModel, PackedModel, pack_model, unpack_model
+from fct_ray.models.flops import transformation_flops
+from fct_ray.models.transformation import (
+    LinearTransformation,
+    Transformation,
+    TransformationArchitecture,
+    fit_linear,
+)
+from fct_ray.models.transformation_loop import (
+    TransformationFit,
+    TransformationLoopSettings,
+    transformation_loop,
+)
+from fct_ray.plan.identity import run_id
+from fct_ray.shards.model_directory import check_model_uris, load_model, save_model
+from fct_ray.storage import documents, objects, shards
+from fct_ray.values import EncoderRef, Usage
+from fct_ray.workflows.upgrade.pairs import Pairs
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Direction:
+    """Between which models a transformation maps."""
+
+    old: EncoderRef
+    new: EncoderRef
+    side_fingerprint: str | None
+    normalized: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Candidate:
+    """One fitted transformation, under its key of the reports, e.g. "fct_side"."""
+
+    method: str
+    uri: str
+    """Where its model directory is."""
+    model: LoadedModel
+    usage: Usage
+    reused: bool = False
+    """Whether it was fitted by an earlier run on the same pairs."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Fitted:
+    """A candidate that is not saved yet."""
+
+    method: str
+    packed: PackedModel
+    usage: Usage
+
+    def at(self, uri: str) -> Candidate:
+        """The candidate, once it lies there."""
+        model = unpack_model(self.packed.model_json, self.packed.weights, uri)
+        return Candidate(method=self.method, uri=uri, model=model, usage=self.usage)
+
+
+def fit_candidates(
+    pairs: Pairs,
+    direction: Direction,
+    *,
+    fit: TransformationFit,
+    train: TrainSettings,
+    seed: int,
+    controls: bool,
+    storage_uri: str,
+    size: ClusterSize,
+    start_from: str | None = None,
+) -> tuple[Candidate, ...]:
+    """Fit h with side-information where the pairs have it, its linear control, and with `controls` both without.
+
+    `start_from` is a transformation whose weights, and width, the MLP that reads what it reads takes over. Returns
+    candidates in a fixed order; the usage of the Ray Train run is divided by the FLOPs of its candidates.
+    """
+    sides = [True] if pairs.side_PS is not None else [False]
+    if controls and pairs.side_PS is not None:
+        sides.append(False)
+    given = None if start_from is None else load_model(start_from)
+    start = None if given is None else given.transformation().architecture
+    architectures = tuple(
+        start
+        if start is not None and (start.side_dimension > 0) == with_side
+        else _architecture(pairs, direction, with_side, fit)
+        for with_side in sides
+    )
+    settings = TransformationLoopSettings(architectures=architectures, fit=fit, seed=seed, start_from=given)
+    table = pairs.to_table()
+    columns = [name for name in ("id", "old", "side", "new") if name in table.column_names]
+    content = documents.sha256_hex(shards.encode_table(table.select(columns)))
+    name = run_id("h", repr((architectures, fit, seed, start_from)), repr(direction), str(train.num_workers), content)
+    known = _remembered(storage_uri, name)
+    if known:
+        return known
+    candidates = [_linear(pairs, direction, with_side) for with_side in sides]
+    outcome = run_fit(
+        transformation_loop,
+        settings,
+        name=name,
+        storage_uri=storage_uri,
+        train=train,
+        size=size,
+        dataset=table.select(columns),
+        describe="fit h",
+    )
+    shares = _flops_shares(architectures)
+    for with_side, architecture, state in zip(sides, architectures, outcome.state["done"], strict=True):
+        module = Transformation(architecture)
+        module.load_state_dict(state)
+        usage = outcome.usage * shares[architecture]
+        candidates.append(_candidate(module, "fct", with_side, direction, usage))
+    directories = {candidate.method: save_model(storage_uri, candidate.packed) for candidate in candidates}
+    objects.write_bytes(objects.join(storage_uri, f"{name}.json"), documents.dump(directories))
+    return tuple(candidate.at(directories[candidate.method]) for candidate in candidates)
+
+
+def _remembered(storage_uri: str, name: str) -> tuple[Candidate, ...]:
+    """The candidates of the same fit on the same pairs, if it was done before; what it took is in their provenance."""
+    uri = objects.join(storage_uri, f"{name}.json")
+    if not objects.exists(uri):
+        return ()
+    directories = documents.load(dict[str, str], objects.read_bytes(uri), uri)
+    check_model_uris(directories.values(), (storage_uri,), uri)
+    models = {method: load_model(directory) for method, directory in directories.items()}
+    return tuple(
+        Candidate(
+            method=method,
+            uri=directories[method],
+            model=model,
+            usage=model.document.usage() or Usage(),
+            reused=True,
+        )
+        for method, model in models.items()
+    )
+
+
+def _flops_shares(architectures: tuple[TransformationArchitecture, ...]) -> Mapping[TransformationArchitecture, float]:
+    flops = {architecture: transformation_flops(architecture) for architecture in architectures}
+    return {architecture: value / sum(flops.values()) for architecture, value in flops.items()}
+
+
+def _architecture(
+    pairs: Pairs, direction: Direction, with_side: bool, fit: TransformationFit
+) -> TransformationArchitecture:
+    return TransformationArchitecture(
+        kind="mlp",
+        old_dimension=pairs.old_PD.shape[1],
+        side_dimension=pairs.side_PS.shape[1] if with_side and pairs.side_PS is not None else 0,
+        new_dimension=pairs.new_PW.shape[1],
+        inner=fit.inner,
+        normalized=direction.normalized,
+    )
+
+
+def _linear(pairs: Pairs, direction: Direction, with_side: bool) -> _Fitted:
+    meter = ProcessMeter()
+    side_PS = pairs.side_PS if with_side else None
+    module = fit_linear(pairs.old_PD, side_PS, pairs.new_PW, normalized=direction.normalized)
+    features = pairs.old_PD.shape[1] + (0 if side_PS is None else side_PS.shape[1])
+    flops = 2.0 * len(pairs.ids_P) * features * (features + pairs.new_PW.shape[1])  # the normal equations
+    usage = meter.read() + Usage(flops=flops, rows=len(pairs.ids_P))
+    return _candidate(module, "linear", with_side, direction, usage)
+
+
+def _candidate(
+    module: Transformation | LinearTransformation, family: str, with_side: bool, direction: Direction, usage: Usage
+) -> _Fitted:
+    method = f"{family}_{'side' if with_side else 'noside'}"
+    packed = pack_model(
+        module,
+        kind="transformation",
+        name=f"h-{method.replace('_', '-')}",
+        provenance={"from": direction.old.name, "to": direction.new.name, "usage": documents.plain(usage)},
+        from_encoder=direction.old.fingerprint,
+        to_encoder=direction.new.fingerprint,
+        side_fingerprint=direction.side_fingerprint if with_side else None,
+    )
+    return _Fitted(method=method, packed=packed, usage=usage)

@@ -1,0 +1,1 @@
+"""The upgrade: plan, pairs, fit, gate, stream, verify, publish."""

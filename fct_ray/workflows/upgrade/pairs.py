@@ -1,0 +1,201 @@
+"""Collecting pairs: items of the gallery for which old, side and new embeddings are all known.
+
+    users' file (id, embedding)  --> which stored rows have these ids? --+
+    new encoder over raw items   <-- sampled ids of every shard ---------+--> runs/<run id>/pairs.parquet
+
+Owns: that join and its cache. Pairs come from the gallery itself, for h must see what it will transform.
+Legend: P pairs, D old, S side, W new dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from fct_ray.engine.actor_pool import PoolSettings
+from fct_ray.engine.cluster import ClusterSize
+from fct_ray.engine.tasks import map_tasks
+from fct_ray.errors import DataError, SourceError
+from fct_ray.metering.meters import StageMeter
+from fct_ray.plan.splits import pairs_per_shard
+from fct_ray.shards.read import ShardSelection, select_rows, vectors_column
+from fct_ray.sources.registry import open_source
+from fct_ray.storage import pairs as pair_files
+from fct_ray.storage.store import Store
+from fct_ray.values import Manifest, ShardRecord
+from fct_ray.workflows.embed_items import encode_items
+
+FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pairs:
+    """P pairs, ascending by id."""
+
+    ids_P: IntArray
+    old_PD: FloatArray
+    side_PS: FloatArray | None
+    new_PW: FloatArray
+    labels_P: IntArray | None
+
+    def rows(self, mask_P: npt.NDArray[np.bool_]) -> Pairs:
+        """The pairs where the mask is true."""
+        return Pairs(
+            ids_P=self.ids_P[mask_P],
+            old_PD=self.old_PD[mask_P],
+            side_PS=None if self.side_PS is None else self.side_PS[mask_P],
+            new_PW=self.new_PW[mask_P],
+            labels_P=None if self.labels_P is None else self.labels_P[mask_P],
+        )
+
+    def to_table(self) -> pa.Table:
+        """Columns id, old, side, new, label as Arrow; what the cache and the fit read."""
+        columns: dict[str, pa.Array] = {"id": pa.array(self.ids_P), "old": vectors_column(self.old_PD)}
+        if self.side_PS is not None:
+            columns["side"] = vectors_column(self.side_PS)
+        columns["new"] = vectors_column(self.new_PW)
+        if self.labels_P is not None:
+            columns["label"] = pa.array(self.labels_P)
+        return pa.table(columns)
+
+    @staticmethod
+    def from_table(table: pa.Table) -> Pairs:
+        """The inverse of `to_table`."""
+
+        def matrix(name: str) -> FloatArray:
+            column = table[name].combine_chunks()
+            return np.asarray(column.flatten().to_numpy().reshape(len(table), -1))
+
+        names = table.column_names
+        return Pairs(
+            ids_P=table["id"].to_numpy(),
+            old_PD=matrix("old"),
+            side_PS=matrix("side") if "side" in names else None,
+            new_PW=matrix("new"),
+            labels_P=table["label"].to_numpy() if "label" in names else None,
+        )
+
+
+def pairs_from_file(store: Store, manifest: Manifest, pairs_uri: str, *, use_side: bool, meter: StageMeter) -> Pairs:
+    """Pairs from a Parquet file of (id, embedding) that the new model made for a sample of ids.
+
+    Raises:
+        DataError: ids of the file that the store does not have; the message shows how many and which.
+        FormatError: columns are missing or of the wrong type; NaN or infinite values name their row.
+    """
+    given = pair_files.read_pairs(pairs_uri)
+    order = np.argsort(given.ids_N, kind="stable")
+    ids_P, new_PW = given.ids_N[order], given.embeddings_NW[order]
+    check_ids_in_range(ids_P, manifest, pairs_uri)
+    selections = [
+        _selection(store, manifest, record, use_side, wanted=ids_P[(ids_P >= record.id_min) & (ids_P <= record.id_max)])
+        for record in manifest.shards
+    ]
+    stored = _collect([s for s in selections if s.wanted_ids is not None and len(s.wanted_ids)], meter, "pairs")
+    missing = np.setdiff1d(ids_P, stored["id"].to_numpy())
+    if len(missing):
+        raise DataError(_missing_text(missing, len(ids_P), pairs_uri))
+    return Pairs.from_table(stored.append_column("new", vectors_column(new_PW)))
+
+
+def check_ids_in_range(ids_P: IntArray, manifest: Manifest, pairs_uri: str) -> None:
+    """Refuse, before any worker starts, ids that lie outside every shard's id range."""
+    low = np.array([record.id_min for record in manifest.shards])
+    high = np.array([record.id_max for record in manifest.shards])
+    inside = np.zeros(len(ids_P), dtype=bool)
+    for id_min, id_max in zip(low, high, strict=True):
+        inside |= (ids_P >= id_min) & (ids_P <= id_max)
+    if not inside.all():
+        raise DataError(_missing_text(ids_P[~inside], len(ids_P), pairs_uri))
+
+
+def _missing_text(missing: IntArray, total: int, pairs_uri: str) -> str:
+    shown = ", ".join(str(value) for value in missing[:5])
+    return (
+        f"{pairs_uri}: {len(missing):,} of {total:,} ids are not in the store (for example {shown}); want only ids of "
+        "the store: embed items of this gallery, or take those rows out of the file"
+    )
+
+
+def pairs_from_encoder(
+    store: Store,
+    manifest: Manifest,
+    *,
+    source_spec: str,
+    encoder_uri: str,
+    num_pairs: int,
+    seed: int,
+    use_side: bool,
+    pool: PoolSettings,
+    size: ClusterSize,
+    meter: StageMeter,
+) -> Pairs:
+    """Pairs from the new encoder over raw items of a sample that is stratified over the shards.
+
+    Raises:
+        SourceError: the source does not have an id of the gallery.
+    """
+    counts = pairs_per_shard([record.rows for record in manifest.shards], num_pairs)
+    selections = [
+        _selection(store, manifest, record, use_side, count=count, seed=seed)
+        for record, count in zip(manifest.shards, counts, strict=True)
+        if count
+    ]
+    stored = _collect(selections, meter, "pairs: sample the store")
+    positions_P = positions_of(stored["id"].to_numpy(), source_spec)
+    encoded = encode_items(
+        source_spec, (encoder_uri,), positions_P, pool=pool, size=size, describe="pairs: embed with the new model"
+    )
+    meter.add(encoded.usage)
+    return Pairs.from_table(stored.append_column("new", vectors_column(encoded.embeddings[0])))
+
+
+def positions_of(ids_P: IntArray, source_spec: str) -> IntArray:
+    """Where the items with these ids are in a source; SourceError if it does not have one."""
+    source_ids = open_source(source_spec).ids_N
+    order = np.argsort(source_ids, kind="stable")
+    found = np.searchsorted(source_ids, ids_P, sorter=order)
+    positions = order[np.minimum(found, len(order) - 1)]
+    wrong = source_ids[positions] != ids_P
+    if wrong.any():
+        raise SourceError(
+            f"{source_spec}: has no item with id {ids_P[wrong][0]} ({int(wrong.sum()):,} of {len(ids_P):,} ids are "
+            "missing); want the source that the store was embedded from"
+        )
+    return np.asarray(positions, dtype=np.int64)
+
+
+def _selection(
+    store: Store,
+    manifest: Manifest,
+    record: ShardRecord,
+    use_side: bool,
+    *,
+    wanted: IntArray | None = None,
+    count: int = 0,
+    seed: int = 0,
+) -> ShardSelection:
+    side = manifest.side_info
+    return ShardSelection(
+        uri=store.uri_of(record.embeddings.path),
+        dimension=manifest.dimension,
+        side_dimension=side.dimension if side is not None and use_side else None,
+        wanted_ids=wanted,
+        count=count,
+        seed=seed,
+    )
+
+
+def _collect(selections: Sequence[ShardSelection], meter: StageMeter, describe: str) -> pa.Table:
+    tables = []
+    for _, (table, usage) in map_tasks(select_rows, selections, describe=describe):
+        tables.append(table)
+        meter.add(usage)
+    names = set.intersection(*(set(table.column_names) for table in tables))  # labels count where every shard has them
+    common = [name for name in tables[0].column_names if name in names]
+    return pa.concat_tables([table.select(common) for table in tables]).sort_by("id").combine_chunks()

@@ -1,0 +1,200 @@
+"""Planning an upgrade on the driver: read what is there, refuse what cannot work, forecast; no worker is started.
+
+Owns: an upgrade's settings, what they mean for this store, and the run's id: a hash of all that decides the bytes of the
+outcome, so that the same command resumes the same run, and finds it finished when it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from fct_ray.engine.cluster import ClusterSize
+from fct_ray.errors import ModelError, SettingsError
+from fct_ray.index import factory
+from fct_ray.models.files import LoadedModel
+from fct_ray.plan import checks
+from fct_ray.plan.catch_up import bases
+from fct_ray.plan.forecast import Forecast
+from fct_ray.plan.identity import run_id
+from fct_ray.shards.model_directory import EncoderChoice, load_model, open_encoder, resolve_encoder
+from fct_ray.storage import documents, objects, shards
+from fct_ray.storage import pairs as pair_files
+from fct_ray.storage.store import Store
+from fct_ray.values import Manifest
+from fct_ray.workflows.index_training import check_enough_to_train
+from fct_ray.workflows.upgrade.forecast import TargetSpace, num_pairs_wanted, upgrade_forecast
+from fct_ray.workflows.upgrade.pairs import check_ids_in_range
+from fct_ray.workflows.upgrade.settings import UpgradeSettings
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UpgradePlan:
+    """What the driver decided before any worker started."""
+
+    store: Store
+    parent: Manifest
+    """The version that the run started from; before publishing it catches up with CURRENT."""
+    choice: EncoderChoice
+    run: str
+    space: TargetSpace
+    use_side: bool
+    num_pairs: int
+    forecast: Forecast
+    given: LoadedModel | None
+    finished: Manifest | None = None
+    """The version that this very run has published already, if it has."""
+
+
+def plan_upgrade(settings: UpgradeSettings, usd_per_node_hour: float | None, size: ClusterSize | None) -> UpgradePlan:
+    """Decide what an upgrade of CURRENT would do and what it would take.
+
+    Raises:
+        FctRayError: store, encoder, pairs and settings cannot work together; nothing was changed.
+    """
+    store = Store(settings.store)
+    newest = store.manifest()
+    choice = resolve_encoder(settings.encoder, store)
+    _check_pair_origin(settings, choice)
+    decisive = _decisive(settings, choice)
+    finished, parent = _begun_before(store, newest, choice, decisive) or (None, newest)
+    space = _target_space(settings, parent, choice)
+    checks.check_upgrade(parent, new_encoder=choice.ref, new_dimension=space.dimension, side_info=settings.side_info)
+    factory.check_factory(settings.index, space.dimension, space.metric)
+    check_enough_to_train(settings.index, parent.num_rows)
+    num_pairs = num_pairs_wanted(settings, parent)
+    use_side = parent.side_info is not None and settings.side_info != "none"
+    expected = upgrade_forecast(settings, parent, space, use_side, usd_per_node_hour, size)
+    checks.check_budget(expected, max_usd=settings.max_usd)
+    return UpgradePlan(
+        store=store,
+        parent=parent,
+        choice=choice,
+        run=_run_id(store, parent, decisive),
+        space=space,
+        use_side=use_side,
+        num_pairs=num_pairs,
+        forecast=expected,
+        given=_given_transformation(settings, parent, choice, space),
+        finished=finished,
+    )
+
+
+def _begun_before(
+    store: Store, newest: Manifest, choice: EncoderChoice, decisive: str
+) -> tuple[Manifest | None, Manifest] | None:
+    """What a run of these settings published (None: nothing yet) and the version it started from, if there was one.
+
+    Items may have been appended and deleted before and after it was published.
+    """
+
+    def made_from(version: Manifest) -> Manifest | None:
+        return None if version.parent is None else store.find_manifest(version.parent)
+
+    finished, grown, known = None, newest, set[str]()
+    if newest.encoder.fingerprint == choice.ref.fingerprint:
+        *_, finished = bases(newest, made_from)
+        before = made_from(finished)
+        if before is None:
+            return None
+        grown, known = before, {finished.run}
+    else:
+        known = store.unfinished_runs()
+    if not known:
+        return None
+    started = next((base for base in bases(grown, made_from) if _run_id(store, base, decisive) in known), None)
+    return None if started is None else (finished, started)
+
+
+def _decisive(settings: UpgradeSettings, choice: EncoderChoice) -> str:
+    """Everything but the parent that decides the outcome's bytes; not where it runs or where its report goes."""
+    pairs = f"{settings.source} {settings.num_pairs}"
+    if settings.pairs is not None:
+        pairs = documents.sha256_hex(objects.read_bytes(settings.pairs))
+    decisive = {
+        "encoder": choice.ref.fingerprint,
+        "pairs": pairs,
+        "transformation": settings.transformation,
+        "start_from": settings.start_from,
+        "side_info": settings.side_info,
+        "index": settings.index,
+        "metric": str(settings.metric),
+        "controls": settings.controls,
+        "seed": settings.seed,
+        "batch_rows": settings.batch_rows,
+        "precision": str(settings.precision),
+        "threads": settings.pool.threads,
+        "fit_workers": settings.train.num_workers,
+        "fit": asdict(settings.fit),
+        "gate": asdict(settings.gate),
+        "on_bad_row": str(settings.on_bad_row),
+    }
+    return documents.dump(decisive).decode()
+
+
+def _run_id(store: Store, parent: Manifest, decisive: str) -> str:
+    return run_id("upgrade", store.manifest_bytes_sha256(parent.version), decisive)
+
+
+def _check_pair_origin(settings: UpgradeSettings, choice: EncoderChoice) -> None:
+    if settings.transformation is not None and settings.start_from is not None:
+        raise SettingsError("both --transformation and --start-from are given; want one: a given h is not fitted again")
+    if settings.pairs is None and settings.source is None:
+        raise SettingsError("no pairs: give --pairs FILE (id, embedding of the new model) or --source with raw items")
+    if settings.pairs is not None and settings.source is not None:
+        raise SettingsError("both --pairs and --source are given; want one origin of the pairs: leave one out")
+    if settings.pairs is None and choice.uri is None:
+        raise SettingsError(
+            f"encoder {settings.encoder!r} is only a name, so it cannot embed --source: give a model directory or "
+            "package.module:factory, or bring its embeddings with --pairs"
+        )
+
+
+def _target_space(settings: UpgradeSettings, parent: Manifest, choice: EncoderChoice) -> TargetSpace:
+    dimension, metric, normalized = None, settings.metric, None
+    if choice.uri is not None:
+        encoder = open_encoder(choice.uri)
+        dimension, metric, normalized = encoder.dimension, metric or encoder.metric, encoder.normalized
+    if settings.pairs is not None:
+        given = pair_files.read_pairs(settings.pairs)
+        check_ids_in_range(given.ids_N, parent, settings.pairs)
+        seen = given.embeddings_NW.shape[1]
+        if dimension is not None and seen != dimension:
+            raise SettingsError(
+                f"{settings.pairs}: embeddings have dimension {seen}, encoder {choice.ref.name} has {dimension}: "
+                "embed the pairs with that encoder"
+            )
+        dimension, normalized = seen, shards.are_normalized(given.embeddings_NW)
+    assert dimension is not None  # noqa: S101 (one of the two origins is there, see _check_pair_origin)
+    return TargetSpace(dimension=dimension, metric=metric or parent.metric, normalized=bool(normalized))
+
+
+def _given_transformation(
+    settings: UpgradeSettings, parent: Manifest, choice: EncoderChoice, space: TargetSpace
+) -> LoadedModel | None:
+    given = settings.transformation or settings.start_from
+    if given is None:
+        return None
+    model = load_model(given)
+    document = model.document
+    if document.kind != "transformation" or document.from_encoder is None or document.to_encoder is None:
+        raise ModelError(f"{given} is a model of kind {document.kind!r}; want a transformation")
+    architecture = model.transformation().architecture
+    checks.check_transformation(
+        parent,
+        from_encoder=document.from_encoder,
+        to_encoder=document.to_encoder,
+        side_fingerprint=document.side_fingerprint,
+        old_dimension=architecture.old_dimension,
+        side_dimension=architecture.side_dimension,
+        new_dimension=architecture.new_dimension,
+        new_encoder=choice.ref,
+        wanted_dimension=space.dimension,
+    )
+    if settings.transformation is not None:
+        return model
+    if architecture.kind != "mlp" or architecture.normalized != space.normalized:
+        raise ModelError(
+            f"--start-from {given}: is a {architecture.kind} (normalized: {architecture.normalized}); want an mlp whose "
+            f"output is {'' if space.normalized else 'not '}normalized, as the new embeddings are"
+        )
+    return None

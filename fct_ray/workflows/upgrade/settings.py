@@ -1,0 +1,68 @@
+"""The settings of an upgrade, and of fitting h on a store's pairs without upgrading it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from fct_ray.engine.actor_pool import PoolSettings
+from fct_ray.engine.trainer import TrainSettings
+from fct_ray.models.transformation_loop import TransformationFit
+from fct_ray.values import Metric, Precision
+from fct_ray.workflows.bad_rows import BadRowSettings
+from fct_ray.workflows.upgrade.gate import GateSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitOnPairsSettings:
+    """Fit h on pairs of a store, and judge it."""
+
+    store: str
+    """The store: a directory or s3:// prefix."""
+    encoder: str
+    """The new encoder: a model directory, `package.module:factory`, or (with --pairs) any name for it."""
+    pairs: str | None = None
+    """Parquet file of (id, embedding): the new model's embeddings of a sample of the gallery's ids."""
+    source: str | None = None
+    """Where the raw items of the gallery are (instead of --pairs), e.g. "images:s3://bucket/photos"."""
+    num_pairs: int | None = None
+    """With --source: how many items are embedded with the new model. None: 10 % of the gallery, 500 to 20,000."""
+    side_info: str | None = None
+    """"none" ignores the stored side-information; a name asks for that one. None: whatever the store has."""
+    metric: Metric | None = None
+    """How the new encoder's embeddings are compared. None: as the encoder says, else as the store does now."""
+    controls: bool = False
+    """Also fit the controls without side-information, to see what it is worth."""
+    start_from: str | None = None
+    """A transformation of the same encoders whose weights the fit starts from, e.g. one fitted on the encoders' own
+    training images (jobs/fit.py transformation): with few pairs it is worth several times as many."""
+    fit_dir: str | None = None
+    """Where fitted transformations are kept, to be found again for the same pairs. None: with the run."""
+    seed: int = 0
+    """Seed of the pairs, the fit and the index."""
+    batch_rows: int = 4096
+    """Rows that h transforms at a time; part of the run's identity, for it can change last bits."""
+    precision: Precision | None = None
+    """Numbers that h is computed with, float32 or bfloat16. None: bfloat16 where this machine or the cluster's GPUs are
+    faster with it and the gate sees at most 0.5 points of agreement lost, else float32."""
+    gate: GateSettings = field(default_factory=GateSettings)
+    """The check that decides whether the version may be published."""
+    fit: TransformationFit = field(default_factory=TransformationFit)
+    """How h is fitted."""
+    train: TrainSettings = field(default_factory=TrainSettings)
+    """The workers that fit it."""
+    pool: PoolSettings = field(default_factory=PoolSettings)
+    """The actors that embed pairs, and that shards stream through."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpgradeSettings(FitOnPairsSettings, BadRowSettings):
+    """Upgrade the vectors and the index of a store to a new encoder, without re-embedding it."""
+
+    transformation: str | None = None
+    """A transformation fitted before (a model directory): judged on the pairs instead of fitting one."""
+    index: str = "Flat"
+    """FAISS factory string of the new index, e.g. "IVF1024,PQ16"."""
+    max_usd: float | None = None
+    """Refuse to start if the forecast is above this many US dollars."""
+    verify_shards: int = 4
+    """How many shards are read back before publishing."""
