@@ -21,7 +21,7 @@ from fct_ray.shards.model_directory import load_model
 from fct_ray.storage import objects
 from fct_ray.storage.store import Store
 from fct_ray.values import Receipt
-from fct_ray.workflows.adopt import AdoptSettings, run_adopt
+from fct_ray.workflows.adopt import AdoptSettings, plan_adopt, run_adopt
 from fct_ray.workflows.upgrade.stream import TransformStream, stream_transformed
 
 
@@ -102,7 +102,9 @@ def _run(settings: OverlapSettings, store: Store, embeddings: str, transformatio
     runs: dict[int, list[list[Receipt]]] = {number: [] for number in settings.shards_per_actor}
     with connected(ClusterSettings(num_cpus=settings.threads)) as size:
         run_adopt(
-            AdoptSettings(store=store.uri, embeddings=embeddings, encoder=dataset.OLD_NAME, side=dataset.SIDE_NAME)
+            plan_adopt(
+                AdoptSettings(store=store.uri, embeddings=embeddings, encoder=dataset.OLD_NAME, side=dataset.SIDE_NAME)
+            )
         )
         parent, document = store.manifest(), load_model(transformation).document
         for number in range(settings.rounds + 1):

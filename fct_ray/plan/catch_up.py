@@ -14,6 +14,9 @@ from collections.abc import Callable, Iterator
 from fct_ray.errors import PublishConflictError
 from fct_ray.values import Manifest
 
+EDIT_RUNS = ("append-", "delete-")
+"""How the ids of runs begin that append or delete items."""
+
 
 def same_space(one: Manifest, other: Manifest) -> bool:
     """Whether both versions hold embeddings and side-information of the same models, so that one h serves both."""
@@ -37,6 +40,11 @@ def check_catch_up(planned: Manifest, now: Manifest, run: str) -> None:
             f"{now.version} (encoder {now.encoder.name}, run {now.run}) was published while it worked. Nothing was "
             "overwritten; run again to start from what is published now, or roll back first"
         )
+
+
+def is_edit(version: Manifest) -> bool:
+    """Whether a version was made by appending or deleting items, so that its vectors are those of its parent."""
+    return version.run.startswith(EDIT_RUNS)
 
 
 def bases(manifest: Manifest, parent_of: Callable[[Manifest], Manifest | None]) -> Iterator[Manifest]:

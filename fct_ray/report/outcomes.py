@@ -18,7 +18,7 @@ from fct_ray.values import Manifest, Usage
 
 if TYPE_CHECKING:
     from fct_ray.plan.savings import SavedWork
-    from fct_ray.workflows.backfill import BackfillOutcome
+    from fct_ray.workflows.commit import Committed
     from fct_ray.workflows.compare import AgainstBackfill, ComparisonOutcome
     from fct_ray.workflows.edit import EditOutcome
     from fct_ray.workflows.fit.encoder import FittedEncoder
@@ -78,10 +78,9 @@ def upgrade_report(
     )
 
 
-def embed_report(outcome: BackfillOutcome, settings: object, pricing: Pricing) -> Report:
-    """A full backfill's report."""
-    report = version_report("embed", outcome.store.uri, outcome.published, outcome.stages, settings, pricing)
-    return dataclasses.replace(report, notes=_bad_rows(outcome.num_bad_rows, report.run))
+def embed_report(outcome: Committed, settings: object, pricing: Pricing) -> Report:
+    """The report of a full backfill."""
+    return _committed_report("embed", outcome, settings, pricing)
 
 
 def fit_report(fitted: FittedEncoder, settings: object, pricing: Pricing) -> Report:
@@ -129,13 +128,16 @@ def edit_report(job: str, outcome: EditOutcome, settings: object, pricing: Prici
     return dataclasses.replace(report, notes=(changed, *_bad_rows(outcome.num_bad_rows, report.run)))
 
 
-def adopt_report(
-    store_uri: str, manifest: Manifest, stages: Mapping[str, Usage], settings: object, pricing: Pricing
-) -> Report:
+def adopt_report(outcome: Committed, settings: object, pricing: Pricing) -> Report:
     """The report of adopting embeddings."""
-    report = version_report("adopt", store_uri, manifest, stages, settings, pricing)
-    num_bad = sum(record.quarantined for record in manifest.shards)
-    return dataclasses.replace(report, notes=_bad_rows(num_bad, report.run))
+    return _committed_report("adopt", outcome, settings, pricing)
+
+
+def _committed_report(job: str, outcome: Committed, settings: object, pricing: Pricing) -> Report:
+    report = version_report(job, outcome.store.uri, outcome.published, outcome.stages, settings, pricing)
+    done = f"nothing to do: this very command published version {outcome.published.version} before"
+    notes = (*((done,) if outcome.done_before else ()), *_bad_rows(outcome.num_bad_rows, report.run))
+    return dataclasses.replace(report, notes=notes)
 
 
 def verify_report(verified: Verified, settings: object, pricing: Pricing) -> Report:

@@ -12,17 +12,26 @@ from dataclasses import dataclass
 
 from fct_ray.engine.tasks import map_tasks
 from fct_ray.errors import FormatError
+from fct_ray.metering.meters import StageMeter
 from fct_ray.plan.identity import run_id
 from fct_ray.plan.versions import adopted_manifest
 from fct_ray.shards.model_directory import EncoderChoice, resolve_encoder
 from fct_ray.shards.read import Inspected, inspect_shard
 from fct_ray.shards.rewrite import EditJob, write_edited
 from fct_ray.shards.write import OutputJob
-from fct_ray.storage import leases, objects, paths
+from fct_ray.storage import objects, paths
 from fct_ray.storage.store import Store
-from fct_ray.values import Current, Manifest, Metric, ShardRecord, SideInfoRef, Usage
-from fct_ray.workflows.bad_rows import BadRowSettings, list_bad_rows
-from fct_ray.workflows.run_log import RunLog, now
+from fct_ray.values import Current, Manifest, Metric, Receipt, ShardRecord, SideInfoRef
+from fct_ray.workflows.bad_rows import BadRowSettings
+from fct_ray.workflows.commit import (
+    Committed,
+    RunInProgress,
+    VersionToMake,
+    commit,
+    committed_before,
+    now,
+    published_by,
+)
 from fct_ray.workflows.unique_ids import check_unique_ids
 
 
@@ -42,93 +51,131 @@ class AdoptSettings(BadRowSettings):
     """The model that made `side_info`: as `encoder`. None: named after the encoder."""
 
 
-def run_adopt(settings: AdoptSettings) -> tuple[Manifest, dict[str, Usage]]:
-    """Read every object once, check it, and publish a version that points at them; returns it and the work per stage.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AdoptPlan:
+    """What the driver decided before any worker started."""
+
+    settings: AdoptSettings
+    store: Store
+    current: Current | None
+    choice: EncoderChoice
+    uris: tuple[str, ...]
+    run: str
+    finished: Manifest | None
+    """The version that this very command published already, if it has."""
+
+
+def plan_adopt(settings: AdoptSettings) -> AdoptPlan:
+    """Find the objects and the encoder; nothing is read yet.
 
     Raises:
         NotFoundError: there is no Parquet object at that place.
+        FormatError: an object has a name that no manifest may hold.
+    """
+    store = Store(settings.store)
+    current, newest = store.pinned() if store.current() is not None else (None, None)
+    choice, uris = resolve_encoder(settings.encoder, store), objects.expand_glob(settings.embeddings)
+    paths.adopted_root(uris)
+    decisive = (*uris, choice.ref.fingerprint, settings.metric.value, str(settings.on_bad_row))
+
+    def run_of(parent: Manifest | None) -> str:
+        return run_id("adopt", *decisive, "" if parent is None else store.manifest_bytes_sha256(parent.version))
+
+    finished = published_by(store, newest, run_of)
+    return AdoptPlan(
+        settings=settings,
+        store=store,
+        current=current,
+        choice=choice,
+        uris=tuple(uris),
+        run=run_of(newest) if finished is None else finished.run,
+        finished=finished,
+    )
+
+
+def run_adopt(plan: AdoptPlan) -> Committed:
+    """Read every object once, check it, and publish a version that points at them; once done it does nothing.
+
+    Raises:
         FormatError: columns are missing or dimensions differ between objects.
         DataError: NaN or infinite values, or duplicate ids, named by object and row.
     """
-    store = Store(settings.store)
-    current, choice = store.current(), resolve_encoder(settings.encoder, store)
-    uris = objects.expand_glob(settings.embeddings)
-    paths.adopted_root(uris)  # refuses names that no manifest may hold, before anything is read
-    run = run_id(
-        "adopt",
-        *uris,
-        choice.ref.fingerprint,
-        settings.metric.value,
-        str(settings.on_bad_row),
-        "" if current is None else current.sha256,
-    )
-    with leases.take(store, run, run):
-        return _adopt(settings, store, current, choice, uris, run)
+    if plan.finished is not None:
+        return committed_before(plan.store, plan.run, plan.finished)
 
+    def write(run: RunInProgress, version: int, meter: StageMeter) -> tuple[list[Inspected], list[ShardRecord]]:
+        inspected_all = _inspect(plan, meter)
+        _copy_without_bad_rows(plan, version, inspected_all)
+        copied = {receipt.record.shard: receipt.record for receipt in run.ledger()}
+        records = [copied.get(inspected.record.shard, inspected.record) for inspected in inspected_all]
+        check_unique_ids(plan.store, records)
+        return inspected_all, records
 
-def _adopt(
-    settings: AdoptSettings, store: Store, current: Current | None, choice: EncoderChoice, uris: list[str], run: str
-) -> tuple[Manifest, dict[str, Usage]]:
-    log, version = RunLog(store, run), store.claim_version(run, None if current is None else current.version)
-    with log.stage("stream") as meter:
-        found: dict[int, Inspected] = {}
-        tasks = [(shard, uri, settings.on_bad_row) for shard, uri in enumerate(uris)]
-        for position, inspected in map_tasks(inspect_shard, tasks, describe="read and check"):
-            found[position] = inspected
-            meter.add(inspected.usage.replace(rows=0) if inspected.num_bad_rows else inspected.usage)
-        inspected_all = [found[position] for position in range(len(uris))]
-        check_same(inspected_all)
-        records = _without_bad_rows(settings, store, version, run, inspected_all)
-        check_unique_ids(store, records)
-    first = inspected_all[0]
-    with log.stage("publish"), leases.publishing(store, run):
-        manifest = adopted_manifest(
-            version=version,
-            created_at=now(),
-            encoder=choice.ref,
-            dimension=first.dimension,
-            metric=settings.metric,
-            normalized=all(inspected.normalized for inspected in inspected_all),
-            side_info=_side_info(settings, first, store),
-            records=records,
-            run=run,
-            parent=None if current is None else current.version,
-            adopted_from=paths.adopted_root(uris),
+    def manifest(version: int, seen: tuple[list[Inspected], list[ShardRecord]], _: Sequence[Receipt]) -> Manifest:
+        return _manifest(plan, version, *seen)
+
+    parent = None if plan.current is None else plan.current.version
+    return commit(
+        VersionToMake(
+            store=plan.store,
+            run=plan.run,
+            current=plan.current,
+            parent=parent,
+            write=write,
+            manifest=manifest,
+            bad_rows=plan.settings,
         )
-        store.publish(manifest, expected=current)
-    return manifest, log.used()
+    )
 
 
-def _without_bad_rows(
-    settings: AdoptSettings,
-    store: Store,
-    version: int,
-    run: str,
-    inspected_all: Sequence[Inspected],
-) -> list[ShardRecord]:
-    """All shards; objects with bad rows are copied into the store without them, for adopted objects are never changed."""
-    damaged = [inspected.record for inspected in inspected_all if inspected.num_bad_rows]
-    if not damaged:
-        return [inspected.record for inspected in inspected_all]
-    first = inspected_all[0]
-    output = OutputJob(
-        store_uri=store.uri,
+def _inspect(plan: AdoptPlan, meter: StageMeter) -> list[Inspected]:
+    """What every object holds, in the order of their names."""
+    found: dict[int, Inspected] = {}
+    tasks = [(shard, uri, plan.settings.on_bad_row) for shard, uri in enumerate(plan.uris)]
+    for position, inspected in map_tasks(inspect_shard, tasks, describe="read and check"):
+        found[position] = inspected
+        meter.add(inspected.usage.replace(rows=0) if inspected.num_bad_rows else inspected.usage)
+    inspected_all = [found[position] for position in range(len(plan.uris))]
+    check_same(inspected_all)
+    return inspected_all
+
+
+def _manifest(
+    plan: AdoptPlan, version: int, inspected_all: Sequence[Inspected], records: Sequence[ShardRecord]
+) -> Manifest:
+    settings, first = plan.settings, inspected_all[0]
+    return adopted_manifest(
         version=version,
-        run=run,
+        created_at=now(),
+        encoder=plan.choice.ref,
+        dimension=first.dimension,
         metric=settings.metric,
+        normalized=all(inspected.normalized for inspected in inspected_all),
+        side_info=_side_info(settings, first, plan.store),
+        records=records,
+        run=plan.run,
+        parent=None if plan.current is None else plan.current.version,
+        adopted_from=paths.adopted_root(plan.uris),
+    )
+
+
+def _copy_without_bad_rows(plan: AdoptPlan, version: int, inspected_all: Sequence[Inspected]) -> None:
+    """Copy objects with bad rows into the store without them: adopted objects are never changed."""
+    damaged, first = [inspected.record for inspected in inspected_all if inspected.num_bad_rows], inspected_all[0]
+    output = OutputJob(
+        store_uri=plan.store.uri,
+        version=version,
+        run=plan.run,
+        metric=plan.settings.metric,
         dimension=first.dimension,
         index=None,
         threads=1,
-        on_bad_row=settings.on_bad_row,
-        max_bad_rows=settings.max_bad_rows,
+        on_bad_row=plan.settings.on_bad_row,
+        max_bad_rows=plan.settings.max_bad_rows,
     )
     job = EditJob(output=output, side_dimension=first.side_dimension)
     for _ in map_tasks(write_edited, damaged, job, describe="copy without bad rows"):
         pass
-    receipts = store.ledger(run)
-    list_bad_rows(store, run, receipts, settings.max_bad_rows)
-    copied = {receipt.record.shard: receipt.record for receipt in receipts}
-    return [copied.get(inspected.record.shard, inspected.record) for inspected in inspected_all]
 
 
 def check_same(inspected_all: Sequence[Inspected]) -> None:

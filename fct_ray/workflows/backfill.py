@@ -6,7 +6,7 @@ job measures an upgrade against.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,6 +17,7 @@ from fct_ray.engine.cluster import ClusterSize
 from fct_ray.engine.shard_stream import stream_shards
 from fct_ray.errors import SettingsError
 from fct_ray.index import build, factory
+from fct_ray.metering.meters import StageMeter
 from fct_ray.models.batch_encoder import BatchEncoder
 from fct_ray.plan.identity import run_id
 from fct_ray.plan.resume import shard_numbers_to_do
@@ -26,14 +27,22 @@ from fct_ray.shards.embed import EmbedDescriptor, EmbedJob, EmbedWorker
 from fct_ray.shards.model_directory import model_uri, open_encoder
 from fct_ray.shards.write import OutputJob
 from fct_ray.sources.registry import open_source
-from fct_ray.storage import documents, leases, objects
-from fct_ray.storage.leases import Lease
+from fct_ray.storage import documents, objects
 from fct_ray.storage.store import Store
-from fct_ray.values import Current, EncoderRef, IndexRef, Manifest, ObjectRef, SideInfoRef, Usage
-from fct_ray.workflows.bad_rows import BadRowSettings, list_bad_rows
+from fct_ray.values import Current, EncoderRef, IndexRef, Manifest, ObjectRef, Receipt, SideInfoRef
+from fct_ray.workflows.bad_rows import BadRowSettings
+from fct_ray.workflows.commit import (
+    Committed,
+    RunInProgress,
+    VersionToMake,
+    commit,
+    committed_before,
+    now,
+    published_by,
+)
 from fct_ray.workflows.embed_items import encode_items
 from fct_ray.workflows.index_training import check_enough_to_train, trained_index_ref
-from fct_ray.workflows.run_log import RunLog, now
+from fct_ray.workflows.run_log import RunLog
 from fct_ray.workflows.verify import verify_version
 
 
@@ -67,6 +76,7 @@ class BackfillSettings(BadRowSettings):
 class BackfillPlan:
     """What the driver decided before any worker started."""
 
+    settings: BackfillSettings
     store: Store
     current: Current | None
     run: str
@@ -76,17 +86,8 @@ class BackfillPlan:
     side_info: SideInfoRef | None
     ids_N: npt.NDArray[np.int64]
     starts: range
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BackfillOutcome:
-    """What a full backfill published, and what it took."""
-
-    store: Store
-    published: Manifest
-    stages: Mapping[str, Usage]
-    recall: float
-    num_bad_rows: int = 0
+    finished: Manifest | None
+    """The version that this very command published already, if it has."""
 
 
 def plan_backfill(settings: BackfillSettings) -> BackfillPlan:
@@ -96,7 +97,7 @@ def plan_backfill(settings: BackfillSettings) -> BackfillPlan:
         FctRayError: source, encoders or settings cannot work together.
     """
     store, source = Store(settings.store), open_source(settings.source)
-    current = store.current()
+    current, newest = store.pinned() if store.current() is not None else (None, None)
     encoder_uri = model_uri(settings.encoder, store)
     side_uri = None if settings.side is None else model_uri(settings.side, store)
     encoder, side = open_encoder(encoder_uri), None if side_uri is None else open_encoder(side_uri)
@@ -112,7 +113,6 @@ def plan_backfill(settings: BackfillSettings) -> BackfillPlan:
             name=side.name, fingerprint=side.fingerprint, dimension=side.dimension, dtype=settings.side_dtype
         )
     decisive = {
-        "parent": None if current is None else current.sha256,
         "source": settings.source,
         "ids": documents.sha256_hex(source.ids_N.tobytes()),
         "encoder": encoder.fingerprint,
@@ -124,10 +124,18 @@ def plan_backfill(settings: BackfillSettings) -> BackfillPlan:
         "threads": settings.pool.threads,
         "on_bad_row": str(settings.on_bad_row),
     }
+
+    def run_of(parent: Manifest | None) -> str:
+        before = None if parent is None else store.manifest_bytes_sha256(parent.version)
+        return run_id("embed", documents.dump({"parent": before, **decisive}).decode())
+
+    finished = published_by(store, newest, run_of)
     return BackfillPlan(
+        settings=settings,
         store=store,
         current=current,
-        run=run_id("embed", documents.dump(decisive).decode()),
+        run=run_of(newest) if finished is None else finished.run,
+        finished=finished,
         encoder_uri=encoder_uri,
         encoder=encoder,
         side_uri=side_uri,
@@ -137,30 +145,44 @@ def plan_backfill(settings: BackfillSettings) -> BackfillPlan:
     )
 
 
-def run_backfill(settings: BackfillSettings, plan: BackfillPlan, size: ClusterSize) -> BackfillOutcome:
-    """Embed all items as the next version of the store; run again after a kill, it resumes.
+def run_backfill(plan: BackfillPlan, size: ClusterSize) -> Committed:
+    """Embed all items as the next version of the store; run again after a kill, it resumes, and once done it does nothing.
 
     Raises:
         FctRayError: an item is bad, or the store cannot be written. CURRENT is unchanged, finished shards are kept.
     """
-    store, log = plan.store, RunLog(plan.store, plan.run)
-    pinned = () if plan.current is None else (plan.current.version,)
-    with leases.take(store, plan.run, plan.run, versions=pinned) as lease:
-        return _embed_and_publish(settings, plan, log, size, lease)
+    if plan.finished is not None:
+        return committed_before(plan.store, plan.run, plan.finished)
+
+    def write(run: RunInProgress, version: int, _meter: StageMeter) -> IndexRef:
+        index = _trained(plan, version, run.log, size)
+        _stream(plan, version, index, size)
+        return index
+
+    def manifest(version: int, index: IndexRef, receipts: Sequence[Receipt]) -> Manifest:
+        return _manifest(plan, version, index, receipts)
+
+    def verify(made: Manifest, meter: StageMeter) -> float | None:
+        return verify_version(plan.store, made, None, None, num_shards=plan.settings.verify_shards, meter=meter)
+
+    parent = None if plan.current is None else plan.current.version
+    return commit(
+        VersionToMake(
+            store=plan.store,
+            run=plan.run,
+            current=plan.current,
+            parent=parent,
+            write=write,
+            manifest=manifest,
+            verify=verify,
+            bad_rows=plan.settings,
+        )
+    )
 
 
-def _embed_and_publish(
-    settings: BackfillSettings, plan: BackfillPlan, log: RunLog, size: ClusterSize, lease: Lease
-) -> BackfillOutcome:
-    store = plan.store
-    version = store.claim_version(plan.run, None if plan.current is None else plan.current.version)
-    with log.stage("stream"):
-        index = _trained(settings, plan, version, log, size)
-        _stream(settings, plan, version, index, size)
-    receipts = store.ledger(plan.run)
-    num_bad = list_bad_rows(store, plan.run, receipts, settings.max_bad_rows)
+def _manifest(plan: BackfillPlan, version: int, index: IndexRef, receipts: Sequence[Receipt]) -> Manifest:
     encoder = plan.encoder
-    manifest = embedded_manifest(
+    return embedded_manifest(
         version=version,
         created_at=now(),
         encoder=EncoderRef(name=encoder.name, fingerprint=encoder.fingerprint),
@@ -175,15 +197,10 @@ def _embed_and_publish(
         run=plan.run,
         parent=None if plan.current is None else plan.current.version,
     )
-    with log.stage("verify") as meter:
-        recall = verify_version(store, manifest, None, None, num_shards=settings.verify_shards, meter=meter)
-    with log.stage("publish"), leases.publishing(store, plan.run):
-        lease.check()
-        store.publish(manifest, expected=plan.current)
-    return BackfillOutcome(store=store, published=manifest, stages=log.used(), recall=recall, num_bad_rows=num_bad)
 
 
-def _stream(settings: BackfillSettings, plan: BackfillPlan, version: int, index: IndexRef, size: ClusterSize) -> None:
+def _stream(plan: BackfillPlan, version: int, index: IndexRef, size: ClusterSize) -> None:
+    settings = plan.settings
     job = EmbedJob(
         output=OutputJob(
             store_uri=plan.store.uri,
@@ -219,8 +236,9 @@ def _stream(settings: BackfillSettings, plan: BackfillPlan, version: int, index:
     )
 
 
-def _trained(settings: BackfillSettings, plan: BackfillPlan, version: int, log: RunLog, size: ClusterSize) -> IndexRef:
+def _trained(plan: BackfillPlan, version: int, log: RunLog, size: ClusterSize) -> IndexRef:
     """The index, trained on the embeddings of a sample of items where its type needs training."""
+    settings = plan.settings
     known = trained_index_ref(plan.store, version, settings.index)
     if known is not None:
         return known

@@ -20,7 +20,8 @@ from fct_ray.shards.model_directory import resolve_encoder
 from fct_ray.storage import objects
 from fct_ray.storage.store import Store
 from fct_ray.values import Manifest, ObjectRef, ShardRecord
-from fct_ray.workflows.backfill import BackfillOutcome, BackfillSettings, plan_backfill, run_backfill
+from fct_ray.workflows.backfill import BackfillSettings, plan_backfill, run_backfill
+from fct_ray.workflows.commit import Committed
 from fct_ray.workflows.quality import Galleries, Quality, QueryEncoders, measure_quality
 from fct_ray.workflows.savings import side_information_work
 from fct_ray.workflows.upgrade.plan import plan_upgrade
@@ -56,7 +57,7 @@ class CompareSettings(UpgradeSettings):
 class AgainstBackfill:
     """The full backfill of the same gallery, what each way to search is worth, and the work saved."""
 
-    backfill: BackfillOutcome
+    backfill: Committed
     quality: Quality
     saved: SavedWork
 
@@ -90,7 +91,7 @@ def run_compare(settings: CompareSettings, size: ClusterSize, usd_per_node_hour:
     scratch.publish(_in_place(old, store), expected=None)
     pairs_source = settings.source if settings.pairs is None else None
     chosen = dataclasses.replace(settings, store=upgraded_uri, encoder=encoder_uri, source=pairs_source)
-    upgrade = run_upgrade(chosen, plan_upgrade(chosen, usd_per_node_hour, size), size)
+    upgrade = run_upgrade(plan_upgrade(chosen, usd_per_node_hour, size), size)
     if upgrade.published is None or upgrade.judged is None:
         reason = "" if upgrade.judged is None else upgrade.judged.result.reason
         raise GateRefusedError(f"the upgrade was refused, so there is nothing to compare: {reason}")
@@ -141,7 +142,7 @@ def compare_with_backfill(
     assert upgrade.published is not None  # noqa: S101 (a refused upgrade has nothing to compare)
     assert upgrade.judged is not None  # noqa: S101
     old = upgrade.plan.parent
-    backfill = run_backfill(full, plan_backfill(full), size)
+    backfill = run_backfill(plan_backfill(full), size)
     logger.info("searching the old, the upgraded and the new gallery with the same queries")
     quality = measure_quality(
         Galleries(

@@ -19,7 +19,8 @@ from fct_ray.models.transformation_loop import TransformationFit
 from fct_ray.sources.registry import open_source
 from fct_ray.storage import objects
 from fct_ray.storage.store import Store
-from fct_ray.workflows.backfill import BackfillOutcome, BackfillSettings, plan_backfill, run_backfill
+from fct_ray.workflows.backfill import BackfillSettings, plan_backfill, run_backfill
+from fct_ray.workflows.commit import Committed
 from fct_ray.workflows.compare import AgainstBackfill, compare_with_backfill
 from fct_ray.workflows.fit.encoder import FitEncoderSettings, FittedEncoder, fit_encoder
 from fct_ray.workflows.quality import Quality, QueryEncoders
@@ -70,7 +71,7 @@ class QuickstartOutcome:
     """What every step of the quick start made; `against` is None if the gate refused."""
 
     models: Mapping[str, FittedEncoder]
-    embedded: BackfillOutcome
+    embedded: Committed
     upgrade: UpgradeOutcome
     against: AgainstBackfill | None = None
 
@@ -95,7 +96,7 @@ def run_quickstart(
         seed=upgrade.seed,
         pool=upgrade.pool,
     )
-    embedded = run_backfill(first, plan_backfill(first), size)
+    embedded = run_backfill(plan_backfill(first), size)
     _say(
         "3/5 The upgrade: the new model embeds a sample of the gallery (pairs), h is fitted on them and judged on "
         "held-out ones, then every stored (embedding, side-information) goes through h into a new index."
@@ -110,7 +111,7 @@ def run_quickstart(
         fit_dir=objects.join(root, "models/h"),
         controls=True,
     )
-    upgraded = run_upgrade(chosen, plan_upgrade(chosen, usd_per_node_hour, size), size)
+    upgraded = run_upgrade(plan_upgrade(chosen, usd_per_node_hour, size), size)
     if upgraded.published is None or upgraded.judged is None:
         return QuickstartOutcome(models=models, embedded=embedded, upgrade=upgraded)
     _say("4/5 What it replaces: a full backfill of the same gallery with the new model, measured by the same meters.")

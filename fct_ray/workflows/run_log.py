@@ -10,7 +10,6 @@ record holds only the driver's part (wall, node-seconds), so nothing is counted 
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -23,11 +22,6 @@ from fct_ray.storage.store import Store
 from fct_ray.values import Usage
 
 STAGES = ("plan", "pairs", "fit", "gate", "stream", "verify", "publish", "refine")
-
-
-def now() -> str:
-    """The time for a manifest: ISO 8601, UTC, to the second."""
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 class RunLog:

@@ -19,7 +19,7 @@ import numpy as np
 
 from fct_ray.engine.cluster import ClusterSettings, connected
 from fct_ray.storage.store import Store
-from fct_ray.workflows.adopt import AdoptSettings, run_adopt
+from fct_ray.workflows.adopt import AdoptSettings, plan_adopt, run_adopt
 from tests.chaos.decisions import Setup, Stage
 from tests.chaos.processes import Running
 from tests.chaos.sight import look, stage_of
@@ -51,7 +51,11 @@ class Scene:
             write_rows(directory / "photos" / f"{shard:02d}.parquet", self.vectors, rows)
         write_pairs(self.pairs, self.vectors, np.arange(0, NUM_ROWS, PAIRS_EVERY))
         with connected(ClusterSettings(address=address)):
-            run_adopt(AdoptSettings(store=str(self.adopted), embeddings=str(directory / "photos"), encoder="old-api"))
+            run_adopt(
+                plan_adopt(
+                    AdoptSettings(store=str(self.adopted), embeddings=str(directory / "photos"), encoder="old-api")
+                )
+            )
         self.h = linear_h(Store(str(self.adopted)), self.vectors, "new-api", directory / "models")
 
     @cached_property

@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 from fct_ray.engine.cluster import ClusterSettings, ClusterSize, connected
 from fct_ray.errors import DataError, EncoderMismatchError
 from fct_ray.storage.store import Store
-from fct_ray.workflows.edit import AppendSettings, DeleteSettings, append, delete
+from fct_ray.workflows.append import AppendSettings, append
+from fct_ray.workflows.delete import DeleteSettings, delete
 from tests.chaos.edits import Edit, Kind, Outcome, Tried
 from tests.fashion_vectors import Vectors
 from tests.galleries import write_ids, write_rows

@@ -22,7 +22,7 @@ from fct_ray.errors import DataError, FctRayError, FormatError, ModelError, NotF
 from fct_ray.models.files import pack_model
 from fct_ray.models.transformation import Transformation, TransformationArchitecture
 from fct_ray.storage.store import Store
-from fct_ray.workflows.adopt import AdoptSettings, run_adopt
+from fct_ray.workflows.adopt import AdoptSettings, plan_adopt, run_adopt
 from fct_ray.workflows.upgrade.plan import plan_upgrade
 from fct_ray.workflows.upgrade.run import run_upgrade
 from fct_ray.workflows.upgrade.settings import UpgradeSettings
@@ -35,7 +35,7 @@ from tests.jobs.conftest import run_job
 def store(cluster: ClusterSize, tmp_path_factory: pytest.TempPathFactory, gallery: Path) -> Path:
     """An adopted store of real photos' embeddings."""
     path = tmp_path_factory.mktemp("bad") / "store"
-    run_adopt(AdoptSettings(store=str(path), embeddings=str(gallery), encoder="old-api"))
+    run_adopt(plan_adopt(AdoptSettings(store=str(path), embeddings=str(gallery), encoder="old-api")))
     return path
 
 
@@ -170,7 +170,7 @@ def test_adopting_a_bad_shard_names_the_shard_and_makes_no_store(
     bad = copy / "part-003.parquet"
     pq.write_table(damage(pq.read_table(bad)), bad)
     with pytest.raises(StoreError, match=r"part-003\.parquet") as refusal:
-        run_adopt(AdoptSettings(store=str(tmp_path / "s"), embeddings=str(copy), encoder="old-api"))
+        run_adopt(plan_adopt(AdoptSettings(store=str(tmp_path / "s"), embeddings=str(copy), encoder="old-api")))
     assert word in str(refusal.value)
     assert not (tmp_path / "s" / "CURRENT.json").exists()
 
@@ -183,7 +183,7 @@ def test_adopting_two_objects_with_the_same_id_names_both(cluster: ClusterSize, 
     ids[0] = table["id"][7].as_py()
     pq.write_table(other.set_column(0, "id", pa.array(ids)), copy / "part-005.parquet")
     with pytest.raises(DataError, match=r"part-000\.parquet.*part-005\.parquet"):
-        run_adopt(AdoptSettings(store=str(tmp_path / "s"), embeddings=str(copy), encoder="o"))
+        run_adopt(plan_adopt(AdoptSettings(store=str(tmp_path / "s"), embeddings=str(copy), encoder="o")))
 
 
 def test_a_job_that_refuses_says_why_last_and_exits_with_2(tmp_path: Path) -> None:
@@ -195,12 +195,12 @@ def test_a_shard_damaged_after_adoption_stops_the_upgrade_and_publishes_nothing(
     cluster: ClusterSize, gallery: Path, pairs: Path, vectors: Vectors, tmp_path: Path
 ) -> None:
     copy, store = shutil.copytree(gallery, tmp_path / "gallery"), Store(str(tmp_path / "s"))
-    run_adopt(AdoptSettings(store=store.uri, embeddings=str(copy), encoder="old-api"))
+    run_adopt(plan_adopt(AdoptSettings(store=store.uri, embeddings=str(copy), encoder="old-api")))
     h = linear_h(store, vectors, "new-api", tmp_path / "models")
     settings = replace(_settings(Path(store.uri), str(pairs)), transformation=h)
     data = bytearray((copy / "part-002.parquet").read_bytes())
     data[len(data) // 2] ^= 0xFF
     (copy / "part-002.parquet").write_bytes(bytes(data))
     with pytest.raises(StoreError, match=r"part-002\.parquet"):
-        run_upgrade(settings, plan_upgrade(settings, None, None), cluster)
+        run_upgrade(plan_upgrade(settings, None, None), cluster)
     assert store.manifest().version == 1

@@ -22,7 +22,7 @@ def store(cluster: ClusterSize, tmp_path_factory: pytest.TempPathFactory) -> Sto
     settings = BackfillSettings(
         store=uri, source=GALLERY, encoder=f"{ENCODERS}:old", side=f"{ENCODERS}:side", rows_per_shard=1000
     )
-    run_backfill(settings, plan_backfill(settings), cluster)
+    run_backfill(plan_backfill(settings), cluster)
     return Store(uri)
 
 

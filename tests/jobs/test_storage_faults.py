@@ -15,7 +15,7 @@ import pytest
 
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.storage import objects
-from fct_ray.workflows.adopt import AdoptSettings, run_adopt
+from fct_ray.workflows.adopt import AdoptSettings, plan_adopt, run_adopt
 from tests.faulty_s3 import Fault, FaultyS3, Request, no_faults, random_faults
 from tests.jobs.conftest import run_job
 from tests.s3_server import S3Server
@@ -59,7 +59,7 @@ def test_an_upgrade_through_faults_and_expiring_credentials_ends_with_the_bytes_
         objects.write_bytes(f"{vectors}/{path.name}", path.read_bytes())
     arguments = ("--store", store, "--report-dir", report_dir, *by_h)
     random = faulty.schedule = random_faults(1, SHARES)
-    run_adopt(AdoptSettings(store=store, embeddings=f"{vectors}/part-*.parquet", encoder="old-api"))
+    run_adopt(plan_adopt(AdoptSettings(store=store, embeddings=f"{vectors}/part-*.parquet", encoder="old-api")))
 
     expired_s: list[float] = []
 

@@ -12,8 +12,9 @@ from fct_ray.engine.actor_pool import PoolSettings
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.storage.store import Store
 from fct_ray.values import Manifest
-from fct_ray.workflows.adopt import AdoptSettings, run_adopt
-from fct_ray.workflows.edit import AppendSettings, DeleteSettings, append, delete
+from fct_ray.workflows.adopt import AdoptSettings, plan_adopt, run_adopt
+from fct_ray.workflows.append import AppendSettings, append
+from fct_ray.workflows.delete import DeleteSettings, delete
 from fct_ray.workflows.upgrade.plan import UpgradePlan, plan_upgrade
 from fct_ray.workflows.upgrade.run import UpgradeOutcome, run_upgrade
 from fct_ray.workflows.upgrade.settings import UpgradeSettings
@@ -31,7 +32,9 @@ class Living:
         self.store = Store(str(directory / "store"))
         for shard, rows in enumerate(np.array_split(np.arange(START), NUM_SHARDS)):
             write_rows(directory / "adopted" / f"{shard}.parquet", vectors, rows)
-        run_adopt(AdoptSettings(store=self.store.uri, embeddings=str(directory / "adopted"), encoder="old-api"))
+        run_adopt(
+            plan_adopt(AdoptSettings(store=self.store.uri, embeddings=str(directory / "adopted"), encoder="old-api"))
+        )
         self.pairs = str(write_pairs(directory / "pairs.parquet", vectors, np.arange(0, START, 4)))
         self.h = linear_h(self.store, vectors, "new-api", directory / "models")
 
@@ -68,4 +71,4 @@ class Living:
         return plan_upgrade(self.settings(), None, None)
 
     def upgrade(self, plan: UpgradePlan | None = None) -> UpgradeOutcome:
-        return run_upgrade(self.settings(), plan or self.plan(), self.size)
+        return run_upgrade(plan or self.plan(), self.size)

@@ -16,9 +16,9 @@ from fct_ray.engine.cluster import ClusterSize
 from fct_ray.errors import DataError, SourceError
 from fct_ray.storage.store import Store
 from fct_ray.values import OnBadRow
-from fct_ray.workflows.adopt import AdoptSettings, run_adopt
+from fct_ray.workflows.adopt import AdoptSettings, plan_adopt, run_adopt
+from fct_ray.workflows.append import AppendSettings, append
 from fct_ray.workflows.backfill import BackfillSettings, plan_backfill, run_backfill
-from fct_ray.workflows.edit import AppendSettings, append
 from fct_ray.workflows.upgrade.plan import plan_upgrade
 from fct_ray.workflows.upgrade.run import run_upgrade
 from fct_ray.workflows.upgrade.settings import UpgradeSettings
@@ -48,7 +48,7 @@ def damaged(tmp_path: Path, vectors: Vectors) -> Path:
 
 def _adopt(damaged: Path, tmp_path: Path, **changes: object) -> Store:
     settings = AdoptSettings(store=str(tmp_path / "store"), embeddings=str(damaged), encoder="old-api", **changes)  # type: ignore[arg-type]
-    run_adopt(settings)
+    run_adopt(plan_adopt(settings))
     return Store(settings.store)
 
 
@@ -89,7 +89,7 @@ def test_appending_and_upgrading_leave_bad_rows_out_and_account_for_them(
     for shard, rows in enumerate(np.array_split(np.arange(2000, 4000), 2)):
         write_rows(tmp_path / "whole" / f"{shard}.parquet", vectors, rows)
     store = Store(str(tmp_path / "store"))
-    run_adopt(AdoptSettings(store=store.uri, embeddings=str(tmp_path / "whole"), encoder="old-api"))
+    run_adopt(plan_adopt(AdoptSettings(store=store.uri, embeddings=str(tmp_path / "whole"), encoder="old-api")))
     settings = AppendSettings(
         store=store.uri, encoder="old-api", embeddings=str(damaged), on_bad_row=OnBadRow.QUARANTINE
     )
@@ -103,7 +103,7 @@ def test_appending_and_upgrading_leave_bad_rows_out_and_account_for_them(
     values = table["embedding"].combine_chunks().flatten().to_numpy().copy()
     values[7 * 6] = np.inf
     foreign = Store(str(tmp_path / "foreign"))
-    run_adopt(AdoptSettings(store=foreign.uri, embeddings=str(tmp_path / "whole"), encoder="old-api"))
+    run_adopt(plan_adopt(AdoptSettings(store=foreign.uri, embeddings=str(tmp_path / "whole"), encoder="old-api")))
     pq.write_table(table.set_column(1, "embedding", pa.FixedSizeListArray.from_arrays(pa.array(values), 6)), path)
     _agree(foreign, path)
     upgrade = UpgradeSettings(
@@ -114,7 +114,7 @@ def test_appending_and_upgrading_leave_bad_rows_out_and_account_for_them(
         on_bad_row=OnBadRow.QUARANTINE,
         pool=PoolSettings(max_actors=1, min_actors=1),
     )
-    outcome = run_upgrade(upgrade, plan_upgrade(upgrade, None, None), cluster)
+    outcome = run_upgrade(plan_upgrade(upgrade, None, None), cluster)
     assert outcome.published is not None
     assert outcome.num_bad_rows == 1
     assert [(record.rows, record.quarantined) for record in outcome.published.shards] == [(999, 1), (1000, 0)]
@@ -155,11 +155,11 @@ def test_an_image_that_cannot_be_read_is_left_out_of_a_backfill(cluster: Cluster
         pool=PoolSettings(max_actors=1, min_actors=1),
     )
     with pytest.raises(SourceError, match=r"05\.png"):
-        run_backfill(settings, plan_backfill(settings), cluster)
+        run_backfill(plan_backfill(settings), cluster)
     import dataclasses
 
     careful = dataclasses.replace(settings, on_bad_row=OnBadRow.QUARANTINE)
-    outcome = run_backfill(careful, plan_backfill(careful), cluster)
+    outcome = run_backfill(plan_backfill(careful), cluster)
     assert (outcome.published.num_rows, outcome.num_bad_rows) == (11, 1)
     (listed,) = pq.read_table(outcome.store.run_uri(outcome.published.run, "quarantine.parquet")).to_pylist()
     assert "05.png" in listed["reason"]

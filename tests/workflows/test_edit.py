@@ -15,10 +15,11 @@ from fct_ray.models.transformation_runner import TransformRunner
 from fct_ray.shards.model_directory import load_model
 from fct_ray.storage import leases, objects
 from fct_ray.values import Manifest
-from fct_ray.workflows.edit import AppendSettings, append
+from fct_ray.workflows.append import AppendSettings, append
+from fct_ray.workflows.run_log import RunLog
 from fct_ray.workflows.search import open_searcher
+from fct_ray.workflows.upgrade.judgement import fit_and_judge
 from fct_ray.workflows.upgrade.plan import plan_upgrade
-from fct_ray.workflows.upgrade.run import fit_and_judge
 from fct_ray.workflows.upgrade.stream import TransformStream, stream_transformed
 from tests.galleries import read_version, write_rows
 from tests.workflows.living import START, Living
@@ -152,10 +153,11 @@ def test_a_fit_that_a_run_killed_at_the_gate_had_finished_is_found_again_and_cou
         living.settings(), transformation=None, index="Flat", fit=TransformationFit(inner=32, epochs=2)
     )
     plan = plan_upgrade(settings, None, None)
-    judged, _, log = fit_and_judge(settings, plan, living.size)
+    log = RunLog(plan.store, plan.run)
+    judged, _ = fit_and_judge(plan, log, living.size)
     before = log.used()["fit"]
     Path(living.store.run_uri(plan.run, "gate.json")).unlink()
-    again, _, log = fit_and_judge(settings, plan, living.size)
+    again, _ = fit_and_judge(plan, log, living.size)
     after = log.used()["fit"]
     assert (again.fitted, again.fit_reused) == (judged.fitted, True)
     assert (after.flops, after.rows, before.flops > 0) == (before.flops, before.rows, True)

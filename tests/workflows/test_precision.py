@@ -123,7 +123,7 @@ def test_half_a_point_of_agreement_is_too_much_unasked(
 
 def test_a_version_in_bfloat16_says_so_and_is_verified_as_such(living: Living) -> None:
     settings = replace(living.settings(), precision=Precision.BFLOAT16, index="Flat")
-    outcome = run_upgrade(settings, plan_upgrade(settings, None, None), living.size)
+    outcome = run_upgrade(plan_upgrade(settings, None, None), living.size)
     assert outcome.published is not None
     assert outcome.published.transformation is not None
     assert outcome.published.transformation.precision is Precision.BFLOAT16

@@ -31,7 +31,7 @@ def prepare_backfill(
 
     def run() -> Done:
         with cluster:
-            outcome = run_backfill(settings, plan_backfill(settings), size)
+            outcome = run_backfill(plan_backfill(settings), size)
         figures = {f"{name}_s": usage.wall_s for name, usage in outcome.stages.items()}
         return Done(rows=outcome.published.num_rows, embeddings=None, figures=figures)
 

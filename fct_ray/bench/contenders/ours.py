@@ -13,14 +13,16 @@ from fct_ray.metering.meters import measure_stage
 from fct_ray.shards.model_directory import load_model
 from fct_ray.storage import objects
 from fct_ray.storage.store import Store
-from fct_ray.workflows.adopt import AdoptSettings, run_adopt
+from fct_ray.workflows.adopt import AdoptSettings, plan_adopt, run_adopt
 from fct_ray.workflows.upgrade.stream import TransformStream, stream_transformed
 
 
 def adopt(job: ContenderJob) -> Store:
     """A store in the output directory that points at the data set's shards."""
     uri = objects.join(job.output, "store")
-    run_adopt(AdoptSettings(store=uri, embeddings=job.shards, encoder=dataset.OLD_NAME, side=dataset.SIDE_NAME))
+    run_adopt(
+        plan_adopt(AdoptSettings(store=uri, embeddings=job.shards, encoder=dataset.OLD_NAME, side=dataset.SIDE_NAME))
+    )
     return Store(uri)
 
 

@@ -26,7 +26,7 @@ def prepare(job: ContenderJob) -> Callable[[], Done]:
     def run() -> Done:
         plan = plan_upgrade(settings, None, None)
         with connected(cluster) as size:
-            outcome = run_upgrade(settings, plan, size)
+            outcome = run_upgrade(plan, size)
         if outcome.published is None:
             raise GateRefusedError("the gate refused the benchmark's h: its pairs are not what they should be")
         figures = {f"{name}_s": usage.wall_s for name, usage in outcome.stages.items()}

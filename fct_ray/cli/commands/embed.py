@@ -16,9 +16,10 @@ from fct_ray.cli.job_settings import JobSettings
 from fct_ray.cli.pricing import pricing_of
 from fct_ray.engine.cluster import connected
 from fct_ray.report.outcomes import adopt_report, edit_report, embed_report
-from fct_ray.workflows.adopt import AdoptSettings, run_adopt
+from fct_ray.workflows.adopt import AdoptSettings, plan_adopt, run_adopt
+from fct_ray.workflows.append import AppendSettings, append
 from fct_ray.workflows.backfill import BackfillSettings, plan_backfill, run_backfill
-from fct_ray.workflows.edit import AppendSettings, DeleteSettings, append, delete
+from fct_ray.workflows.delete import DeleteSettings, delete
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +46,7 @@ def backfill(settings: Backfill) -> None:
     """Full backfill."""
     pricing, plan = pricing_of(settings.pricing), plan_backfill(settings)
     with connected(settings.cluster) as size:
-        outcome = run_backfill(settings, plan, size)
+        outcome = run_backfill(plan, size)
     finish(embed_report(outcome, settings, pricing), settings.report_dir)
 
 
@@ -53,8 +54,8 @@ def adopt(settings: Adopt) -> None:
     """Take over embeddings in place."""
     pricing = pricing_of(settings.pricing)
     with connected(settings.cluster):
-        manifest, stages = run_adopt(settings)
-    finish(adopt_report(settings.store, manifest, stages, settings, pricing), settings.report_dir)
+        outcome = run_adopt(plan_adopt(settings))
+    finish(adopt_report(outcome, settings, pricing), settings.report_dir)
 
 
 def append_items(settings: Append) -> None:

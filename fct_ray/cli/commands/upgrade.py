@@ -61,7 +61,7 @@ def run(settings: Settings) -> None:
         finish(plan_report(plan, settings, pricing), settings.report_dir)
         return
     with connected(settings.cluster) as size:
-        outcome = run_upgrade(settings, plan, size)
+        outcome = run_upgrade(plan, size)
     finish(upgrade_report(outcome, settings, pricing), settings.report_dir, refused=outcome.published is None)
 
 

@@ -10,10 +10,11 @@ from dataclasses import dataclass, fields
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.errors import SettingsError
 from fct_ray.shards.model_directory import load_model
-from fct_ray.storage import leases
 from fct_ray.values import Usage
+from fct_ray.workflows.commit import run_in_progress
+from fct_ray.workflows.upgrade.judgement import JudgedTransformation, fit_and_judge
 from fct_ray.workflows.upgrade.plan import plan_upgrade
-from fct_ray.workflows.upgrade.run import JudgedTransformation, fit_and_judge, keep_model
+from fct_ray.workflows.upgrade.run import keep_model
 from fct_ray.workflows.upgrade.settings import FitOnPairsSettings, UpgradeSettings
 
 
@@ -48,12 +49,16 @@ def fit_for_store(settings: FitTransformationSettings, size: ClusterSize) -> Fit
     shared = {part.name: getattr(settings, part.name) for part in fields(FitOnPairsSettings)}
     upgrade = UpgradeSettings(**shared)
     plan = plan_upgrade(upgrade, None, size)
-    with leases.take(plan.store, plan.run, plan.run, versions=(plan.parent.version,)):
-        judged, _, log = fit_and_judge(upgrade, plan, size)
-        uri = _keep(settings, judged)
-    return FittedTransformation(
-        uri=uri, store=settings.store, run=plan.run, rows=plan.parent.num_rows, judged=judged, stages=log.used()
-    )
+    with run_in_progress(plan.store, plan.run, reads=(plan.parent.version,)) as run:
+        judged, _ = fit_and_judge(plan, run.log, size)
+        return FittedTransformation(
+            uri=_keep(settings, judged),
+            store=settings.store,
+            run=plan.run,
+            rows=plan.parent.num_rows,
+            judged=judged,
+            stages=run.log.used(),
+        )
 
 
 def _keep(settings: FitTransformationSettings, judged: JudgedTransformation) -> str:

@@ -31,6 +31,7 @@ from fct_ray.workflows.upgrade.settings import UpgradeSettings
 class UpgradePlan:
     """What the driver decided before any worker started."""
 
+    settings: UpgradeSettings
     store: Store
     parent: Manifest
     """The version that the run started from; before publishing it catches up with CURRENT."""
@@ -66,6 +67,7 @@ def plan_upgrade(settings: UpgradeSettings, usd_per_node_hour: float | None, siz
     expected = upgrade_forecast(settings, parent, space, use_side, usd_per_node_hour, size)
     checks.check_budget(expected, max_usd=settings.max_usd)
     return UpgradePlan(
+        settings=settings,
         store=store,
         parent=parent,
         choice=choice,

@@ -1,0 +1,187 @@
+"""Appending items to a gallery, as a new version: existing embeddings of its encoder, or raw items that it embeds.
+
+Owns: the settings, which items are new, and the checks that they fit the gallery. `edit` makes the version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from fct_ray.engine.actor_pool import PoolSettings
+from fct_ray.engine.cluster import ClusterSize
+from fct_ray.engine.shard_stream import stream_shards
+from fct_ray.engine.tasks import map_tasks
+from fct_ray.errors import DataError, EncoderMismatchError, FormatError, SettingsError
+from fct_ray.shards.embed import EmbedDescriptor, EmbedJob, EmbedWorker
+from fct_ray.shards.model_directory import model_uri, open_encoder, resolve_encoder
+from fct_ray.shards.read import inspect_shard, usable_ids
+from fct_ray.shards.write import OutputJob
+from fct_ray.sources.registry import open_source
+from fct_ray.storage import documents, objects
+from fct_ray.storage.store import Store
+from fct_ray.values import EncoderRef, Manifest, Receipt, ShardRecord
+from fct_ray.workflows.adopt import check_same
+from fct_ray.workflows.bad_rows import BadRowSettings
+from fct_ray.workflows.edit import Edit, EditOutcome, make_edit, rewriting, run_unless_published, shards_with
+from fct_ray.workflows.unique_ids import refuse_repeated
+
+IdArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AppendSettings(BadRowSettings):
+    """Add items to a gallery, as a new version: existing embeddings of its encoder, or raw items that it embeds."""
+
+    store: str
+    """The store: a directory or s3:// prefix."""
+    encoder: str
+    """The encoder of the new items: must be the one that CURRENT is for."""
+    embeddings: str | None = None
+    """Directory or glob of Parquet objects with columns as for `adopt`; they are copied into the store."""
+    source: str | None = None
+    """Raw items (instead of --embeddings); those whose ids the store does not have are embedded."""
+    side: str | None = None
+    """With --source: the side-information model, if the store keeps side-information."""
+    rows_per_shard: int = 20_000
+    """With --source: items per new shard."""
+    pool: PoolSettings = field(default_factory=PoolSettings)
+    """The actors that do it."""
+
+
+def append(settings: AppendSettings, size: ClusterSize) -> EditOutcome:
+    """Add items as a new version; run again after a kill, it resumes.
+
+    Raises:
+        EncoderMismatchError: the items' encoder is not that of CURRENT (perhaps the store was upgraded meanwhile).
+        FormatError: dimensions or side-information differ from the gallery's.
+        DataError: an id that the gallery has already, or twice among the new ones; NaN or infinite values.
+    """
+    store, embeddings, source = Store(settings.store), settings.embeddings, settings.source
+
+    def plan(parent: Manifest) -> Edit | None:
+        if embeddings is not None and source is None:
+            return _appended_objects(settings, embeddings, store, parent)
+        if source is not None and embeddings is None:
+            return _appended_items(settings, source, store, parent, size)
+        raise SettingsError("give the new items either as --embeddings (Parquet files) or as --source (raw items)")
+
+    return make_edit(store, plan, threads=settings.pool.threads, bad_rows=settings)
+
+
+def _appended_objects(settings: AppendSettings, embeddings: str, store: Store, parent: Manifest) -> Edit | None:
+    _check_encoder(resolve_encoder(settings.encoder, store).ref, parent)
+    uris = objects.expand_glob(embeddings)
+    tasks = [(shard, uri, settings.on_bad_row) for shard, uri in enumerate(uris)]
+    found = dict(map_tasks(inspect_shard, tasks, describe="read and check"))
+    inspected_all = [found[position] for position in range(len(uris))]
+    check_same(inspected_all)
+    side = parent.side_info
+    found_kind = (inspected_all[0].dimension, inspected_all[0].side_dimension, inspected_all[0].side_dtype)
+    wanted = (parent.dimension, None if side is None else side.dimension, None if side is None else side.dtype)
+    if found_kind != wanted:
+        raise FormatError(
+            f"{uris[0]}: (dimension, side dimension, side dtype) is {found_kind}; version {parent.version} has {wanted}: new "
+            "items need embeddings and side-information of the same models"
+        )
+    records = _numbered([inspected.record for inspected in inspected_all], parent)
+    run = run_unless_published("append", store, parent, *(record.embeddings.sha256 for record in records))
+    if run is None:
+        return None
+    usable = dict(map_tasks(usable_ids, uris, settings.on_bad_row, describe="read ids"))
+    refuse_repeated([(uri, usable[position]) for position, uri in enumerate(uris)])
+    _check_new(store, parent, np.sort(np.concatenate(list(usable.values()))))
+    return Edit(
+        run=run,
+        shards=tuple(record.shard for record in records),
+        write=rewriting(records, parent),
+        changed=(num_rows := sum(seen.record.rows + seen.num_bad_rows for seen in inspected_all)),
+        num_rows=parent.num_rows + num_rows,
+    )
+
+
+def _appended_items(
+    settings: AppendSettings, source_spec: str, store: Store, parent: Manifest, size: ClusterSize
+) -> Edit | None:
+    source, encoder_uri = open_source(source_spec), model_uri(settings.encoder, store)
+    side_uri = None if settings.side is None else model_uri(settings.side, store)
+    _check_encoder(resolve_encoder(settings.encoder, store).ref, parent)
+    _check_side(side_uri, parent)
+    known = np.concatenate(
+        [source.ids_N[:0], *(ids_N for _, ids_N in shards_with(store, parent, np.sort(source.ids_N)))]
+    )
+    positions_N = np.flatnonzero(~np.isin(source.ids_N, known))
+    if len(positions_N) == 0:
+        return None
+    run = run_unless_published(
+        "append", store, parent, source_spec, documents.sha256_hex(source.ids_N[positions_N].tobytes()),
+        str(settings.rows_per_shard),
+    )  # fmt: skip
+    if run is None:
+        return None
+    starts = range(0, len(positions_N), settings.rows_per_shard)
+    tasks = {
+        shard: EmbedDescriptor(shard=shard, start=start, stop=min(len(positions_N), start + settings.rows_per_shard))
+        for shard, start in enumerate(starts, _next_shard(parent))
+    }
+
+    def write(output: OutputJob, receipts: Sequence[Receipt]) -> None:
+        job = EmbedJob(
+            output=output,
+            source_spec=source_spec,
+            encoder_uri=encoder_uri,
+            side_uri=side_uri,
+            side_dtype="float32" if parent.side_info is None else parent.side_info.dtype,
+            positions_N=positions_N,
+        )
+        done = {receipt.record.shard for receipt in receipts}
+        descriptors = [task for shard, task in tasks.items() if shard not in done]
+        stream_shards(descriptors, EmbedWorker, job, pool=settings.pool, size=size, describe="embed new items")
+
+    return Edit(
+        run=run,
+        shards=tuple(tasks),
+        write=write,
+        changed=len(positions_N),
+        num_rows=parent.num_rows + len(positions_N),
+    )
+
+
+def _numbered(records: Sequence[ShardRecord], parent: Manifest) -> list[ShardRecord]:
+    """The records with the next shard numbers, in the order of their hashes: renaming files changes nothing."""
+    ordered = sorted(records, key=lambda record: record.embeddings.sha256)
+    return [replace(record, shard=shard) for shard, record in enumerate(ordered, _next_shard(parent))]
+
+
+def _next_shard(parent: Manifest) -> int:
+    return 1 + max(record.shard for record in parent.shards)
+
+
+def _check_encoder(seen: EncoderRef, parent: Manifest) -> None:
+    if seen.fingerprint != parent.encoder.fingerprint:
+        raise EncoderMismatchError(
+            f"new items of encoder {seen.name!r} ({seen.fingerprint[:12]}) cannot join version {parent.version}, whose "
+            f"encoder is {parent.encoder.name!r} ({parent.encoder.fingerprint[:12]}): embed them with that one (was the "
+            "store upgraded meanwhile?)"
+        )
+
+
+def _check_side(side_uri: str | None, parent: Manifest) -> None:
+    seen, wanted = None if side_uri is None else open_encoder(side_uri).fingerprint, parent.side_info
+    if seen != (None if wanted is None else wanted.fingerprint):
+        raise SettingsError(
+            f"--side has fingerprint {seen}; want that of the side-information in version {parent.version}: "
+            f"{'there is none, leave --side out' if wanted is None else f'{wanted.name!r} ({wanted.fingerprint})'}"
+        )
+
+
+def _check_new(store: Store, parent: Manifest, ids_N: IdArray) -> None:
+    for record, hits_N in shards_with(store, parent, ids_N):
+        if len(hits_N):
+            raise DataError(
+                f"id {hits_N[0]} is in the gallery already ({record.embeddings.path}; {len(hits_N):,} of the new items are "
+                "in that shard); want new ids: delete those items first, or leave them out"
+            )
