@@ -18,8 +18,8 @@ from tests.fuzz.outcome import refusal
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS: dict[str, Any] = {
-    "upgrade": importlib.import_module("jobs.upgrade").Settings,
-    "search": importlib.import_module("jobs.search").Settings,
+    "upgrade": importlib.import_module("fct_ray.cli.commands.upgrade").Settings,
+    "search": importlib.import_module("fct_ray.cli.commands.search").Settings,
 }
 CONFIG = (ROOT / "jobs/kanji.yaml").read_bytes() + b"store: s3://bucket/gallery\nseed: 3\nfit: {inner: 64}\n"
 WORDS = ("store", "encoder", "seed", "fit.inner", "fit", "inner", "help", "config", "metric", "cluster", "--", "k", "")
