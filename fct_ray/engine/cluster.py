@@ -91,6 +91,11 @@ def _wait_for_ray_data() -> None:
             thread.join(max(0.0, end_s - time.monotonic()))
 
 
+def is_connected() -> bool:
+    """Whether this process is connected to a cluster."""
+    return bool(ray.is_initialized())
+
+
 def cluster_size() -> ClusterSize:
     """Nodes, CPUs and GPUs that are alive in the connected cluster."""
     nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]

@@ -99,6 +99,11 @@ def load_factory(spec: str) -> BatchEncoder:
     return encoder  # type: ignore[no-any-return] # checked name by name
 
 
+def check_encoder(encoder: BatchEncoder) -> None:
+    """Refuse an object that is no encoder. Raises ModelError, which names what it lacks."""
+    _check_protocol(encoder, f"<{type(encoder).__name__}>")
+
+
 def _check_protocol(encoder: Any, spec: str) -> None:
     wanted: dict[str, type | tuple[type, ...]] = {
         "name": str,

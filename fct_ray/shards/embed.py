@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 
 from fct_ray.errors import SourceError
-from fct_ray.shards.model_directory import open_encoder
+from fct_ray.shards.model_directory import EncoderSpec, open_encoder
 from fct_ray.shards.write import OutputJob, ShardWriter, done
 from fct_ray.sources.items import Items, Source
 from fct_ray.sources.registry import open_source
@@ -29,8 +29,8 @@ class EmbedJob:
 
     output: OutputJob
     source_spec: str
-    encoder_uri: str
-    side_uri: str | None
+    encoder_uri: EncoderSpec
+    side_uri: EncoderSpec | None
     side_dtype: str
     positions_N: npt.NDArray[np.int64] | None = None
     """The items to embed, as positions in the source, in order. None: all."""

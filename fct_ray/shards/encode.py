@@ -14,7 +14,7 @@ import pyarrow as pa
 import torch
 
 from fct_ray.metering.meters import ProcessMeter
-from fct_ray.shards.model_directory import open_encoder
+from fct_ray.shards.model_directory import EncoderSpec, open_encoder
 from fct_ray.shards.read import vectors_column
 from fct_ray.sources.registry import open_source
 
@@ -22,7 +22,7 @@ from fct_ray.sources.registry import open_source
 class EncodeWorker:
     """A pool's worker: positions in, (position, id, an embedding by each encoder, usage) out, as one Arrow stream."""
 
-    def __init__(self, source_spec: str, encoder_uris: tuple[str, ...], threads: int) -> None:
+    def __init__(self, source_spec: str, encoder_uris: tuple[EncoderSpec, ...], threads: int) -> None:
         """Open source and encoders once per actor."""
         torch.set_num_threads(threads)
         self.source, self.encoders = open_source(source_spec), [open_encoder(uri) for uri in encoder_uris]

@@ -9,15 +9,18 @@ import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from fct_ray.errors import FormatError, ModelError, SettingsError
-from fct_ray.models.batch_encoder import BatchEncoder, ModuleEncoder, load_factory
+from fct_ray.models.batch_encoder import BatchEncoder, ModuleEncoder, check_encoder, load_factory
 from fct_ray.models.files import LoadedModel, PackedModel, unpack_model
 from fct_ray.storage import objects, paths
 from fct_ray.storage.store import Store
 from fct_ray.values import EncoderRef
 
 MODEL_JSON, WEIGHTS = "model.json", "weights.safetensors"
+EncoderSpec = str | BatchEncoder
+"""Where an encoder is (a model directory or `package.module:factory`), or the encoder itself; it is sent to workers."""
 IMPORT_PATH = re.compile(r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
 
 
@@ -50,21 +53,22 @@ def check_model_uris(uris: Iterable[str], directories: Iterable[str | None], doc
             )
 
 
-def is_model_uri(name: str) -> bool:
+def is_model_uri(name: EncoderSpec) -> TypeGuard[str]:
     """Whether an encoder's name is the location of a model directory."""
-    return objects.exists(objects.join(name, MODEL_JSON))
+    return isinstance(name, str) and objects.exists(objects.join(name, MODEL_JSON))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EncoderChoice:
-    """What `--encoder` meant: its identity, and where its code and weights are (None: only its vectors exist)."""
+    """What an encoder's name meant: its identity, and what embeds."""
 
     ref: EncoderRef
-    uri: str | None
+    uri: EncoderSpec | None
+    """Where its code and weights are, or the encoder itself. None: only its vectors exist."""
 
 
-def resolve_encoder(name: str, store: Store | None) -> EncoderChoice:
-    """Resolve a model directory, `package.module:factory`, the name of a model in the store, or a bare name.
+def resolve_encoder(name: EncoderSpec, store: Store | None) -> EncoderChoice:
+    """Resolve an encoder, a model directory, `package.module:factory`, the name of a model in the store, or a bare name.
 
     A bare name stands for an encoder that is not here (an API, say): its fingerprint is a hash of the name, so put
     the provider's model version into it.
@@ -72,6 +76,9 @@ def resolve_encoder(name: str, store: Store | None) -> EncoderChoice:
     Raises:
         SettingsError: the name is empty, or several models of the store have it.
     """
+    if not isinstance(name, str):
+        check_encoder(name)
+        return EncoderChoice(ref=EncoderRef(name=name.name, fingerprint=name.fingerprint), uri=name)
     if not name.strip():
         raise SettingsError("encoder name is empty; give a model directory, package.module:factory, or a name")
     if is_model_uri(name):
@@ -95,8 +102,10 @@ def _models_named(name: str, store: Store) -> list[str]:
     ]
 
 
-def open_encoder(uri: str) -> BatchEncoder:
-    """A ready encoder from a model directory or an import path."""
+def open_encoder(uri: EncoderSpec) -> BatchEncoder:
+    """A ready encoder from a model directory or an import path; one that is ready already is returned as it is."""
+    if not isinstance(uri, str):
+        return uri
     if IMPORT_PATH.match(uri) and not is_model_uri(uri):
         return load_factory(uri)
     loaded = load_model(uri)
@@ -105,7 +114,7 @@ def open_encoder(uri: str) -> BatchEncoder:
     return ModuleEncoder(loaded)
 
 
-def model_uri(name: str, store: Store) -> str:
+def model_uri(name: EncoderSpec, store: Store) -> EncoderSpec:
     """Where the model with this name is, for one that must embed raw items. Raises SettingsError if it is only a name."""
     choice = resolve_encoder(name, store)
     if choice.uri is None:

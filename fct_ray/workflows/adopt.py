@@ -15,7 +15,7 @@ from fct_ray.errors import FormatError
 from fct_ray.metering.meters import StageMeter
 from fct_ray.plan.identity import run_id
 from fct_ray.plan.versions import adopted_manifest
-from fct_ray.shards.model_directory import EncoderChoice, resolve_encoder
+from fct_ray.shards.model_directory import EncoderChoice, EncoderSpec, resolve_encoder
 from fct_ray.shards.read import Inspected, inspect_shard
 from fct_ray.shards.rewrite import EditJob, write_edited
 from fct_ray.shards.write import OutputJob
@@ -59,14 +59,19 @@ class AdoptPlan:
     store: Store
     current: Current | None
     choice: EncoderChoice
+    side: EncoderSpec | None
     uris: tuple[str, ...]
     run: str
     finished: Manifest | None
     """The version that this very command published already, if it has."""
 
 
-def plan_adopt(settings: AdoptSettings) -> AdoptPlan:
+def plan_adopt(
+    settings: AdoptSettings, *, encoder: EncoderSpec | None = None, side: EncoderSpec | None = None
+) -> AdoptPlan:
     """Find the objects and the encoder; nothing is read yet.
+
+    `encoder` and `side` are the encoders themselves, where there is more of them than the names in the settings.
 
     Raises:
         NotFoundError: there is no Parquet object at that place.
@@ -74,7 +79,10 @@ def plan_adopt(settings: AdoptSettings) -> AdoptPlan:
     """
     store = Store(settings.store)
     current, newest = store.pinned() if store.current() is not None else (None, None)
-    choice, uris = resolve_encoder(settings.encoder, store), objects.expand_glob(settings.embeddings)
+    choice, uris = (
+        resolve_encoder(settings.encoder if encoder is None else encoder, store),
+        objects.expand_glob(settings.embeddings),
+    )
     paths.adopted_root(uris)
     decisive = (*uris, choice.ref.fingerprint, settings.metric.value, str(settings.on_bad_row))
 
@@ -87,6 +95,7 @@ def plan_adopt(settings: AdoptSettings) -> AdoptPlan:
         store=store,
         current=current,
         choice=choice,
+        side=settings.side if side is None else side,
         uris=tuple(uris),
         run=run_of(newest) if finished is None else finished.run,
         finished=finished,
@@ -151,7 +160,7 @@ def _manifest(
         dimension=first.dimension,
         metric=settings.metric,
         normalized=all(inspected.normalized for inspected in inspected_all),
-        side_info=_side_info(settings, first, plan.store),
+        side_info=_side_info(plan, first),
         records=records,
         run=plan.run,
         parent=None if plan.current is None else plan.current.version,
@@ -191,19 +200,19 @@ def check_same(inspected_all: Sequence[Inspected]) -> None:
             )
 
 
-def _side_info(settings: AdoptSettings, first: Inspected, store: Store) -> SideInfoRef | None:
+def _side_info(plan: AdoptPlan, first: Inspected) -> SideInfoRef | None:
     if first.side_dimension is None:
-        if settings.side is not None:
+        if plan.side is not None:
             raise FormatError(
-                f"{first.record.embeddings.path}: has no side_info column, but --side {settings.side} was given; want "
+                f"{first.record.embeddings.path}: has no side_info column, but --side {plan.settings.side} was given; want "
                 "fixed_size_list<float32>[s]: leave --side out, or add the column"
             )
         return None
-    if settings.side is not None:
-        side = resolve_encoder(settings.side, store).ref
+    if plan.side is not None:
+        side = resolve_encoder(plan.side, plan.store).ref
         name, fingerprint = side.name, side.fingerprint
     else:
-        name = f"{settings.encoder}-side"
+        name = f"{plan.settings.encoder}-side"
         fingerprint = hashlib.sha256(f"name:{name}".encode()).hexdigest()
     return SideInfoRef(
         name=name, fingerprint=fingerprint, dimension=first.side_dimension, dtype=first.side_dtype or "float32"

@@ -17,7 +17,7 @@ from fct_ray.engine.shard_stream import stream_shards
 from fct_ray.engine.tasks import map_tasks
 from fct_ray.errors import DataError, EncoderMismatchError, FormatError, SettingsError
 from fct_ray.shards.embed import EmbedDescriptor, EmbedJob, EmbedWorker
-from fct_ray.shards.model_directory import model_uri, open_encoder, resolve_encoder
+from fct_ray.shards.model_directory import EncoderSpec, model_uri, open_encoder, resolve_encoder
 from fct_ray.shards.read import inspect_shard, usable_ids
 from fct_ray.shards.write import OutputJob
 from fct_ray.sources.registry import open_source
@@ -52,8 +52,10 @@ class AppendSettings(BadRowSettings):
     """The actors that do it."""
 
 
-def append(settings: AppendSettings, size: ClusterSize) -> EditOutcome:
+def append(settings: AppendSettings, size: ClusterSize, *, encoder: EncoderSpec | None = None) -> EditOutcome:
     """Add items as a new version; run again after a kill, it resumes.
+
+    `encoder` is the encoder itself, where there is more of it than the name in the settings.
 
     Raises:
         EncoderMismatchError: the items' encoder is not that of CURRENT (perhaps the store was upgraded meanwhile).
@@ -61,19 +63,22 @@ def append(settings: AppendSettings, size: ClusterSize) -> EditOutcome:
         DataError: an id that the gallery has already, or twice among the new ones; NaN or infinite values.
     """
     store, embeddings, source = Store(settings.store), settings.embeddings, settings.source
+    made_by = settings.encoder if encoder is None else encoder
 
     def plan(parent: Manifest) -> Edit | None:
         if embeddings is not None and source is None:
-            return _appended_objects(settings, embeddings, store, parent)
+            return _appended_objects(settings, made_by, embeddings, store, parent)
         if source is not None and embeddings is None:
-            return _appended_items(settings, source, store, parent, size)
+            return _appended_items(settings, made_by, source, store, parent, size)
         raise SettingsError("give the new items either as --embeddings (Parquet files) or as --source (raw items)")
 
     return make_edit(store, plan, threads=settings.pool.threads, bad_rows=settings)
 
 
-def _appended_objects(settings: AppendSettings, embeddings: str, store: Store, parent: Manifest) -> Edit | None:
-    _check_encoder(resolve_encoder(settings.encoder, store).ref, parent)
+def _appended_objects(
+    settings: AppendSettings, encoder: EncoderSpec, embeddings: str, store: Store, parent: Manifest
+) -> Edit | None:
+    _check_encoder(resolve_encoder(encoder, store).ref, parent)
     uris = objects.expand_glob(embeddings)
     tasks = [(shard, uri, settings.on_bad_row) for shard, uri in enumerate(uris)]
     found = dict(map_tasks(inspect_shard, tasks, describe="read and check"))
@@ -104,11 +109,11 @@ def _appended_objects(settings: AppendSettings, embeddings: str, store: Store, p
 
 
 def _appended_items(
-    settings: AppendSettings, source_spec: str, store: Store, parent: Manifest, size: ClusterSize
+    settings: AppendSettings, encoder: EncoderSpec, source_spec: str, store: Store, parent: Manifest, size: ClusterSize
 ) -> Edit | None:
-    source, encoder_uri = open_source(source_spec), model_uri(settings.encoder, store)
+    source, encoder_uri = open_source(source_spec), model_uri(encoder, store)
     side_uri = None if settings.side is None else model_uri(settings.side, store)
-    _check_encoder(resolve_encoder(settings.encoder, store).ref, parent)
+    _check_encoder(resolve_encoder(encoder, store).ref, parent)
     _check_side(side_uri, parent)
     known = np.concatenate(
         [source.ids_N[:0], *(ids_N for _, ids_N in shards_with(store, parent, np.sort(source.ids_N)))]
@@ -169,7 +174,7 @@ def _check_encoder(seen: EncoderRef, parent: Manifest) -> None:
         )
 
 
-def _check_side(side_uri: str | None, parent: Manifest) -> None:
+def _check_side(side_uri: EncoderSpec | None, parent: Manifest) -> None:
     seen, wanted = None if side_uri is None else open_encoder(side_uri).fingerprint, parent.side_info
     if seen != (None if wanted is None else wanted.fingerprint):
         raise SettingsError(

@@ -24,7 +24,7 @@ from fct_ray.plan.resume import shard_numbers_to_do
 from fct_ray.plan.splits import sample_mask
 from fct_ray.plan.versions import embedded_manifest
 from fct_ray.shards.embed import EmbedDescriptor, EmbedJob, EmbedWorker
-from fct_ray.shards.model_directory import model_uri, open_encoder
+from fct_ray.shards.model_directory import EncoderSpec, model_uri, open_encoder
 from fct_ray.shards.write import OutputJob
 from fct_ray.sources.registry import open_source
 from fct_ray.storage import documents, objects
@@ -80,9 +80,9 @@ class BackfillPlan:
     store: Store
     current: Current | None
     run: str
-    encoder_uri: str
+    encoder_uri: EncoderSpec
     encoder: BatchEncoder
-    side_uri: str | None
+    side_uri: EncoderSpec | None
     side_info: SideInfoRef | None
     ids_N: npt.NDArray[np.int64]
     starts: range
@@ -90,16 +90,21 @@ class BackfillPlan:
     """The version that this very command published already, if it has."""
 
 
-def plan_backfill(settings: BackfillSettings) -> BackfillPlan:
+def plan_backfill(
+    settings: BackfillSettings, *, encoder: EncoderSpec | None = None, side: EncoderSpec | None = None
+) -> BackfillPlan:
     """Open source and encoders, refuse what cannot work; no worker is started.
+
+    `encoder` and `side` are the encoders themselves, where there is more of them than the names in the settings.
 
     Raises:
         FctRayError: source, encoders or settings cannot work together.
     """
     store, source = Store(settings.store), open_source(settings.source)
     current, newest = store.pinned() if store.current() is not None else (None, None)
-    encoder_uri = model_uri(settings.encoder, store)
-    side_uri = None if settings.side is None else model_uri(settings.side, store)
+    encoder_uri = model_uri(settings.encoder if encoder is None else encoder, store)
+    wanted_side = settings.side if side is None else side
+    side_uri = None if wanted_side is None else model_uri(wanted_side, store)
     encoder, side = open_encoder(encoder_uri), None if side_uri is None else open_encoder(side_uri)
     if source.num_items == 0 or settings.rows_per_shard < 1:
         raise SettingsError(

@@ -165,7 +165,7 @@ def compare_with_backfill(
         backfill.stages,
         upgrade.stages,
         rows=old.num_rows,
-        in_advance=side_information_work(made_in, old, encoders.side_uri, encoders.old_uri),
+        in_advance=side_information_work(made_in, old, encoders.side_uri),
         usd_per_node_hour=usd_per_node_hour,
     )
     return AgainstBackfill(backfill=backfill, quality=quality, saved=saved)
@@ -181,7 +181,7 @@ def _old_version(settings: CompareSettings, store: Store) -> Manifest:
 
 def _embedding(name: str, store: Store) -> str:
     uri = resolve_encoder(name, store).uri
-    if uri is None:
+    if not isinstance(uri, str):
         raise SettingsError(f"{name!r} is only a name; want a model directory or package.module:factory that can embed")
     return uri
 

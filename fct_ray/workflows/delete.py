@@ -40,40 +40,42 @@ class DeleteSettings:
 
 
 def delete(settings: DeleteSettings) -> EditOutcome:
-    """Take items out as a new version; run again after a kill, it resumes.
+    """Take the items in a file out as a new version; run again after a kill, it resumes. Raises like `delete_items`."""
+    ids_N = parquet_files.read_ids(settings.ids)
+    return delete_items(Store(settings.store), ids_N, missing_ok=settings.missing_ok, named=settings.ids)
+
+
+def delete_items(store: Store, ids_N: IdArray, *, missing_ok: bool = False, named: str = "delete") -> EditOutcome:
+    """Take the items with these ids [N] out as a new version; `named` begins what errors say about them.
 
     Raises:
         DataError: ids that the gallery does not have (unless `missing_ok`), or all of its items.
     """
-    ids_N = np.sort(parquet_files.read_ids(settings.ids))
-    store = Store(settings.store)
-    return make_edit(
-        store,
-        lambda parent: _deleted(settings, ids_N, store, parent),
-        threads=settings.pool.threads,
-        bad_rows=BadRowSettings(),
-    )
+    wanted_N = np.unique(ids_N)
+
+    def plan(parent: Manifest) -> Edit | None:
+        return _deleted(wanted_N, store, parent, missing_ok=missing_ok, named=named)
+
+    return make_edit(store, plan, threads=1, bad_rows=BadRowSettings())
 
 
-def _deleted(settings: DeleteSettings, ids_N: IdArray, store: Store, parent: Manifest) -> Edit | None:
+def _deleted(ids_N: IdArray, store: Store, parent: Manifest, *, missing_ok: bool, named: str) -> Edit | None:
     run = run_unless_published("delete", store, parent, documents.sha256_hex(ids_N.tobytes()))
     if run is None:
         return None
     found = {record.shard: (record, hits_N) for record, hits_N in shards_with(store, parent, ids_N) if len(hits_N)}
     num_found = sum(len(hits_N) for _, hits_N in found.values())
-    if num_found < len(ids_N) and not settings.missing_ok:
+    if num_found < len(ids_N) and not missing_ok:
         missing = np.setdiff1d(ids_N, np.concatenate([ids_N[:0], *(hits_N for _, hits_N in found.values())]))
         raise DataError(
-            f"{settings.ids}: {len(missing):,} of {len(ids_N):,} ids are not in version {parent.version} (for example "
+            f"{named}: {len(missing):,} of {len(ids_N):,} ids are not in version {parent.version} (for example "
             f"{', '.join(str(number) for number in missing[:5])}); want ids of the store: nothing was deleted. If they "
             "may be gone already, add --missing-ok"
         )
     if num_found == 0:
         return None
     if num_found == parent.num_rows:
-        raise DataError(
-            f"{settings.ids}: these are all {num_found:,} items of the gallery; want one to be left at least"
-        )
+        raise DataError(f"{named}: these are all {num_found:,} items of the gallery; want one to be left at least")
     emptied = frozenset(shard for shard, (record, hits_N) in found.items() if len(hits_N) == record.rows)
     return Edit(
         run=run,

@@ -16,7 +16,7 @@ from fct_ray.engine.actor_pool import PoolSettings, run_pool
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.engine.progress import bar
 from fct_ray.shards.encode import EncodeWorker
-from fct_ray.shards.model_directory import open_encoder
+from fct_ray.shards.model_directory import EncoderSpec, open_encoder
 from fct_ray.sources.registry import open_source
 from fct_ray.values import Usage
 
@@ -36,7 +36,7 @@ class EncodedItems:
 
 def encode_items(
     source_spec: str,
-    encoder_uris: tuple[str, ...],
+    encoder_uris: tuple[EncoderSpec, ...],
     positions_N: npt.NDArray[np.int64],
     *,
     pool: PoolSettings,
@@ -59,7 +59,7 @@ def encode_items(
 
 
 def _in_order(
-    table: pa.Table, positions_N: npt.NDArray[np.int64], source_spec: str, encoder_uris: tuple[str, ...]
+    table: pa.Table, positions_N: npt.NDArray[np.int64], source_spec: str, encoder_uris: tuple[EncoderSpec, ...]
 ) -> EncodedItems:
     order = np.argsort(table["position"].to_numpy(), kind="stable")
     back = np.empty(len(order), dtype=np.int64)

@@ -1,40 +1,47 @@
-"""What an upgrade saved against the full backfill it replaced: the factors, and from which gallery on it pays.
+"""What a version's side-information took to make, which an upgrade's saving must be charged with.
 
-Owns: which work counts as what; the arithmetic is plan/cost's. Work is counted in three parts, because they grow differently:
-
-    per row     stream + verify + publish of the upgrade
-    one-off     embedding pairs, fitting h, the gate
-    in advance  fitting the side-information model and embedding the gallery with it, paid when the old index was made
+Owns: finding the receipts and the model's record. What an upgrade saved in all is plan/savings.
 """
 
 from __future__ import annotations
 
+from fct_ray.plan.origins import embedding_receipts
 from fct_ray.plan.resume import usage_of
 from fct_ray.shards.model_directory import is_model_uri, load_model, open_encoder
 from fct_ray.storage.store import Store
-from fct_ray.values import Manifest, Usage
+from fct_ray.values import Manifest, Receipt, Usage
 from fct_ray.workflows.run_log import RunLog
 
 
-def side_information_work(store: Store, old: Manifest, side_uri: str | None, encoder_uri: str) -> Usage | None:
-    """What making the side-information took: its model's fit, and its share (by FLOPs) of embedding the gallery.
+def side_information_work(store: Store, old: Manifest, side_uri: str | None) -> Usage | None:
+    """What making the side-information took: fitting its model, and its share (by FLOPs) of embedding the gallery.
 
-    None where it is not known, because the version was adopted or the encoders do not say their FLOPs. The fit counts only
-    where this engine did it: models of your own do not say what they took.
+    Counted wherever the rows were embedded: in a full backfill or in appends, before deletions and earlier upgrades. None
+    where it is not known: items were adopted, receipts were collected, or the encoders do not say their FLOPs. The fit
+    counts only where this package did it: models of your own do not say what they took.
     """
     if old.side_info is None:
         return Usage()
     if side_uri is None:
         return None
-    embedding = usage_of(store.ledger(old.run))
-    if embedding.rows == 0:
+    receipts = [receipt for version in store.claims() for receipt in store.receipts(version)]
+    origins = embedding_receipts(old.shards, receipts)
+    if not origins:
         return None
-    side, encoder = open_encoder(side_uri), open_encoder(encoder_uri)
-    both_flops = side.flops_per_item + encoder.flops_per_item
-    if not both_flops:
+    embedding, side_flops_per_item = usage_of(origins), open_encoder(side_uri).flops_per_item
+    if not embedding.flops or not side_flops_per_item:
         return None
-    share = side.flops_per_item / both_flops
-    wall = RunLog(store, old.run).used().get("stream", Usage())
-    embedded = (embedding + Usage(node_s=wall.node_s)) * share
+    share = min(1.0, side_flops_per_item * embedding.rows / embedding.flops)
+    embedded = (embedding + Usage(node_s=_node_s(store, origins, receipts))) * share
     fitted = load_model(side_uri).document.usage() if is_model_uri(side_uri) else None
     return embedded if fitted is None else embedded + fitted
+
+
+def _node_s(store: Store, origins: list[Receipt], receipts: list[Receipt]) -> float:
+    """Node-seconds of the runs that embedded these shards, by each run's share of rows."""
+    total = 0.0
+    for run in {receipt.run for receipt in origins}:
+        rows = sum(receipt.record.rows for receipt in receipts if receipt.run == run)
+        mine = sum(receipt.record.rows for receipt in origins if receipt.run == run)
+        total += RunLog(store, run).used().get("stream", Usage()).node_s * mine / rows
+    return total

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from fct_ray.errors import EncoderMismatchError, FormatError, NotFoundError, SettingsError, StoreError
 from fct_ray.index import search
 from fct_ray.metering.meters import measure_stage
-from fct_ray.shards.model_directory import resolve_encoder
+from fct_ray.shards.model_directory import EncoderSpec, resolve_encoder
 from fct_ray.storage import leases, shards
 from fct_ray.storage import pairs as pair_files
 from fct_ray.storage.leases import Lease
@@ -99,7 +99,7 @@ def _check_index(index: search.ShardedIndex, manifest: Manifest) -> None:
         )
 
 
-def open_searcher(store_uri: str, encoder: str, *, hold: bool = False) -> Searcher:
+def open_searcher(store_uri: str, encoder: EncoderSpec, *, hold: bool = False) -> Searcher:
     """CURRENT of a store, for queries of this encoder.
 
     With `hold` the version is not collected (`jobs/store.py gc`) until the searcher is closed or this process ends. Only a

@@ -29,12 +29,10 @@ class Living:
 
     def __init__(self, directory: Path, vectors: Vectors, size: ClusterSize) -> None:
         self.directory, self.vectors, self.size, self.edits = directory, vectors, size, 0
-        self.store = Store(str(directory / "store"))
+        self.store, self.photos = Store(str(directory / "store")), directory / "adopted"
         for shard, rows in enumerate(np.array_split(np.arange(START), NUM_SHARDS)):
-            write_rows(directory / "adopted" / f"{shard}.parquet", vectors, rows)
-        run_adopt(
-            plan_adopt(AdoptSettings(store=self.store.uri, embeddings=str(directory / "adopted"), encoder="old-api"))
-        )
+            write_rows(self.photos / f"{shard}.parquet", vectors, rows)
+        run_adopt(plan_adopt(AdoptSettings(store=self.store.uri, embeddings=str(self.photos), encoder="old-api")))
         self.pairs = str(write_pairs(directory / "pairs.parquet", vectors, np.arange(0, START, 4)))
         self.h = linear_h(self.store, vectors, "new-api", directory / "models")
 

@@ -16,7 +16,7 @@ from fct_ray.plan import checks
 from fct_ray.plan.catch_up import bases
 from fct_ray.plan.forecast import Forecast
 from fct_ray.plan.identity import run_id
-from fct_ray.shards.model_directory import EncoderChoice, load_model, open_encoder, resolve_encoder
+from fct_ray.shards.model_directory import EncoderChoice, EncoderSpec, load_model, open_encoder, resolve_encoder
 from fct_ray.storage import documents, objects, shards
 from fct_ray.storage import pairs as pair_files
 from fct_ray.storage.store import Store
@@ -46,15 +46,23 @@ class UpgradePlan:
     """The version that this very run has published already, if it has."""
 
 
-def plan_upgrade(settings: UpgradeSettings, usd_per_node_hour: float | None, size: ClusterSize | None) -> UpgradePlan:
+def plan_upgrade(
+    settings: UpgradeSettings,
+    usd_per_node_hour: float | None,
+    size: ClusterSize | None,
+    *,
+    encoder: EncoderSpec | None = None,
+) -> UpgradePlan:
     """Decide what an upgrade of CURRENT would do and what it would take.
+
+    `encoder` is the new encoder itself, where there is more of it than the name in the settings.
 
     Raises:
         FctRayError: store, encoder, pairs and settings cannot work together; nothing was changed.
     """
     store = Store(settings.store)
     newest = store.manifest()
-    choice = resolve_encoder(settings.encoder, store)
+    choice = resolve_encoder(settings.encoder if encoder is None else encoder, store)
     _check_pair_origin(settings, choice)
     decisive = _decisive(settings, choice)
     finished, parent = _begun_before(store, newest, choice, decisive) or (None, newest)

@@ -1,0 +1,39 @@
+"""A report as a piece of HTML: notes, sentences and tables without plots and without a page around them, for notebooks."""
+
+from __future__ import annotations
+
+import jinja2
+
+from fct_ray.report.content import Report
+from fct_ray.report.story import saving_sentence, why_it_works
+from fct_ray.report.tables import tables_of
+
+_TEMPLATE = """\
+<div>
+{% for sentence in sentences %}<p><b>{{ sentence }}</b></p>
+{% endfor %}
+{% for note in notes %}<p>{{ note }}</p>
+{% endfor %}
+{% for table in tables %}
+<h4>{{ table.title }}</h4>
+<table>
+<thead><tr>{% for cell in table.header %}<th>{{ cell }}</th>{% endfor %}</tr></thead>
+<tbody>
+{% for row in table.rows %}
+<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}
+</tbody>
+</table>
+<p><small>{{ table.sentence }}</small></p>
+{% endfor %}
+</div>
+"""
+
+
+def render_fragment(report: Report) -> str:
+    """The report's sentences, notes and tables as one `<div>`; everything from outside is escaped."""
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    sentences = [*why_it_works(report), *filter(None, [saving_sentence(report)])]
+    return environment.from_string(_TEMPLATE).render(sentences=sentences, notes=report.notes, tables=tables_of(report))
