@@ -80,7 +80,7 @@ def _deleted(ids_N: IdArray, store: Store, parent: Manifest, *, missing_ok: bool
     return Edit(
         run=run,
         shards=tuple(sorted(found.keys() - emptied)),
-        write=rewriting([record for record, _ in found.values()], parent, ids_N),
+        write=rewriting([record for record, _ in found.values() if record.shard not in emptied], parent, ids_N),
         changed=num_found,
         dropped=emptied,
         num_rows=parent.num_rows - num_found,
