@@ -13,6 +13,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from fct_ray.version import __version__
+
 if TYPE_CHECKING:
     from fct_ray.api.session import connect
     from fct_ray.api.stores import Store, adopt, backfill
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     from fct_ray.errors import FctRayError
     from fct_ray.values import Metric
 
-__version__ = "0.1.0"
 __all__ = [
     "FctRayError",
     "Metric",

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 from importlib import import_module
 
-from fct_ray import __version__
+from fct_ray.version import __version__
 
 VERBS: Mapping[str, tuple[str, tuple[str, ...], str]] = {
     "upgrade": ("upgrade", (), "upgrade a store to a new encoder; without --store the quick start"),

@@ -16,7 +16,7 @@ from fct_ray.engine.trainer import TrainSettings
 from fct_ray.models.transformation_loop import TransformationFit
 from fct_ray.models.transformation_runner import TransformRunner
 from fct_ray.values import EncoderRef
-from fct_ray.workflows.fit.candidates import Candidate, Direction, fit_candidates
+from fct_ray.workflows.upgrade.candidates import Candidate, Direction, fit_candidates
 from fct_ray.workflows.upgrade.pairs import Pairs
 from tests.fashion_vectors import fashion_vectors
 

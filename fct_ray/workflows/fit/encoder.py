@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
-from fct_ray import __version__
 from fct_ray.engine.cluster import ClusterSize, count_nodes
 from fct_ray.engine.items_dataset import class_labels, items_dataset
 from fct_ray.engine.trainer import TrainSettings, run_fit
@@ -26,6 +25,7 @@ from fct_ray.shards.model_directory import MODEL_JSON, load_model, save_model
 from fct_ray.sources.registry import open_source
 from fct_ray.storage import documents, objects
 from fct_ray.values import EncoderRef, Usage
+from fct_ray.version import __version__
 
 logger = logging.getLogger(__name__)
 STATISTICS_ITEMS = 2048

@@ -22,8 +22,8 @@ from fct_ray.shards.model_directory import check_model_uris
 from fct_ray.storage import documents, objects
 from fct_ray.storage import pairs as pair_files
 from fct_ray.values import CompatibilityRow, GateResult, Manifest, RecoveredShare, Usage
-from fct_ray.workflows.fit.candidates import Direction, fit_candidates
 from fct_ray.workflows.run_log import RunLog
+from fct_ray.workflows.upgrade.candidates import Direction, fit_candidates
 from fct_ray.workflows.upgrade.gate import GateOutcome, run_gate, run_gate_in
 from fct_ray.workflows.upgrade.pairs import Pairs, pairs_from_encoder, pairs_from_file
 from fct_ray.workflows.upgrade.plan import UpgradePlan
