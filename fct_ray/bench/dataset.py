@@ -1,8 +1,8 @@
-"""The data that every contender reads: seeded shards of (id, embedding, side_info), pairs, and a reference h.
+"""The data that every pipeline reads: seeded shards of (id, embedding, side_info), pairs, and a reference h.
 
     <directory>/shards/part-00000.parquet ...   N rows, int64 id, float32 [old] and [side]
     <directory>/pairs.parquet                   (id, embedding) of the new model for a sample
-    <directory>/h/                              the transformation that the contenders apply
+    <directory>/h/                              the transformation that the pipelines apply
 
 Vectors come from 32 latent numbers per row, of which old and side each keep a part and new keeps all, so that h can be
 fitted on the pairs; speed does not depend on it. Shards are made one at a time: memory does not grow with N.

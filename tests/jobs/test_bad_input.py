@@ -90,7 +90,7 @@ def test_neither_pairs_nor_raw_items(store: Path) -> None:
     _refused(UpgradeSettings(store=str(store), encoder="new-api"), SettingsError, "--pairs", "--source")
 
 
-def test_no_shards_in_hand() -> None:
+def test_less_than_one_shard_at_a_time() -> None:
     with pytest.raises(SettingsError, match="is 0; want 1 or more"):
         PoolSettings(shards_per_actor=0)
 

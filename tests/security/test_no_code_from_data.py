@@ -40,7 +40,7 @@ IMPORTS_BY_NAME = {
     "fct_ray/models/batch_encoder.py",  # the import path of an encoder, from the settings
     "fct_ray/cli/main.py",  # modules of a fixed table
     "fct_ray/sources/registry.py",  # modules of a fixed table
-    "fct_ray/bench/contenders/__init__.py",  # likewise
+    "fct_ray/bench/pipelines/__init__.py",  # likewise
 }
 
 
