@@ -23,7 +23,8 @@ from tqdm import tqdm
 from fct_ray.models.files import pack_model
 from fct_ray.models.seeding import seed_everything
 from fct_ray.models.transformation import Transformation, TransformationArchitecture
-from fct_ray.shards.model_directory import resolve_encoder, save_model
+from fct_ray.shards.encoder_names import resolve_encoder
+from fct_ray.shards.model_directory import save_model
 from fct_ray.storage import objects, shards
 from fct_ray.storage import pairs as pair_files
 

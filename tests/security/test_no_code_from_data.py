@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from fct_ray.errors import EncoderMismatchError, FormatError
-from fct_ray.shards.model_directory import check_model_uris, resolve_encoder
+from fct_ray.shards.encoder_names import resolve_encoder
+from fct_ray.shards.model_directory import check_model_uris
 from fct_ray.storage.store import Store
 from fct_ray.workflows.search import open_searcher
 from fct_ray.workflows.upgrade.plan import plan_upgrade
