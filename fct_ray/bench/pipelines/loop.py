@@ -8,6 +8,7 @@ Owns also how every pipeline but ours prepares h and reads a column of vectors.
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -59,6 +60,7 @@ def open_h(uri: str, *, threads: int, batch_rows: int) -> Callable[[FloatArray, 
     BatchNorm is folded, no gradients are kept, `batch_rows` rows are computed at a time on `threads` threads.
     """
     torch.set_num_threads(threads)
+    warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # it is only read
     module = export(load_model(uri).transformation())
 
     def transform(old_NO: FloatArray, side_NS: FloatArray) -> FloatArray:
