@@ -49,7 +49,7 @@ check: lint types test  ## what CI runs, less the quick start
 
 bench: data  ## the streaming stage beside a hand loop, plain Ray Data and Daft (about 15 minutes)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt '.[bench]'
-	$(BIN)/python jobs/bench.py contest $(ARGS)
+	$(BIN)/python jobs/bench.py throughput $(ARGS)
 
 s3: $(STAMP)  ## a real S3 server on this machine for first steps; prints what to export
 	@$(BIN)/python tests/s3_server.py --dir .data/s3 $(ARGS)

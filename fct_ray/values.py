@@ -1,9 +1,9 @@
 """The frozen nouns that every room speaks: usage, store documents, gate results, compatibility rows.
 
-Owns: names, types and the arithmetic that makes them add up. Knows no file system, no library but the
-standard one, no clock. Units are suffixes: `_s` seconds, `_bytes` bytes, `_usd` US dollars; `flops` counts
-floating-point operations, two per multiply-add. Paths inside a store are relative to its root with forward
-slashes; only adopted objects have absolute URIs.
+Owns: names, types and the arithmetic that makes them add up. Knows no file system, no clock, and at run time no library but
+the standard one (arrays are NumPy's, in annotations only). Units are suffixes: `_s` seconds, `_bytes` bytes, `_usd` US
+dollars; `flops` counts floating-point operations, two per multiply-add. Paths inside a store are relative to its root with
+forward slashes; only adopted objects have absolute URIs.
 """
 
 from __future__ import annotations
@@ -11,7 +11,11 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 FORMAT_VERSION = 1
 
@@ -227,6 +231,20 @@ class GateCheck:
     margin: float
     margin_low: float
     passed: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QueryScores:
+    """What one way to search scored on every query; all ways over the same Q queries in the same order."""
+
+    agreement_Q: npt.NDArray[np.floating]
+    """Share of the new model's own top-k that this way finds."""
+    average_precision_Q: npt.NDArray[np.floating] | None = None
+    """Only with labels; NaN where a query has no relevant item."""
+    top1_right_Q: npt.NDArray[np.bool_] | None = None
+    """Only with labels: the first neighbour has the query's label."""
+    cosine: float = 0.0
+    """Mean cosine of h's outputs and the true new embeddings; 0 for a way without h."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

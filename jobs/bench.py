@@ -1,12 +1,12 @@
 """Measure the engine against its limits and its peers, on this machine, side by side.
 
 Examples:
-    python jobs/bench.py contest                                  # 200,000 rows, 3 rounds, about 10 minutes on 2 cores
-    python jobs/bench.py contest --data.rows 2000000 --rounds 1
-    python jobs/bench.py contest --contenders loop ours_whole backfill_small backfill_resnet50
+    python jobs/bench.py throughput                               # 200,000 rows, 3 rounds, about 10 minutes on 2 cores
+    python jobs/bench.py throughput --data.rows 2000000 --rounds 1
+    python jobs/bench.py throughput --pipelines loop ours_whole backfill_small backfill_resnet50
     python jobs/bench.py sharding                                 # a sharded index against one FAISS index
     python jobs/bench.py one_actor                                # h alone in each precision, on a GPU if there is one
-    python jobs/bench.py overlap --storage s3://bucket/bench      # shards in hand of an actor, on that storage
+    python jobs/bench.py overlap --storage s3://bucket/bench      # shards that an actor works on at a time, on that storage
     python jobs/bench.py growth                                   # to 10 million rows; needs 25 GB of disk
 
 Every figure is one of the machine it was measured on; compare ratios, and only those of one run.
@@ -16,24 +16,24 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-from fct_ray.bench.contest import ContestSettings, run_contest
-from fct_ray.bench.contest_report import contest_json, contest_table
 from fct_ray.bench.figures import figures_json
 from fct_ray.bench.growth import GrowthSettings, run_growth
 from fct_ray.bench.growth_report import growth_json, growth_plot, growth_tables
 from fct_ray.bench.one_actor import OneActorSettings, one_actor_table, run_one_actor
 from fct_ray.bench.overlap import OverlapSettings, overlap_table, run_overlap
 from fct_ray.bench.sharding import ShardingSettings, run_sharding, sharding_table
+from fct_ray.bench.throughput import ThroughputSettings, run_throughput
+from fct_ray.bench.throughput_report import throughput_json, throughput_table
 from fct_ray.cli.command_line import run_job
 from fct_ray.cli.console import print_table
 from fct_ray.storage import objects
 
 
 @dataclass(frozen=True, kw_only=True)
-class Contest(ContestSettings):
-    """Run the contenders in turns on the same data."""
+class Throughput(ThroughputSettings):
+    """Rows a second of several pipelines, in turns on the same data."""
 
-    output: str = ".data/bench/contest.json"
+    output: str = ".data/bench/throughput.json"
     """Where the figures go."""
 
 
@@ -63,17 +63,17 @@ class OneActor(OneActorSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class Overlap(OverlapSettings):
-    """How many shards an actor should have in hand on a storage."""
+    """How many shards an actor should work on at a time, on a storage."""
 
     output: str = ".data/bench/overlap.json"
     """Where the figures go."""
 
 
-def contest(settings: Contest) -> None:
-    """All contenders on the same data, in turns."""
-    result = run_contest(settings)
-    print_table(contest_table(result))
-    _write(settings.output, contest_json(result))
+def throughput(settings: Throughput) -> None:
+    """All pipelines on the same data, in turns."""
+    result = run_throughput(settings)
+    print_table(throughput_table(result))
+    _write(settings.output, throughput_json(result))
 
 
 def growth(settings: Growth) -> None:
@@ -100,7 +100,7 @@ def one_actor(settings: OneActor) -> None:
 
 
 def overlap(settings: Overlap) -> None:
-    """The streaming stage with every number of shards in hand."""
+    """The streaming stage with every number of shards at a time."""
     results = run_overlap(settings)
     print_table(overlap_table(results, settings))
     _write(settings.output, figures_json(settings, {"runs": [dataclasses.asdict(one) for one in results]}))
@@ -119,7 +119,7 @@ def _absolute(output: str) -> str:
 if __name__ == "__main__":
     run_job(
         {
-            "contest": (Contest, contest),
+            "throughput": (Throughput, throughput),
             "growth": (Growth, growth),
             "sharding": (Sharding, sharding),
             "one_actor": (OneActor, one_actor),

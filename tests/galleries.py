@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 
 from fct_ray.models.files import pack_model
 from fct_ray.models.transformation import fit_linear
-from fct_ray.shards.model_directory import resolve_encoder, save_model
+from fct_ray.shards.encoder_names import resolve_encoder
+from fct_ray.shards.model_directory import save_model
 from fct_ray.storage.store import Store
 from fct_ray.values import Manifest
 from tests.fashion_vectors import Vectors, fixed_size_list

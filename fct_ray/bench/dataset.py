@@ -1,8 +1,8 @@
-"""The data that every contender reads: seeded shards of (id, embedding, side_info), pairs, and a reference h.
+"""The data that every pipeline reads: seeded shards of (id, embedding, side_info), pairs, and a reference h.
 
     <directory>/shards/part-00000.parquet ...   N rows, int64 id, float32 [old] and [side]
     <directory>/pairs.parquet                   (id, embedding) of the new model for a sample
-    <directory>/h/                              the transformation that the contenders apply
+    <directory>/h/                              the transformation that the pipelines apply
 
 Vectors come from 32 latent numbers per row, of which old and side each keep a part and new keeps all, so that h can be
 fitted on the pairs; speed does not depend on it. Shards are made one at a time: memory does not grow with N.
@@ -23,7 +23,8 @@ from tqdm import tqdm
 from fct_ray.models.files import pack_model
 from fct_ray.models.seeding import seed_everything
 from fct_ray.models.transformation import Transformation, TransformationArchitecture
-from fct_ray.shards.model_directory import resolve_encoder, save_model
+from fct_ray.shards.encoder_names import resolve_encoder
+from fct_ray.shards.model_directory import save_model
 from fct_ray.storage import objects, shards
 from fct_ray.storage import pairs as pair_files
 

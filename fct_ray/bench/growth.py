@@ -10,20 +10,19 @@ cores measured.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from scipy.optimize import nnls
 
-from fct_ray.bench.contenders import ContenderJob
 from fct_ray.bench.dataset import DatasetSettings, make_dataset
-from fct_ray.bench.measuring import measure
+from fct_ray.bench.pipeline_process import measure
+from fct_ray.bench.pipelines import PipelineJob
 from fct_ray.cli.price_book import load_price_book
 from fct_ray.errors import SettingsError
 
@@ -220,9 +219,7 @@ def _run(settings: GrowthSettings, rows: int, rows_per_shard: int) -> Point:
     data = replace(settings.data, rows=rows, rows_per_shard=rows_per_shard, num_pairs=min(1000, rows))
     dataset = make_dataset(str(root), data)
     output = root / "out/growth"
-    shutil.rmtree(output, ignore_errors=True)
-    output.mkdir(parents=True)
-    job = ContenderJob(
+    job = PipelineJob(
         shards=dataset.shards_directory,
         pairs=dataset.pairs,
         transformation=dataset.transformation,
@@ -232,9 +229,7 @@ def _run(settings: GrowthSettings, rows: int, rows_per_shard: int) -> Point:
         batch_rows=settings.batch_rows,
         index_factory=settings.index,
     )
-    job_file = root / "growth.json"
-    job_file.write_text(json.dumps(asdict(job)))
-    measured = measure("ours", job_file, output, 1)
+    measured = measure("ours", job, 1)
     shutil.rmtree(output, ignore_errors=True)
     shutil.rmtree(dataset.directory, ignore_errors=True)  # the largest is 10 GB
     figures = measured.done.figures

@@ -1,7 +1,7 @@
 """h alone as one actor runs it, host memory in and out, against the roof of its chip and its link, in each precision.
 
 Owns: the roof of one actor (the slower of matrix products and, with a GPU, of copies both ways at once), and how far
-bfloat16 is from float32. Nothing is read or written: with storage and an index beside it, see the contest.
+bfloat16 is from float32. Nothing is read or written: with storage and an index beside it, see throughput.
 """
 
 from __future__ import annotations

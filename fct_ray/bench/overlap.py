@@ -1,4 +1,4 @@
-"""How many shards an actor should have in hand on a storage: the streaming stage with 1, 2, ... of them, in turns.
+"""How many shards an actor should work on at a time on a storage: the streaming stage with 1, 2, ... of them, in turns.
 
 Owns: those runs. Measured from the first shard's start to the last one's end, so that starting workers is not in it.
 """
@@ -27,14 +27,14 @@ from fct_ray.workflows.upgrade.stream import TransformStream, stream_transformed
 
 @dataclass(frozen=True, kw_only=True)
 class OverlapSettings:
-    """How many shards an actor should have in hand on a storage."""
+    """How many shards an actor should work on at a time, on a storage."""
 
     storage: str = ".data/bench/overlap"
     """Where shards and store lie while this runs: a directory or s3:// prefix of its own, deleted at the end."""
     directory: str = ".data/bench"
     """Where the data is made (local)."""
     shards_per_actor: tuple[int, ...] = (1, 2)
-    """Shards in hand; each is tried."""
+    """Shards at a time; each number is tried."""
     rounds: int = 3
     """Measured rounds after one that is thrown away; the median is reported."""
     threads: int = 2
@@ -46,22 +46,22 @@ class OverlapSettings:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class InHand:
-    """So many shards in hand, median over the rounds."""
+class Overlap:
+    """The streaming stage with this many shards at a time, median over the rounds."""
 
     shards_per_actor: int
     rows_per_s: float
     peak_worker_bytes: int
 
 
-def run_overlap(settings: OverlapSettings) -> list[InHand]:
-    """Copy the data to the storage, adopt it, stream it with every number of shards in hand, delete all of it.
+def run_overlap(settings: OverlapSettings) -> list[Overlap]:
+    """Copy the data to the storage, adopt it, stream it with every number of shards at a time, delete all of it.
 
     Raises:
         SettingsError: something lies at `storage` already, or there is nothing to try.
     """
     if min(settings.rounds, len(settings.shards_per_actor), *settings.shards_per_actor) < 1:
-        raise SettingsError(f"{settings}: want at least 1 round and 1 shard in hand")
+        raise SettingsError(f"{settings}: want at least 1 round and 1 shard at a time")
     storage = objects.absolute(settings.storage)
     if objects.list_names(storage):
         raise SettingsError(
@@ -76,8 +76,8 @@ def run_overlap(settings: OverlapSettings) -> list[InHand]:
         objects.delete_tree(storage)
 
 
-def overlap_table(results: Sequence[InHand], settings: OverlapSettings) -> Table:
-    """One line per number of shards in hand, against the first."""
+def overlap_table(results: Sequence[Overlap], settings: OverlapSettings) -> Table:
+    """One line per number of shards at a time, against the first."""
     return Table(
         name="overlap",
         title=f"Streaming stage on {settings.storage}, {settings.threads} actors",
@@ -85,7 +85,7 @@ def overlap_table(results: Sequence[InHand], settings: OverlapSettings) -> Table
             f"{settings.data.rows:,} rows in shards of {settings.data.rows_per_shard:,}, h of inner width "
             f"{settings.data.inner:,}; from the first shard's start to the last one's end, median of {settings.rounds}."
         ),
-        header=("shards in hand", "rows/s", "against the first", "peak worker"),
+        header=("shards at a time", "rows/s", "against the first", "peak worker"),
         rows=tuple(
             (
                 str(one.shards_per_actor),
@@ -98,7 +98,7 @@ def overlap_table(results: Sequence[InHand], settings: OverlapSettings) -> Table
     )
 
 
-def _run(settings: OverlapSettings, store: Store, embeddings: str, transformation: str) -> list[InHand]:
+def _run(settings: OverlapSettings, store: Store, embeddings: str, transformation: str) -> list[Overlap]:
     runs: dict[int, list[list[Receipt]]] = {number: [] for number in settings.shards_per_actor}
     with connected(ClusterSettings(num_cpus=settings.threads)) as size:
         run_adopt(
@@ -108,11 +108,11 @@ def _run(settings: OverlapSettings, store: Store, embeddings: str, transformatio
         )
         parent, document = store.manifest(), load_model(transformation).document
         for number in range(settings.rounds + 1):
-            for in_hand in settings.shards_per_actor:
+            for at_a_time in settings.shards_per_actor:
                 stream = TransformStream(
                     store=store,
                     parent=parent,
-                    run=f"bench-{number}-{in_hand}",
+                    run=f"bench-{number}-{at_a_time}",
                     transformation_uri=transformation,
                     use_side=True,
                     dimension=document.dimension,
@@ -122,16 +122,16 @@ def _run(settings: OverlapSettings, store: Store, embeddings: str, transformatio
                     batch_rows=settings.batch_rows,
                 )
                 _, _, receipts = stream_transformed(
-                    stream, parent, pool=PoolSettings(shards_per_actor=in_hand), size=size
+                    stream, parent, pool=PoolSettings(shards_per_actor=at_a_time), size=size
                 )
-                runs[in_hand] += [receipts] if number else []
+                runs[at_a_time] += [receipts] if number else []
     return [
-        InHand(
-            shards_per_actor=in_hand,
+        Overlap(
+            shards_per_actor=at_a_time,
             rows_per_s=parent.num_rows / statistics.median(_span_s(receipts) for receipts in rounds),
             peak_worker_bytes=max(receipt.peak_memory_bytes for receipts in rounds for receipt in receipts),
         )
-        for in_hand, rounds in runs.items()
+        for at_a_time, rounds in runs.items()
     ]
 
 

@@ -1,6 +1,6 @@
 """The roof of a machine for one h: the larger of FLOPs over the matrix rate and bytes over the storage rate.
 
-Owns: measuring both rates, in the same run as the contenders. Rows a second cannot be above the roof.
+Owns: measuring both rates, in the same run as the pipelines. Rows a second cannot be above the roof.
 """
 
 from __future__ import annotations

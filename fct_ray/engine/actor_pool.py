@@ -39,11 +39,11 @@ class PoolSettings:
     gpus_per_actor: float | None = None
     """GPUs that each actor holds. None: 1 if the cluster has any, else 0."""
     shards_per_actor: int | None = None
-    """Shards that an actor has in hand when it transforms: one is computed, others are read and written meanwhile. Each
-    takes its vectors' memory. None: 2 on S3, 1 on a disk; more may pay with fast GPUs and slow storage."""
+    """Shards that an actor works on at a time when it transforms: one is computed, others are read and written meanwhile.
+    Each takes its vectors' memory. None: 2 on S3, 1 on a disk; more may pay with fast GPUs and slow storage."""
 
     def __post_init__(self) -> None:
-        """Raises SettingsError for no shards in hand."""
+        """Raises SettingsError for less than one shard at a time."""
         if self.shards_per_actor is not None and self.shards_per_actor < 1:
             raise SettingsError(f"--pool.shards-per-actor is {self.shards_per_actor}; want 1 or more, or leave it out")
 

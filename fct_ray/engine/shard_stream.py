@@ -27,7 +27,7 @@ def stream_shards(
 ) -> None:
     """Run `worker(job)` actors over all descriptors, which they get as JSON; each leaves its receipt in the ledger.
 
-    An actor has up to `shards_per_actor` shards in hand, each in a thread of its own.
+    An actor works on up to `shards_per_actor` shards at a time, each in a thread of its own.
 
     Raises:
         FctRayError: what a worker raised, naming the shard. Finished shards stay finished: their receipts are durable.

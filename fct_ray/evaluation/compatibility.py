@@ -1,53 +1,57 @@
-"""What the compatibility table adds up to: the recovered share of each method, and the mean cosine of two spaces.
+"""The compatibility table: what every way to search is worth on labelled queries, and what share of the gain it recovers.
 
 recovered share = (method - old/old) / (new/new - old/old): 0 is doing nothing, 1 is the full backfill, below 0 is
-harm. Knows no embeddings of its own and no store. Shapes: N rows, D dimensions.
+harm. Knows no model and no store. Shapes: Q queries, G gallery items, N rows, D dimensions.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fct_ray.errors import SettingsError
 from fct_ray.evaluation.fused import normalized
-from fct_ray.values import CompatibilityRow, Metric, RecoveredShare, RetrievalQuality
-
-OLD_OLD = "old_old"
-NEW_NEW = "new_new"
+from fct_ray.evaluation.retrieval import retrieval_quality
+from fct_ray.evaluation.ways import NEW_NEW, OLD_OLD, WayToSearch
+from fct_ray.values import CompatibilityRow, RecoveredShare
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class WayToSearch:
-    """One line of the compatibility table before it is measured: whose queries search which gallery."""
+def compatibility_rows(
+    ways: Iterable[WayToSearch],
+    *,
+    query_labels_Q: NDArray[np.int64],
+    gallery_labels_G: NDArray[np.int64],
+    query_ids_Q: NDArray[np.int64],
+    gallery_ids_G: NDArray[np.int64],
+) -> tuple[CompatibilityRow, ...]:
+    """CMC top-1, top-5 and mAP of every way, in their order, for labelled queries on a labelled gallery.
 
-    method: str
-    query: str
-    """Whose queries, in words: "new"."""
-    gallery: str
-    """Which gallery, in words: "h(old, side)"."""
-    query_QD: NDArray[np.float32]
-    gallery_GD: NDArray[np.float32]
-    metric: Metric
-    side_information: bool = False
+    The ways are taken one at a time: a generator keeps only one gallery in memory. An item with a query's own id does not
+    count for that query.
 
-    def row(self, quality: RetrievalQuality) -> CompatibilityRow:
-        """The line, measured."""
-        return CompatibilityRow(
-            method=self.method,
-            query=self.query,
-            gallery=self.gallery,
-            side_information=self.side_information,
-            top1=quality.top1,
-            top5=quality.top5,
-            map=quality.map,
+    Raises:
+        SettingsError: shapes do not fit each other, or no query has a relevant item.
+        DataError: NaN or infinite embeddings, or repeated gallery ids.
+    """
+    return tuple(
+        way.row(
+            retrieval_quality(
+                way.query_QD,
+                way.gallery_GD,
+                query_labels_Q,
+                gallery_labels_G,
+                metric=way.metric,
+                query_ids_Q=query_ids_Q,
+                gallery_ids_G=gallery_ids_G,
+            )
         )
+        for way in ways
+    )
 
 
 def recovered_shares(rows: Sequence[CompatibilityRow]) -> dict[str, RecoveredShare]:

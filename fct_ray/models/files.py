@@ -1,6 +1,6 @@
 """Model files: model.json and weights.safetensors, as bytes in both directions.
 
-Owns: their format and the fingerprint that identifies a model. Knows no storage: whoever calls brings and takes
+Owns: from a module to its files and back, with every check on the way. Knows no storage: whoever calls brings and takes
 the bytes. Nothing in a file is executed: the weights are plain tensors, the JSON names an architecture of ours.
 """
 
@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import pydantic
 import torch
@@ -21,54 +20,18 @@ from torch import Tensor
 
 from fct_ray.errors import ModelError, SettingsError
 from fct_ray.models.encoder import Encoder, EncoderArchitecture
+from fct_ray.models.model_json import NOT_IN_NAMES, ModelDocument, ModelKind, fingerprint, parse_document, plain_json
 from fct_ray.models.transformation import (
     AnyTransformation,
     TransformationArchitecture,
     build_transformation,
 )
-from fct_ray.values import FORMAT_VERSION, Metric, Usage
+from fct_ray.values import Metric
 
-ModelKind = Literal["encoder", "side", "transformation"]
 AnyArchitecture = EncoderArchitecture | TransformationArchitecture
 AnyModel = Encoder | AnyTransformation
-_NOT_IN_NAMES = re.compile(r"^\.|[/\\:*?\"<>|\x00-\x1f\x7f\ud800-\udfff]")
 _MOST = 1 << 24
 """No dimension or width of an architecture is larger; above, torch fails in ways of its own."""
-
-
-@pydantic.with_config(pydantic.ConfigDict(extra="forbid"))
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ModelDocument:
-    """model.json: what a model is, where it came from, and the hash of its weights.
-
-    `from_encoder`, `to_encoder` and `side_fingerprint` are fingerprints of the models that a transformation maps
-    between and of its side-information; None for encoders. `provenance` is free: data, settings, seed, usage.
-    """
-
-    format_version: int = FORMAT_VERSION
-    kind: ModelKind
-    name: str
-    architecture: dict[str, Any]
-    dimension: int
-    metric: Metric
-    normalized: bool
-    provenance: dict[str, Any]
-    weights_sha256: str
-    fingerprint: str
-    from_encoder: str | None = None
-    to_encoder: str | None = None
-    side_fingerprint: str | None = None
-
-    def usage(self) -> Usage | None:
-        """What fitting the model took, if its provenance says so; raises ModelError for what is no usage record."""
-        record = self.provenance.get("usage")
-        try:
-            return pydantic.TypeAdapter(Usage | None).validate_python(record)
-        except pydantic.ValidationError as error:
-            raise ModelError(
-                f"model {self.name!r}: its provenance has the usage {record!r:.200}; wanted one of seconds, FLOPs, bytes "
-                "and rows: pack it again"
-            ) from error
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,7 +83,7 @@ def pack_model(
     ModelError for weights that are not finite, or an exported transformation.
     """
     _check_kind(module, kind, from_encoder, to_encoder, side_fingerprint)
-    if not name or _NOT_IN_NAMES.search(name):
+    if not name or NOT_IN_NAMES.search(name):
         raise SettingsError(f"model name {name!r} cannot be part of a directory name; wanted letters, digits, - and _")
     tensors = {key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}
     _check_tensors(tensors, _shapes(_built(module.architecture, name)), f"model {name!r}")
@@ -128,7 +91,7 @@ def pack_model(
         if not bool(torch.isfinite(value).all()):
             raise ModelError(f"weights {key!r} of {name!r} are not finite; the fit diverged: lower its learning rate")
     weights = save_tensors(tensors)
-    architecture = _plain(asdict(module.architecture))
+    architecture = plain_json(asdict(module.architecture))
     weights_sha256 = hashlib.sha256(weights).hexdigest()
     dimension, normalized = _output(module.architecture), module.architecture.normalized
     direction = (from_encoder, to_encoder, side_fingerprint)
@@ -139,9 +102,9 @@ def pack_model(
         dimension=dimension,
         metric=metric,
         normalized=normalized,
-        provenance=_plain(provenance),
+        provenance=plain_json(provenance),
         weights_sha256=weights_sha256,
-        fingerprint=_fingerprint(kind, architecture, metric, normalized, weights_sha256, direction),
+        fingerprint=fingerprint(kind, architecture, metric, normalized, weights_sha256, direction),
         from_encoder=from_encoder,
         to_encoder=to_encoder,
         side_fingerprint=side_fingerprint,
@@ -157,23 +120,9 @@ def unpack_model(model_json: bytes, weights: bytes, uri: str) -> LoadedModel:
     Raises: ModelError if the document is not one, hashes do not match, the architecture is unknown, or tensors
     are missing, superfluous or of another shape.
     """
-    document = _parsed(model_json, uri)
+    document = parse_document(model_json, uri)
     if hashlib.sha256(weights).hexdigest() != document.weights_sha256:
         raise ModelError(f"{uri}: the weights are not those that model.json names (sha256); copy the directory again")
-    direction = (document.from_encoder, document.to_encoder, document.side_fingerprint)
-    fingerprint = _fingerprint(
-        document.kind,
-        document.architecture,
-        document.metric,
-        document.normalized,
-        document.weights_sha256,
-        direction,
-    )
-    if fingerprint != document.fingerprint:
-        raise ModelError(
-            f"{uri}: model.json says fingerprint {document.fingerprint[:12]}, its content has {fingerprint[:12]}; "
-            "it was edited: restore the original"
-        )
     architecture = _architecture(document, uri)
     try:
         tensors = load_tensors(weights)
@@ -187,27 +136,6 @@ def unpack_model(model_json: bytes, weights: bytes, uri: str) -> LoadedModel:
     return LoadedModel(document=document, module=module.eval())
 
 
-def _parsed(model_json: bytes, uri: str) -> ModelDocument:
-    try:
-        document = pydantic.TypeAdapter(ModelDocument).validate_json(model_json)
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "the document"
-        raise ModelError(
-            f"{uri}: model.json is not a model document: {field}: {first['msg']}; pack it again"
-        ) from error
-    if document.format_version != FORMAT_VERSION:
-        raise ModelError(
-            f"{uri}: model.json has format_version {document.format_version}; this version of fct_ray reads "
-            f"{FORMAT_VERSION}: use a release that matches"
-        )
-    if not document.name or _NOT_IN_NAMES.search(document.name):
-        raise ModelError(
-            f"{uri}: model.json names its model {document.name!r:.100}; wanted a plain name: pack it again"
-        )
-    return document
-
-
 def _architecture(document: ModelDocument, uri: str) -> AnyArchitecture:
     kind: type[AnyArchitecture] = (
         TransformationArchitecture if document.kind == "transformation" else EncoderArchitecture
@@ -219,7 +147,7 @@ def _architecture(document: ModelDocument, uri: str) -> AnyArchitecture:
         raise ModelError(
             f"{uri}: unknown architecture {document.architecture!s:.300}: {error!s:.500}; use a matching release"
         ) from error
-    if _plain(asdict(architecture)) != document.architecture:
+    if plain_json(asdict(architecture)) != document.architecture:
         seen, wanted = sorted(document.architecture), sorted(asdict(architecture))
         raise ModelError(f"{uri}: architecture has the fields {seen}; wanted {wanted}; use a matching release")
     if any(isinstance(value, int) and value > _MOST for value in asdict(architecture).values()):
@@ -274,26 +202,3 @@ def _output(architecture: AnyArchitecture) -> int:
     if isinstance(architecture, TransformationArchitecture):
         return architecture.new_dimension
     return architecture.dimension
-
-
-def _plain(value: dict[str, Any]) -> dict[str, Any]:
-    try:
-        plain: dict[str, Any] = json.loads(json.dumps(value, allow_nan=False))
-    except (TypeError, ValueError) as error:
-        raise SettingsError(f"provenance and architecture must be JSON: {error}; pass plain values") from error
-    return plain
-
-
-def _fingerprint(
-    kind: str,
-    architecture: dict[str, Any],
-    metric: Metric,
-    normalized: bool,
-    weights_sha256: str,
-    direction: tuple[str | None, str | None, str | None],
-) -> str:
-    """sha256 over canonical JSON; the direction is part of it for transformations only."""
-    parts: list[Any] = [kind, architecture, str(metric), normalized, weights_sha256]
-    if kind == "transformation":
-        parts += direction
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -21,7 +21,7 @@ from fct_ray.values import Precision, Usage
 
 FloatArray = npt.NDArray[np.float32]
 DTYPES = {Precision.FLOAT32: torch.float32, Precision.BFLOAT16: torch.bfloat16}
-LANES = 3
+BATCHES_AT_ONCE = 3  # one on its way in, one computed, one on its way out
 
 
 def fast_precision(*, on_gpu: bool) -> Precision:
@@ -41,11 +41,11 @@ class TransformRunner:
         self.uses_side = transformation.architecture.side_dimension > 0
         self.dimension: int = model.document.dimension
         module, dtype = export(transformation, DTYPES[precision]), DTYPES[precision]
-        self.batches: _BatchesInTurn | BatchesInLanes
+        self.batches: _SequentialBatches | OverlappedBatches
         if torch.cuda.is_available():
-            self.batches = BatchesInLanes(module, dtype, batch_rows, torch.device("cuda"))
+            self.batches = OverlappedBatches(module, dtype, batch_rows, torch.device("cuda"))
         else:
-            self.batches = _BatchesInTurn(module, dtype, batch_rows)
+            self.batches = _SequentialBatches(module, dtype, batch_rows)
 
     def run(self, old_ND: FloatArray, side_NS: FloatArray | None) -> tuple[FloatArray, Usage]:
         """H of every row, float32 [N, W], and the FLOPs and GPU seconds it took."""
@@ -55,11 +55,11 @@ class TransformRunner:
         with torch.inference_mode(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # it is only read
             self.batches.run(inputs, out_NW)
-        busy_gpu_s = time.perf_counter() - start_s if isinstance(self.batches, BatchesInLanes) else 0.0
+        busy_gpu_s = time.perf_counter() - start_s if isinstance(self.batches, OverlappedBatches) else 0.0
         return out_NW, Usage(flops=self.flops_per_row * len(old_ND), busy_gpu_s=busy_gpu_s)
 
 
-class _BatchesInTurn:
+class _SequentialBatches:
     """One batch after another, in this thread."""
 
     def __init__(self, module: AnyTransformation, dtype: torch.dtype, batch_rows: int) -> None:
@@ -71,7 +71,7 @@ class _BatchesInTurn:
             out_NW[rows] = self.module(*(torch.from_numpy(array[rows]).to(self.dtype) for array in inputs)).numpy()
 
 
-class BatchesInLanes:
+class OverlappedBatches:
     """For a GPU: while one batch is computed, the next is on its way in and the one before on its way out.
 
     Runs on a CPU, too, one step after the other: there it shows only that every row comes out where it belongs.
@@ -81,27 +81,27 @@ class BatchesInLanes:
         """`module` computes in `dtype` on `device`, `batch_rows` rows at a time; it is moved there."""
         self.batch_rows = batch_rows
         module = module.to(device)
-        self.lanes = [_Lane(module, dtype, batch_rows, device) for _ in range(LANES)]
+        self.streams = [_DeviceStream(module, dtype, batch_rows, device) for _ in range(BATCHES_AT_ONCE)]
         torch.get_device_module(device).synchronize()  # the weights are there before other streams read them
 
     def run(self, inputs: Sequence[FloatArray], out_NW: FloatArray) -> None:
         """Fill `out_NW` (float32 [N, W]) with h of the rows of all `inputs` (float32 [N, D], perhaps [N, S])."""
         for number, start in enumerate(range(0, len(out_NW), self.batch_rows)):
             rows = slice(start, start + self.batch_rows)
-            lane = self.lanes[number % LANES]
-            lane.finish()
-            lane.start([torch.from_numpy(array[rows]) for array in inputs], torch.from_numpy(out_NW[rows]))
-        for lane in self.lanes:
-            lane.finish()
+            stream = self.streams[number % BATCHES_AT_ONCE]
+            stream.finish()
+            stream.start([torch.from_numpy(array[rows]) for array in inputs], torch.from_numpy(out_NW[rows]))
+        for stream in self.streams:
+            stream.finish()
 
 
-class _Lane:
-    """A stream of the device with pinned host memory for one batch: copies in and out overlap what other lanes do."""
+class _DeviceStream:
+    """A stream of the device with pinned host memory for one batch: copies in and out overlap what other streams do."""
 
     def __init__(self, module: AnyTransformation, dtype: torch.dtype, batch_rows: int, device: torch.device) -> None:
         self.module, self.dtype, self.batch_rows, self.device = module, dtype, batch_rows, device
-        self.streams = torch.get_device_module(device)
-        self.stream, self.ended = self.streams.Stream(), self.streams.Event()
+        self.device_module = torch.get_device_module(device)
+        self.stream, self.ended = self.device_module.Stream(), self.device_module.Event()
         self.pinned: list[torch.Tensor] = []
         self.out: torch.Tensor | None = None
 
@@ -112,7 +112,7 @@ class _Lane:
             pin, widths = self.device.type != "cpu", [tensor.shape[1] for tensor in (*inputs, out)]
             self.pinned = [torch.empty((self.batch_rows, width), pin_memory=pin) for width in widths]
         *pinned_in, pinned_out = self.pinned
-        with self.streams.stream(self.stream):
+        with self.device_module.stream(self.stream):
             on_device = []
             for pinned, tensor in zip(pinned_in, inputs, strict=True):
                 pinned[:rows].copy_(tensor)

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,7 @@ import numpy.typing as npt
 from fct_ray.errors import SettingsError
 from fct_ray.plan.checks import MIN_GATE_PAIRS
 from fct_ray.plan.gate_texts import advice_text, reason_text
-from fct_ray.values import GateCheck, GateResult
+from fct_ray.values import GateCheck, GateResult, QueryScores
 
 AGREEMENT = "agreement"
 MAP = "map"
@@ -42,20 +42,6 @@ MAX_PRECISION_LOSS = 0.005
 """Half a point of agreement: what speed may cost unasked. The bars themselves hold in any precision."""
 _Z95 = 1.6448536269514722
 _LEAST_DIFFERENCE = -1.0
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class HeldOutScores:
-    """What one way of searching scored on every held-out query."""
-
-    agreement_Q: npt.NDArray[np.floating]
-    """Share of the new model's own top-k that this way finds."""
-    average_precision_Q: npt.NDArray[np.floating] | None = None
-    """Only with labels; NaN where a query has no relevant item."""
-    top1_right_Q: npt.NDArray[np.bool_] | None = None
-    """Only with labels: the first neighbour has the query's label."""
-    cosine: float = 0.0
-    """Mean cosine of h's outputs and the true new embeddings."""
 
 
 def lower_bound(differences_Q: npt.ArrayLike) -> tuple[float, float]:
@@ -197,11 +183,11 @@ def negative_flips(right_before_Q: npt.ArrayLike, right_after_Q: npt.ArrayLike) 
 
 def judge(
     *,
-    candidates: Mapping[str, HeldOutScores],
-    bar: HeldOutScores,
+    candidates: Mapping[str, QueryScores],
+    bar: QueryScores,
     k: int,
-    ceiling: HeldOutScores | None = None,
-    fused: HeldOutScores | None = None,
+    ceiling: QueryScores | None = None,
+    fused: QueryScores | None = None,
     groups_Q: npt.ArrayLike | None = None,
     tolerance: float = 0.0,
     min_queries: int = MIN_GATE_PAIRS,
@@ -281,7 +267,7 @@ def _mean(values_Q: npt.ArrayLike) -> float:
     return float(values.mean()) if values.size else 0.0
 
 
-def _mean_map(scores: HeldOutScores | None) -> float | None:
+def _mean_map(scores: QueryScores | None) -> float | None:
     if scores is None or scores.average_precision_Q is None:
         return None
     values_Q = scores.average_precision_Q[~np.isnan(scores.average_precision_Q)]
@@ -289,13 +275,13 @@ def _mean_map(scores: HeldOutScores | None) -> float | None:
 
 
 def _mean_agreement(
-    candidates: Mapping[str, HeldOutScores], *, bar: HeldOutScores, fused: HeldOutScores | None
+    candidates: Mapping[str, QueryScores], *, bar: QueryScores, fused: QueryScores | None
 ) -> dict[str, float]:
     means = {BAR: _mean(bar.agreement_Q), **{name: _mean(s.agreement_Q) for name, s in candidates.items()}}
     return means if fused is None else {**means, FUSED: _mean(fused.agreement_Q)}
 
 
-def _flips(bar: HeldOutScores, winner: HeldOutScores) -> float | None:
+def _flips(bar: QueryScores, winner: QueryScores) -> float | None:
     if bar.top1_right_Q is None or winner.top1_right_Q is None:
         return None
     return negative_flips(bar.top1_right_Q, winner.top1_right_Q)

@@ -15,7 +15,8 @@ import numpy.typing as npt
 import torch
 
 from fct_ray.errors import SourceError
-from fct_ray.shards.model_directory import EncoderSpec, open_encoder
+from fct_ray.shards.encoder_names import EncoderSpec
+from fct_ray.shards.model_directory import open_encoder
 from fct_ray.shards.write import OutputJob, ShardWriter, done
 from fct_ray.sources.items import Items, Source
 from fct_ray.sources.registry import open_source

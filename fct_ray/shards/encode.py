@@ -14,7 +14,8 @@ import pyarrow as pa
 import torch
 
 from fct_ray.metering.meters import ProcessMeter
-from fct_ray.shards.model_directory import EncoderSpec, open_encoder
+from fct_ray.shards.encoder_names import EncoderSpec
+from fct_ray.shards.model_directory import open_encoder
 from fct_ray.shards.read import vectors_column
 from fct_ray.sources.registry import open_source
 

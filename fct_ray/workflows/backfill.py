@@ -24,7 +24,8 @@ from fct_ray.plan.resume import shard_numbers_to_do
 from fct_ray.plan.splits import sample_mask
 from fct_ray.plan.versions import embedded_manifest
 from fct_ray.shards.embed import EmbedDescriptor, EmbedJob, EmbedWorker
-from fct_ray.shards.model_directory import EncoderSpec, model_uri, open_encoder
+from fct_ray.shards.encoder_names import EncoderSpec, model_uri
+from fct_ray.shards.model_directory import open_encoder
 from fct_ray.shards.write import OutputJob
 from fct_ray.sources.registry import open_source
 from fct_ray.storage import documents, objects

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.errors import GateRefusedError, SettingsError
 from fct_ray.plan.savings import SavedWork, work_saved
-from fct_ray.shards.model_directory import resolve_encoder
+from fct_ray.shards.encoder_names import resolve_encoder
 from fct_ray.storage import objects
 from fct_ray.storage.store import Store
 from fct_ray.values import Manifest, ObjectRef, ShardRecord

@@ -1,11 +1,12 @@
 """Retrieval quality of every way to search a gallery: what stays, what is fitted, what a full backfill gives.
 
-Owns: which galleries and queries are compared. The measures are evaluation's. Legend: Q queries, G gallery items.
+Owns: reading the galleries, embedding the queries, and which ways are compared. What is measured of a way is in
+evaluation/compatibility. Legend: Q queries, G gallery items, D dimensions of old, S of side-information, W of new.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,15 +15,16 @@ import numpy.typing as npt
 from fct_ray.engine.actor_pool import PoolSettings
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.errors import SettingsError
-from fct_ray.evaluation import fused, retrieval
-from fct_ray.evaluation.compatibility import WayToSearch, recovered_shares
+from fct_ray.evaluation import ways
+from fct_ray.evaluation.compatibility import compatibility_rows, recovered_shares
+from fct_ray.evaluation.ways import WayToSearch
 from fct_ray.models.transformation_runner import TransformRunner
 from fct_ray.plan.splits import sample_mask, unit_hash
 from fct_ray.shards.model_directory import load_model
 from fct_ray.sources.registry import open_source
 from fct_ray.storage import objects, shards
 from fct_ray.storage.store import Store
-from fct_ray.values import CompatibilityRow, Manifest, Metric, RecoveredShare
+from fct_ray.values import CompatibilityRow, Manifest, RecoveredShare
 from fct_ray.workflows.embed_items import encode_items
 
 FloatArray = npt.NDArray[np.float32]
@@ -130,18 +132,61 @@ def measure_quality(
     full = gallery_vectors(galleries.backfill_store, galleries.backfill, max_gallery, seed)
     if not (np.array_equal(old.ids_G, upgraded.ids_G) and np.array_equal(old.ids_G, full.ids_G)):
         raise SettingsError("the compared versions hold different items; want the same gallery before and after")
-    positions = np.flatnonzero(_first(open_source(query_source).num_items, max_queries))
+    queries = _embedded_queries(encoders, query_source, max_queries, pool=pool, size=size)
+    rows = compatibility_rows(
+        _ways(old, upgraded, full, queries, galleries, transformations),
+        query_labels_Q=queries.labels_Q,
+        gallery_labels_G=old.labels_G,
+        query_ids_Q=queries.ids_Q,
+        gallery_ids_G=old.ids_G,
+    )
+    return Quality(
+        rows=rows, recovered=recovered_shares(rows), new_queries_QW=queries.new_QW, query_labels_Q=queries.labels_Q
+    )
 
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Queries:
+    """Labelled queries, embedded by every encoder."""
+
+    ids_Q: IntArray
+    labels_Q: IntArray
+    old_QD: FloatArray
+    new_QW: FloatArray
+    side_QS: FloatArray | None
+
+
+def _embedded_queries(
+    encoders: QueryEncoders, query_source: str, max_queries: int, *, pool: PoolSettings, size: ClusterSize
+) -> _Queries:
+    positions = np.flatnonzero(_first(open_source(query_source).num_items, max_queries))
     uris = (encoders.old_uri, encoders.new_uri) + (() if encoders.side_uri is None else (encoders.side_uri,))
-    queries = encode_items(query_source, uris, positions, pool=pool, size=size, describe="embed the queries")
-    if queries.labels_N is None:
+    encoded = encode_items(query_source, uris, positions, pool=pool, size=size, describe="embed the queries")
+    if encoded.labels_N is None:
         raise SettingsError(f"{query_source}: has no labels; want labelled queries to measure retrieval")
-    old_QD, new_QW = queries.embeddings[:2]
+    return _Queries(
+        ids_Q=encoded.ids_N,
+        labels_Q=encoded.labels_N,
+        old_QD=encoded.embeddings[0],
+        new_QW=encoded.embeddings[1],
+        side_QS=None if encoders.side_uri is None else encoded.embeddings[2],
+    )
+
+
+def _ways(
+    old: GalleryVectors,
+    upgraded: GalleryVectors,
+    full: GalleryVectors,
+    queries: _Queries,
+    galleries: Galleries,
+    transformations: Mapping[str, str],
+) -> Iterator[WayToSearch]:
+    """Every way to search, one at a time: the outputs of only one candidate are in memory."""
     old_metric, new_metric = galleries.old.metric, galleries.upgraded.metric
-    table = _Table(queries.ids_N, queries.labels_N, old.ids_G, old.labels_G)
-    table.add("old_old", "old", "old", old_QD, old.embeddings_GD, old_metric)
-    if old.embeddings_GD.shape[1] == new_QW.shape[1]:
-        table.add("direct", "new", "old", new_QW, old.embeddings_GD, new_metric)
+    yield ways.doing_nothing(queries.old_QD, old.embeddings_GD, old_metric)
+    direct = ways.direct(queries.new_QW, old.embeddings_GD, new_metric)
+    if direct is not None:
+        yield direct
     published = _published_method(galleries.upgraded, transformations)
     for method, uri in transformations.items():
         runner = TransformRunner(load_model(uri), batch_rows=4096)
@@ -149,60 +194,10 @@ def measure_quality(
             vectors_GW = upgraded.embeddings_GD
         else:
             vectors_GW, _ = runner.run(old.embeddings_GD, old.side_GS)
-        gallery = "h(old, side)" if runner.uses_side else "h(old)"
-        table.add(method, "new", gallery, new_QW, vectors_GW, new_metric, side=runner.uses_side)
-    if old.side_GS is not None and encoders.side_uri is not None:
-        both_QD = fused.fuse(old_QD, queries.embeddings[2])
-        both_GD = fused.fuse(old.embeddings_GD, old.side_GS)
-        table.add("fused", "old + side", "old + side", both_QD, both_GD, Metric.IP, side=True)
-    table.add("new_new", "new", "new", new_QW, full.embeddings_GD, new_metric)
-    return Quality(
-        rows=tuple(table.rows),
-        recovered=recovered_shares(table.rows),
-        new_queries_QW=new_QW,
-        query_labels_Q=queries.labels_N,
-    )
-
-
-class _Table:
-    """Compatibility rows over one set of labelled queries and gallery items."""
-
-    def __init__(self, query_ids_Q: IntArray, query_labels_Q: IntArray, ids_G: IntArray, labels_G: IntArray) -> None:
-        self.query_ids_Q, self.query_labels_Q = query_ids_Q, query_labels_Q
-        self.ids_G, self.labels_G = ids_G, labels_G
-        self.rows: list[CompatibilityRow] = []
-
-    def add(
-        self,
-        method: str,
-        query: str,
-        gallery: str,
-        query_QD: FloatArray,
-        gallery_GD: FloatArray,
-        metric: Metric,
-        *,
-        side: bool = False,
-    ) -> None:
-        """Measure one line."""
-        way = WayToSearch(
-            method=method,
-            query=query,
-            gallery=gallery,
-            query_QD=query_QD,
-            gallery_GD=gallery_GD,
-            metric=metric,
-            side_information=side,
-        )
-        quality = retrieval.retrieval_quality(
-            way.query_QD,
-            way.gallery_GD,
-            self.query_labels_Q,
-            self.labels_G,
-            metric=way.metric,
-            query_ids_Q=self.query_ids_Q,
-            gallery_ids_G=self.ids_G,
-        )
-        self.rows.append(way.row(quality))
+        yield ways.transformed(method, queries.new_QW, vectors_GW, new_metric, uses_side=runner.uses_side)
+    if old.side_GS is not None and queries.side_QS is not None:
+        yield ways.fused_search(queries.old_QD, queries.side_QS, old.embeddings_GD, old.side_GS)
+    yield ways.full_backfill(queries.new_QW, full.embeddings_GD, new_metric)
 
 
 def _first(num_items: int, most: int) -> npt.NDArray[np.bool_]:

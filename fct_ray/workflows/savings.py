@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from fct_ray.plan.origins import embedding_receipts
 from fct_ray.plan.resume import usage_of
-from fct_ray.shards.model_directory import is_model_uri, load_model, open_encoder
+from fct_ray.shards.encoder_names import is_model_uri
+from fct_ray.shards.model_directory import load_model, open_encoder
 from fct_ray.storage.store import Store
 from fct_ray.values import Manifest, Receipt, Usage
 from fct_ray.workflows.run_log import RunLog

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from fct_ray.errors import EncoderMismatchError, FormatError, NotFoundError, SettingsError, StoreError
 from fct_ray.index import search
 from fct_ray.metering.meters import measure_stage
-from fct_ray.shards.model_directory import EncoderSpec, resolve_encoder
+from fct_ray.shards.encoder_names import EncoderSpec, resolve_encoder
 from fct_ray.storage import leases, shards
 from fct_ray.storage import pairs as pair_files
 from fct_ray.storage.leases import Lease

@@ -1,4 +1,4 @@
-"""Shards in hand: every number of them is measured, and the place is left as empty as it was found."""
+"""Shards at a time: every number of them is measured, and the place is left as empty as it was found."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fct_ray.storage import objects
 
 
 @pytest.mark.slow
-def test_every_number_of_shards_in_hand_is_measured_on_s3(tmp_path: Path, s3_uri: str) -> None:
+def test_every_number_of_shards_at_a_time_is_measured_on_s3(tmp_path: Path, s3_uri: str) -> None:
     data = DatasetSettings(rows=4_000, rows_per_shard=500, inner=64, num_pairs=10)
     settings = OverlapSettings(storage=s3_uri, directory=str(tmp_path), rounds=1, data=data)
     one, two = run_overlap(settings)

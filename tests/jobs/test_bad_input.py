@@ -90,7 +90,7 @@ def test_neither_pairs_nor_raw_items(store: Path) -> None:
     _refused(UpgradeSettings(store=str(store), encoder="new-api"), SettingsError, "--pairs", "--source")
 
 
-def test_no_shards_in_hand() -> None:
+def test_less_than_one_shard_at_a_time() -> None:
     with pytest.raises(SettingsError, match="is 0; want 1 or more"):
         PoolSettings(shards_per_actor=0)
 
@@ -118,7 +118,8 @@ def test_a_budget_below_the_forecast(store: Path, pairs: Path) -> None:
 def test_a_transformation_for_other_encoders_or_in_the_wrong_direction(
     store: Path, pairs: Path, tmp_path: Path, backwards: bool
 ) -> None:
-    from fct_ray.shards.model_directory import resolve_encoder, save_model
+    from fct_ray.shards.encoder_names import resolve_encoder
+    from fct_ray.shards.model_directory import save_model
 
     old, new = resolve_encoder("old-api", None).ref, resolve_encoder("new-api", None).ref
     start, end = (new, old) if backwards else (resolve_encoder("third-api", None).ref, new)

@@ -11,7 +11,6 @@ import pytest
 
 from fct_ray.errors import SettingsError
 from fct_ray.plan.gate import (
-    HeldOutScores,
     check_bar,
     choose_candidate,
     decide,
@@ -22,7 +21,7 @@ from fct_ray.plan.gate import (
     worst_group,
 )
 from fct_ray.plan.gate_texts import pairs_that_would_decide
-from fct_ray.values import GateCheck
+from fct_ray.values import GateCheck, QueryScores
 
 
 def _around(mean: float, *, count: int = 400, spread: float = 0.2) -> npt.NDArray[np.float64]:
@@ -30,10 +29,10 @@ def _around(mean: float, *, count: int = 400, spread: float = 0.2) -> npt.NDArra
     return mean + spread * np.where(np.arange(count) % 2 == 0, 1.0, -1.0)
 
 
-def _scores(agreement: float, average_precision: float | None = None, count: int = 400) -> HeldOutScores:
+def _scores(agreement: float, average_precision: float | None = None, count: int = 400) -> QueryScores:
     """Scores whose differences between two calls are the same for every query but a tenth of noise."""
     noise = _around(0.0, count=count, spread=0.01 * (1 + agreement))
-    return HeldOutScores(
+    return QueryScores(
         agreement_Q=agreement + noise,
         average_precision_Q=None if average_precision is None else average_precision + noise,
     )
@@ -194,8 +193,8 @@ def test_a_new_model_that_is_no_better_is_named_as_the_cause() -> None:
 
 def test_an_unproven_gain_says_how_many_pairs_would_decide_it() -> None:
     # Differences of 0.01 on average, 0.3 up or down: bound 0.01 - 1.65 * 0.3 / sqrt(400) = -0.0148.
-    bar = HeldOutScores(agreement_Q=np.full(400, 0.5))
-    candidate = HeldOutScores(agreement_Q=_around(0.51, spread=0.3))
+    bar = QueryScores(agreement_Q=np.full(400, 0.5))
+    candidate = QueryScores(agreement_Q=_around(0.51, spread=0.3))
     result = judge(candidates={"fct_side": candidate}, bar=bar, k=10)
     assert "is not proven better in agreement@10" in result.reason
     # (1.6487 * 0.3004 / 0.01) squared = 2,453
@@ -219,10 +218,10 @@ def test_too_few_pairs_are_refused_by_name() -> None:
 
 def test_a_losing_group_is_named_even_where_the_version_passes() -> None:
     groups = np.repeat([1, 2], 200)
-    bar = HeldOutScores(agreement_Q=_around(0.5, spread=0.01))
+    bar = QueryScores(agreement_Q=_around(0.5, spread=0.01))
     gains = np.where(groups == 1, 0.3, -0.1)
-    winner = HeldOutScores(agreement_Q=bar.agreement_Q + gains, top1_right_Q=np.arange(400) < 100)
-    bar = HeldOutScores(agreement_Q=bar.agreement_Q, top1_right_Q=np.arange(400) >= 300)
+    winner = QueryScores(agreement_Q=bar.agreement_Q + gains, top1_right_Q=np.arange(400) < 100)
+    bar = QueryScores(agreement_Q=bar.agreement_Q, top1_right_Q=np.arange(400) >= 300)
     result = judge(candidates={"fct_side": winner}, bar=bar, k=10, groups_Q=groups)
     assert result.passed
     assert result.negative_flips == 0.25

@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from fct_ray.errors import EncoderMismatchError, FormatError
-from fct_ray.shards.model_directory import check_model_uris, resolve_encoder
+from fct_ray.shards.encoder_names import resolve_encoder
+from fct_ray.shards.model_directory import check_model_uris
 from fct_ray.storage.store import Store
 from fct_ray.workflows.search import open_searcher
 from fct_ray.workflows.upgrade.plan import plan_upgrade
@@ -41,7 +42,7 @@ IMPORTS_BY_NAME = {
     "fct_ray/__init__.py",  # modules of a fixed table
     "fct_ray/cli/main.py",  # modules of a fixed table
     "fct_ray/sources/registry.py",  # modules of a fixed table
-    "fct_ray/bench/contenders/__init__.py",  # likewise
+    "fct_ray/bench/pipelines/__init__.py",  # likewise
 }
 
 

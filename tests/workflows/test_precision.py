@@ -13,7 +13,7 @@ import torch
 from fct_ray.models.files import LoadedModel, pack_model, unpack_model
 from fct_ray.models.seeding import seed_everything
 from fct_ray.models.transformation import Transformation, TransformationArchitecture, export
-from fct_ray.models.transformation_runner import BatchesInLanes, TransformRunner
+from fct_ray.models.transformation_runner import OverlappedBatches, TransformRunner
 from fct_ray.plan.gate import MAX_PRECISION_LOSS, loses_too_much, with_loss
 from fct_ray.shards.model_directory import load_model
 from fct_ray.storage.shards import are_normalized
@@ -55,14 +55,16 @@ def test_bfloat16_gives_unit_vectors_near_those_of_float32(mlp: LoadedModel, vec
 
 
 @pytest.mark.parametrize("rows", [1, 299, 300, 900, 901, 1500, 2950])
-def test_in_lanes_every_row_comes_out_where_it_belongs(mlp: LoadedModel, vectors: Vectors, rows: int) -> None:
-    lanes = BatchesInLanes(export(mlp.transformation(), torch.float32), torch.float32, 300, torch.device("cpu"))
-    for first in (0, 5):  # the second shard finds the first one's vectors in the lanes' memory
+def test_where_batches_overlap_every_row_comes_out_where_it_belongs(
+    mlp: LoadedModel, vectors: Vectors, rows: int
+) -> None:
+    batches = OverlappedBatches(export(mlp.transformation(), torch.float32), torch.float32, 300, torch.device("cpu"))
+    for first in (0, 5):  # the second shard finds the first one's vectors in the streams' memory
         old_ND, side_NS = (array[first : first + rows] for array in (vectors.old_ND, vectors.side_NS))
         in_turn_NW, _ = TransformRunner(mlp, batch_rows=300).run(old_ND, side_NS)
         out_NW = np.full_like(in_turn_NW, np.nan)
         with torch.inference_mode():
-            lanes.run([old_ND, side_NS], out_NW)
+            batches.run([old_ND, side_NS], out_NW)
         assert len(out_NW) == rows
         np.testing.assert_array_equal(out_NW, in_turn_NW)
 

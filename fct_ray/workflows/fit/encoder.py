@@ -21,7 +21,8 @@ from fct_ray.models.encoder import Encoder, EncoderArchitecture
 from fct_ray.models.encoder_loop import EncoderFit, EncoderLoopSettings, EncoderLoss, encoder_loop
 from fct_ray.models.files import pack_model
 from fct_ray.plan.identity import run_id
-from fct_ray.shards.model_directory import MODEL_JSON, load_model, save_model
+from fct_ray.shards.encoder_names import MODEL_JSON
+from fct_ray.shards.model_directory import load_model, save_model
 from fct_ray.sources.registry import open_source
 from fct_ray.storage import documents, objects
 from fct_ray.values import EncoderRef, Usage

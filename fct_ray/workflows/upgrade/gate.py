@@ -1,12 +1,7 @@
-"""Measuring the gate's numbers: held-out pairs through every candidate, one score per query.
+"""The gate of an upgrade: held-out pairs through every candidate, measured, and judged.
 
-Owns: which searches are compared on held-out pairs. Each held-out item queries the gallery of all held-out items, itself
-excluded. The decision is plan/gate's; the measures are evaluation's.
-
-    doing nothing   old queries  on old embeddings        (the bar)
-    candidate       new queries  on h(old, side)
-    fused           [old; side]  on [old; side]            (nothing fitted)
-    ceiling         new queries  on true new embeddings
+Owns: which ways to search are compared, running h for them, and the precision that it is judged in. What is measured of a
+way is in evaluation/held_out, the decision in plan/gate.
 """
 
 from __future__ import annotations
@@ -16,21 +11,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-
-from fct_ray.evaluation import agreement, fused, retrieval
-from fct_ray.evaluation.compatibility import WayToSearch, cosine_mean, recovered_shares
+from fct_ray.evaluation import ways
+from fct_ray.evaluation.compatibility import cosine_mean, recovered_shares
+from fct_ray.evaluation.held_out import HeldOutItems, held_out_evidence
+from fct_ray.evaluation.ways import WayToSearch
 from fct_ray.models.files import LoadedModel
 from fct_ray.models.transformation_runner import TransformRunner
 from fct_ray.plan.checks import MIN_GATE_PAIRS
-from fct_ray.plan.gate import HeldOutScores, judge, loses_too_much, with_loss
+from fct_ray.plan.gate import judge, loses_too_much, with_loss
 from fct_ray.plan.splits import sample_mask
 from fct_ray.values import CompatibilityRow, GateResult, Metric, Precision, RecoveredShare, Usage
 from fct_ray.workflows.upgrade.pairs import Pairs
 
 logger = logging.getLogger(__name__)
-FloatArray = npt.NDArray[np.float32]
 MAX_HELD_OUT = 4000  # scores are held_out x held_out: more would sharpen the bounds little and cost quadratically
 
 
@@ -89,110 +82,56 @@ def run_gate(
 ) -> GateOutcome:
     """Judge the candidates, computed in this precision, on held-out pairs; see plan/gate for the decision."""
     pairs = pairs.rows(sample_mask(pairs.ids_P, min(MAX_HELD_OUT, len(pairs.ids_P)), 0))
-    ways = [
-        WayToSearch(
-            method="old_old",
-            query="old",
-            gallery="old",
-            query_QD=pairs.old_PD,
-            gallery_GD=pairs.old_PD,
-            metric=old_metric,
-        ),
-        _new_queries("new_new", "new", pairs, pairs.new_PW, new_metric),
-    ]
-    if pairs.old_PD.shape[1] == pairs.new_PW.shape[1]:
-        ways.append(_new_queries("direct", "old", pairs, pairs.old_PD, new_metric))
-    usage, cosines = Usage(), {}
-    for method, model in candidates.items():
-        runner = TransformRunner(model, batch_rows=batch_rows, precision=precision)
-        output_PW, used = runner.run(pairs.old_PD, pairs.side_PS)
-        usage, cosines[method] = usage + used, cosine_mean(output_PW, pairs.new_PW)
-        gallery = "h(old, side)" if runner.uses_side else "h(old)"
-        ways.append(_new_queries(method, gallery, pairs, output_PW, new_metric, side_information=runner.uses_side))
-    if pairs.side_PS is not None:
-        both = fused.fuse(pairs.old_PD, pairs.side_PS)
-        ways.append(
-            WayToSearch(
-                method="fused",
-                query="old + side",
-                gallery="old + side",
-                query_QD=both,
-                gallery_GD=both,
-                metric=Metric.IP,
-                side_information=True,
-            )
-        )
-    labelled = pairs.labels_P is not None and _num_with_relevant(pairs.labels_P) >= MIN_GATE_PAIRS
-    reference_QK = _neighbours(pairs.new_PW, pairs.new_PW, new_metric, pairs, settings.k)
-    scores, rows = {}, []
-    for way in ways:
-        found_QK = _neighbours(way.query_QD, way.gallery_GD, way.metric, pairs, settings.k)
-        judged = _judged(way, pairs) if labelled else None
-        scores[way.method] = HeldOutScores(
-            agreement_Q=agreement.neighbour_agreement(reference_QK, found_QK),
-            average_precision_Q=None if judged is None else _spread(judged, judged.average_precision_Q, np.nan),
-            top1_right_Q=None if judged is None else _spread(judged, judged.top1_Q, 0.0) > 0,
-            cosine=cosines.get(way.method, 0.0),
-        )
-        if judged is not None:
-            rows.append(way.row(judged.quality()))
+    outputs = run_candidates(pairs, candidates, new_metric, batch_rows=batch_rows, precision=precision)
+    bar = ways.doing_nothing(pairs.old_PD, pairs.old_PD, old_metric)
+    ceiling = ways.full_backfill(pairs.new_PW, pairs.new_PW, new_metric)
+    direct = ways.direct(pairs.new_PW, pairs.old_PD, new_metric)
+    side = pairs.side_PS
+    fused = None if side is None else ways.fused_search(pairs.old_PD, side, pairs.old_PD, side)
+    evidence = held_out_evidence(
+        [way for way in (bar, ceiling, direct, *outputs.ways, fused) if way is not None],
+        HeldOutItems(ids_Q=pairs.ids_P, labels_Q=pairs.labels_P),
+        ceiling=ceiling,
+        cosines={way.method: cosine_mean(way.gallery_GD, pairs.new_PW) for way in outputs.ways},
+        k=settings.k,
+        min_labelled=MIN_GATE_PAIRS,
+    )
+    scores = evidence.scores
     result = judge(
         candidates={method: scores[method] for method in candidates},
-        bar=scores["old_old"],
-        ceiling=scores["new_new"],
-        fused=scores.get("fused"),
+        bar=scores[bar.method],
+        ceiling=scores[ceiling.method],
+        fused=None if fused is None else scores[fused.method],
         k=settings.k,
         groups_Q=pairs.labels_P,
         tolerance=settings.tolerance,
-        has_side_information=pairs.side_PS is not None,
+        has_side_information=side is not None,
         uncovered_share=uncovered_share,
     )
-    recovered = recovered_shares(rows) if rows else {}
-    result = replace(result, precision=precision)
-    return GateOutcome(result=result, compatibility=tuple(rows), recovered=recovered, usage=usage)
-
-
-def _new_queries(
-    method: str, gallery: str, pairs: Pairs, gallery_GD: FloatArray, metric: Metric, *, side_information: bool = False
-) -> WayToSearch:
-    return WayToSearch(
-        method=method,
-        query="new",
-        gallery=gallery,
-        query_QD=pairs.new_PW,
-        gallery_GD=gallery_GD,
-        metric=metric,
-        side_information=side_information,
+    return GateOutcome(
+        result=replace(result, precision=precision),
+        compatibility=evidence.rows,
+        recovered=recovered_shares(evidence.rows) if evidence.rows else {},
+        usage=outputs.usage,
     )
 
 
-def _neighbours(
-    query_QD: FloatArray, gallery_GD: FloatArray, metric: Metric, pairs: Pairs, k: int
-) -> npt.NDArray[np.intp]:
-    return agreement.top_k(query_QD, gallery_GD, k, metric=metric, query_ids_Q=pairs.ids_P, gallery_ids_G=pairs.ids_P)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CandidateOutputs:
+    """Every candidate as a way to search, and the work of running them."""
+
+    ways: tuple[WayToSearch, ...]
+    usage: Usage
 
 
-def _judged(way: WayToSearch, pairs: Pairs) -> retrieval.PerQuery:
-    assert pairs.labels_P is not None  # noqa: S101 (the caller asks only where there are labels)
-    return retrieval.per_query(
-        way.query_QD,
-        way.gallery_GD,
-        pairs.labels_P,
-        pairs.labels_P,
-        metric=way.metric,
-        query_ids_Q=pairs.ids_P,
-        gallery_ids_G=pairs.ids_P,
-    )
-
-
-def _num_with_relevant(labels_P: npt.NDArray[np.int64]) -> int:
-    """Held-out items that share their label with another one: only they can be judged by label."""
-    _, counts = np.unique(labels_P, return_counts=True)
-    return int(counts[counts > 1].sum())
-
-
-def _spread(judged: retrieval.PerQuery, values_E: npt.ArrayLike, missing: float) -> npt.NDArray[np.float64]:
-    """One value per held-out query; `missing` where the query had nothing relevant to find."""
-    values_Q = np.full(len(judged.queries_Q) + judged.num_without_relevant, missing)
-    values_Q[judged.queries_Q] = values_E
-    return values_Q
+def run_candidates(
+    pairs: Pairs, candidates: Mapping[str, LoadedModel], metric: Metric, *, batch_rows: int, precision: Precision
+) -> CandidateOutputs:
+    """Run every candidate over the pairs: new queries on its outputs, one way for each, in their order."""
+    found, usage = [], Usage()
+    for method, model in candidates.items():
+        runner = TransformRunner(model, batch_rows=batch_rows, precision=precision)
+        output_PW, used = runner.run(pairs.old_PD, pairs.side_PS)
+        usage += used
+        found.append(ways.transformed(method, pairs.new_PW, output_PW, metric, uses_side=runner.uses_side))
+    return CandidateOutputs(ways=tuple(found), usage=usage)

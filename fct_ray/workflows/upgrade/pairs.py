@@ -22,7 +22,7 @@ from fct_ray.engine.tasks import map_tasks
 from fct_ray.errors import DataError, SourceError
 from fct_ray.metering.meters import StageMeter
 from fct_ray.plan.splits import pairs_per_shard
-from fct_ray.shards.model_directory import EncoderSpec
+from fct_ray.shards.encoder_names import EncoderSpec
 from fct_ray.shards.read import ShardSelection, select_rows, vectors_column
 from fct_ray.sources.registry import open_source
 from fct_ray.storage import pairs as pair_files

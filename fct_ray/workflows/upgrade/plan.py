@@ -16,7 +16,8 @@ from fct_ray.plan import checks
 from fct_ray.plan.catch_up import bases
 from fct_ray.plan.forecast import Forecast
 from fct_ray.plan.identity import run_id
-from fct_ray.shards.model_directory import EncoderChoice, EncoderSpec, load_model, open_encoder, resolve_encoder
+from fct_ray.shards.encoder_names import EncoderChoice, EncoderSpec, resolve_encoder
+from fct_ray.shards.model_directory import load_model, open_encoder
 from fct_ray.storage import documents, objects, shards
 from fct_ray.storage import pairs as pair_files
 from fct_ray.storage.store import Store

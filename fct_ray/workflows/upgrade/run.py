@@ -21,7 +21,8 @@ from fct_ray.engine.cluster import ClusterSize
 from fct_ray.models.files import LoadedModel
 from fct_ray.plan.catch_up import check_catch_up
 from fct_ray.plan.versions import upgraded_manifest
-from fct_ray.shards.model_directory import MODEL_JSON, WEIGHTS, load_model
+from fct_ray.shards.encoder_names import MODEL_JSON
+from fct_ray.shards.model_directory import WEIGHTS, load_model
 from fct_ray.storage import leases, objects
 from fct_ray.values import Current, IndexRef, Manifest, Receipt, TransformationRef, Usage
 from fct_ray.workflows.bad_rows import list_bad_rows

@@ -8,10 +8,9 @@ import pyarrow as pa
 import ray
 import ray.data
 
-from fct_ray.bench.contenders import ContenderJob, Done
-from fct_ray.bench.contenders.exported_h import open_h
-from fct_ray.bench.contenders.loop import matrix
-from fct_ray.bench.contenders.running_cluster import start_cluster
+from fct_ray.bench.pipelines import Done, PipelineJob
+from fct_ray.bench.pipelines.loop import matrix, open_h
+from fct_ray.bench.pipelines.running_cluster import start_cluster
 
 
 class Transform:
@@ -28,7 +27,7 @@ class Transform:
         return batch.set_column(batch.schema.get_field_index("embedding"), "embedding", column)
 
 
-def prepare(job: ContenderJob) -> Callable[[], Done]:
+def prepare(job: PipelineJob) -> Callable[[], Done]:
     """Start a cluster."""
     cluster, _ = start_cluster(job)
     out = f"{job.output}/embeddings"

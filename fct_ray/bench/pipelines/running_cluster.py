@@ -1,4 +1,4 @@
-"""A cluster that runs already, for contenders on Ray: Ray Data's own helper actors have been started by earlier work.
+"""A cluster that runs already, for pipelines on Ray: Ray Data's own helper actors have been started by earlier work.
 
 In an upgrade the stages before the stream have started them; a cluster fresh from `ray.init` has not.
 """
@@ -9,11 +9,11 @@ from contextlib import ExitStack
 
 import ray.data
 
-from fct_ray.bench.contenders import ContenderJob
+from fct_ray.bench.pipelines import PipelineJob
 from fct_ray.engine.cluster import ClusterSettings, ClusterSize, connected
 
 
-def start_cluster(job: ContenderJob) -> tuple[ExitStack, ClusterSize]:
+def start_cluster(job: PipelineJob) -> tuple[ExitStack, ClusterSize]:
     """A local cluster of the job's cores, and the stack that ends it."""
     cluster = ExitStack()
     size = cluster.enter_context(connected(ClusterSettings(num_cpus=job.threads)))

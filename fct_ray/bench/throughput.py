@@ -1,12 +1,11 @@
-"""The contest: all contenders on the same data, in turns (A B C, A B C), their vectors compared, ratios from one run.
+"""Rows a second of several pipelines on the same data, in turns (A B C, A B C); their vectors are compared.
 
 Owns: the order of runs and what is compared. A warm-up round comes first and is thrown away. Timings are compared only
-within one contest, for the machine may be another one tomorrow.
+within one run: tomorrow the machine may be another one.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import statistics
@@ -20,9 +19,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
 
-from fct_ray.bench.contenders import CONTENDERS, ContenderJob, is_installed
 from fct_ray.bench.dataset import Dataset, DatasetSettings, make_dataset
-from fct_ray.bench.measuring import Measurement, measure
+from fct_ray.bench.pipeline_process import Measurement, measure
+from fct_ray.bench.pipelines import PIPELINES, PipelineJob, is_installed
 from fct_ray.bench.roof import Roof, measure_roof
 from fct_ray.errors import IncompleteRunError, SettingsError
 from fct_ray.models.flops import transformation_flops
@@ -35,19 +34,20 @@ OTHER_WORK = ("backfill_small", "backfill_resnet50")  # rows of another size: co
 
 
 @dataclass(frozen=True, kw_only=True)
-class ContestSettings:
-    """Run the contenders in turns on the same data."""
+class ThroughputSettings:
+    """Rows a second of several pipelines, in turns on the same data."""
 
     directory: str = ".data/bench"
     """Where data and outputs go."""
-    contenders: tuple[str, ...] = ("loop", "ours", "plain_ray_data", "daft")
-    """Who takes part: loop, ours, ours_whole, plain_ray_data, daft, backfill_small, backfill_resnet50."""
+    pipelines: tuple[str, ...] = ("loop", "ours", "plain_ray_data", "daft")
+    """What is compared, ratios against the first. Known:
+    loop, ours, ours_whole, plain_ray_data, daft, backfill_small, backfill_resnet50."""
     rounds: int = 3
     """Measured rounds; the median is reported."""
     warm_up_rows: int = 40_000
     """Rows of the round that is thrown away; 0 for none."""
     threads: int = 2
-    """Cores that every contender may use."""
+    """Cores that every pipeline may use."""
     batch_rows: int = 4096
     """Rows that h transforms at a time."""
     storage_bytes: int = 1 << 30
@@ -59,38 +59,38 @@ class ContestSettings:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ContestResult:
+class ThroughputResult:
     """All measurements, and the roof of the machine in the same run."""
 
-    settings: ContestSettings
+    settings: ThroughputSettings
     roof: Roof
     flops_per_row: float
     measurements: tuple[Measurement, ...]
     largest_difference: dict[str, float]
-    """Of each contender's vectors from the first one's, in a sample of rows."""
+    """Largest difference of any number between each pipeline's vectors and those of the first, in a sample of rows."""
     left_out: tuple[str, ...]
 
-    def of(self, contender: str) -> list[Measurement]:
-        """The rounds of one contender."""
-        return [one for one in self.measurements if one.contender == contender]
+    def of(self, pipeline: str) -> list[Measurement]:
+        """The rounds of one pipeline."""
+        return [one for one in self.measurements if one.pipeline == pipeline]
 
-    def rows_per_s(self, contender: str) -> float:
+    def rows_per_s(self, pipeline: str) -> float:
         """Median over the rounds."""
-        return statistics.median(one.rows_per_s for one in self.of(contender))
+        return statistics.median(one.rows_per_s for one in self.of(pipeline))
 
 
-def run_contest(settings: ContestSettings) -> ContestResult:
+def run_throughput(settings: ThroughputSettings) -> ThroughputResult:
     """Make the data, warm up, run the rounds, compare the vectors.
 
     Raises:
-        SettingsError: an unknown contender.
+        SettingsError: an unknown pipeline.
         IncompleteRunError: one failed, or its vectors or rows differ from the first one's.
     """
     _check(settings)
-    present = [name for name in settings.contenders if is_installed(name)]
-    left_out = tuple(name for name in settings.contenders if name not in present)
+    present = [name for name in settings.pipelines if is_installed(name)]
+    left_out = tuple(name for name in settings.pipelines if name not in present)
     for name in left_out:
-        logger.warning("%s is left out: package %s is not installed", name, CONTENDERS[name].needs)
+        logger.warning("%s is left out: package %s is not installed", name, PIPELINES[name].needs)
     root = Path(settings.directory).absolute()
     if settings.warm_up_rows:
         small = make_dataset(str(root), _smaller(settings.data, settings.warm_up_rows))
@@ -123,9 +123,9 @@ def run_contest(settings: ContestSettings) -> ContestResult:
     if wrong:
         raise IncompleteRunError(
             f"vectors of {wrong} differ by {[differences[name] for name in wrong]} from those of {present[0]}; want at most "
-            f"{TOLERANCE}: the contenders did not do the same work"
+            f"{TOLERANCE}: the pipelines did not do the same work"
         )
-    return ContestResult(
+    return ThroughputResult(
         settings=settings,
         roof=roof,
         flops_per_row=flops_per_row,
@@ -135,10 +135,10 @@ def run_contest(settings: ContestSettings) -> ContestResult:
     )
 
 
-def _check(settings: ContestSettings) -> None:
-    unknown = [name for name in settings.contenders if name not in CONTENDERS]
-    if unknown or not settings.contenders:
-        raise SettingsError(f"contenders {unknown or '()'}: want some of {', '.join(CONTENDERS)}")
+def _check(settings: ThroughputSettings) -> None:
+    unknown = [name for name in settings.pipelines if name not in PIPELINES]
+    if unknown or not settings.pipelines:
+        raise SettingsError(f"pipelines {unknown or '()'}: want some of {', '.join(PIPELINES)}")
     if settings.rounds < MIN_ROUNDS or settings.threads < 1:
         raise SettingsError(f"rounds {settings.rounds}, threads {settings.threads}: want 1 or more of each")
 
@@ -149,11 +149,9 @@ def _smaller(data: DatasetSettings, rows: int) -> DatasetSettings:
     return DatasetSettings(**values)
 
 
-def _run(name: str, dataset: Dataset, settings: ContestSettings, root: Path, number: int) -> Measurement:
+def _run(name: str, dataset: Dataset, settings: ThroughputSettings, root: Path, number: int) -> Measurement:
     output = root / "out" / name
-    shutil.rmtree(output, ignore_errors=True)
-    output.mkdir(parents=True)
-    job = ContenderJob(
+    job = PipelineJob(
         shards=dataset.shards_directory,
         pairs=dataset.pairs,
         transformation=dataset.transformation,
@@ -163,9 +161,7 @@ def _run(name: str, dataset: Dataset, settings: ContestSettings, root: Path, num
         batch_rows=settings.batch_rows,
         index_factory=settings.index,
     )
-    job_file = root / f"{name}.json"
-    job_file.write_text(json.dumps(asdict(job)))
-    measurement = measure(name, job_file, output, number)
+    measurement = measure(name, job, number)
     if measurement.done.rows != job.rows and name not in OTHER_WORK:
         raise IncompleteRunError(f"{name} wrote {measurement.done.rows:,} rows, want {job.rows:,}")
     return measurement
@@ -184,7 +180,7 @@ def _sampled(directory: str, rows: int) -> npt.NDArray[np.float32]:
     return np.asarray(column.flatten().to_numpy().reshape(len(wanted), -1))
 
 
-def ratios(result: ContestResult, baseline: str) -> dict[str, float]:
-    """Rows a second of every contender over those of one of them."""
-    names: Sequence[str] = list(dict.fromkeys(one.contender for one in result.measurements))
+def ratios(result: ThroughputResult, baseline: str) -> dict[str, float]:
+    """Rows a second of every pipeline over those of one of them."""
+    names: Sequence[str] = list(dict.fromkeys(one.pipeline for one in result.measurements))
     return {name: result.rows_per_s(name) / result.rows_per_s(baseline) for name in names}

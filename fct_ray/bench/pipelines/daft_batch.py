@@ -8,12 +8,12 @@ from typing import Any
 import daft
 import numpy as np
 
-from fct_ray.bench.contenders import ContenderJob, Done
-from fct_ray.bench.contenders.exported_h import open_h
+from fct_ray.bench.pipelines import Done, PipelineJob
+from fct_ray.bench.pipelines.loop import open_h
 from fct_ray.shards.model_directory import load_model
 
 
-def prepare(job: ContenderJob) -> Callable[[], Done]:
+def prepare(job: PipelineJob) -> Callable[[], Done]:
     """Define the UDF."""
     daft.set_runner_native()
     dimension = load_model(job.transformation).document.dimension

@@ -1,4 +1,4 @@
-"""A contest as a table for people and as JSON for programs.
+"""Throughput of several pipelines as a table for people and as JSON for programs.
 
 Owns: which figures are shown; a ratio is always one of the same run.
 """
@@ -8,19 +8,19 @@ from __future__ import annotations
 import dataclasses
 import statistics
 
-from fct_ray.bench.contenders import CONTENDERS
-from fct_ray.bench.contest import ContestResult, ratios
 from fct_ray.bench.figures import figures_json
-from fct_ray.bench.measuring import Measurement
+from fct_ray.bench.pipeline_process import Measurement
+from fct_ray.bench.pipelines import PIPELINES
+from fct_ray.bench.throughput import ThroughputResult, ratios
 from fct_ray.report.quantities import bytes_text, count, duration, percent, ratio
 from fct_ray.report.tables import Table
 
 SAME_WORK = ("loop", "ours", "plain_ray_data", "daft")
 
 
-def contest_table(result: ContestResult) -> Table:
-    """One line per contender: median rows a second, ratios, the worst memory of all rounds."""
-    names = list(dict.fromkeys(one.contender for one in result.measurements))
+def throughput_table(result: ThroughputResult) -> Table:
+    """One line per pipeline: median rows a second, ratios, the worst memory of all rounds."""
+    names = list(dict.fromkeys(one.pipeline for one in result.measurements))
     baseline = names[0]
     against = ratios(result, baseline)
     rows = []
@@ -41,17 +41,17 @@ def contest_table(result: ContestResult) -> Table:
         )
     roof, settings = result.roof, result.settings
     return Table(
-        name="contest",
+        name="throughput",
         title=f"{count(settings.data.rows)} rows, {settings.threads} cores, medians of {settings.rounds} rounds",
         sentence=(
             f"Roof: {roof.rows_per_s:,.0f} rows/s by {roof.bound} ({roof.flops_per_s / 1e9:,.0f} GFLOP/s float32, "
             f"{roof.storage_bytes_per_s / 1e6:,.0f} MB/s, {result.flops_per_row / 1e6:.1f} MFLOP a row), measured in this "
             "run. Memory is that of the largest process. All ran in turns on the same data; their vectors were compared. "
-            + ". ".join(f"{name}: {CONTENDERS[name].about}" for name in names)
+            + ". ".join(f"{name}: {PIPELINES[name].about}" for name in names)
             + "."
         ),
         header=(
-            "contender",
+            "pipeline",
             "rows/s",
             f"against {baseline}",
             "of the roof",
@@ -65,9 +65,9 @@ def contest_table(result: ContestResult) -> Table:
     )
 
 
-def contest_json(result: ContestResult) -> bytes:
+def throughput_json(result: ThroughputResult) -> bytes:
     """Roof, every measurement, medians and ratios."""
-    names = list(dict.fromkeys(one.contender for one in result.measurements))
+    names = list(dict.fromkeys(one.pipeline for one in result.measurements))
     figures = {
         "roof": dataclasses.asdict(result.roof),
         "flops_per_row": result.flops_per_row,

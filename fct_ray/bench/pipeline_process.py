@@ -1,34 +1,43 @@
-"""Measuring a contender from outside: wall time, CPU seconds and memory of all its processes.
+"""A pipeline in a process of its own, measured from outside: wall time, CPU seconds and memory of all its processes.
 
-Owns: starting it, sampling its process tree a few times a second, and stopping it. CPU seconds of a process that ended
-between two samples are missing for that interval; memory is the resident set of the largest process, and of all together
-(shared pages counted once per process, so the sum is an upper bound).
+    parent                                        child: python -m fct_ray.bench.pipeline_process NAME JOB.json
+      start  --------------------------------->     prepare
+             <------------------------------- READY
+      "go", clock starts --------------------->     run
+             <----------------- DONE {what it did}
+      last counters are read, "end" ---------->     exit
+
+Owns both ends of this exchange, and the sampling of the process tree a few times a second. CPU seconds of a process that
+ended between two samples are missing for that interval; memory is the resident set of the largest process, and of all
+together (shared pages counted once per process, so the sum is an upper bound).
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import psutil
 
-from fct_ray.bench.contender_process import DONE, READY
-from fct_ray.bench.contenders import Done
+import fct_ray.engine  # noqa: F401 - sets what must be set before torch loads OpenMP
+from fct_ray.bench.pipelines import Done, PipelineJob, load_pipeline
 from fct_ray.errors import IncompleteRunError
 
 SAMPLE_S = 0.25
+READY, DONE = "READY", "DONE "
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measurement:
-    """One run of one contender."""
+    """One run of one pipeline."""
 
-    contender: str
+    pipeline: str
     round: int
     wall_s: float
     cpu_s: float
@@ -78,13 +87,18 @@ class _Sampler:
         self.peak_total_bytes = max(self.peak_total_bytes, total)
 
 
-def measure(name: str, job_file: Path, output: Path, round_number: int) -> Measurement:
-    """Run a contender once.
+def measure(name: str, job: PipelineJob, round_number: int) -> Measurement:
+    """Run a pipeline once; its output directory is emptied first, its job lies beside that as JSON.
 
     Raises:
         IncompleteRunError: it failed; its own error is on the error stream.
     """
-    command = [sys.executable, "-m", "fct_ray.bench.contender_process", name, str(job_file)]
+    output = Path(job.output)
+    shutil.rmtree(output, ignore_errors=True)
+    output.mkdir(parents=True)
+    job_file = output.with_suffix(".json")
+    job_file.write_text(json.dumps(asdict(job)))
+    command = [sys.executable, "-m", "fct_ray.bench.pipeline_process", name, str(job_file)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
         assert process.stdin is not None  # noqa: S101 (both are pipes)
         assert process.stdout is not None  # noqa: S101
@@ -110,7 +124,7 @@ def measure(name: str, job_file: Path, output: Path, round_number: int) -> Measu
             if process.poll() is None and sys.exc_info()[0] is not None:
                 process.kill()
     return Measurement(
-        contender=name,
+        pipeline=name,
         round=round_number,
         wall_s=wall_s,
         cpu_s=sum(sampler.cpu_s.values()) - sum(before.values()),
@@ -126,4 +140,24 @@ def _wait_for(lines: object, start: str, name: str) -> str:
     for line in lines:  # type: ignore[attr-defined]
         if line.startswith(start):
             return str(line).rstrip("\n")
-    raise IncompleteRunError(f"contender {name!r} ended without its result; its own error is above")
+    raise IncompleteRunError(f"pipeline {name!r} ended without its result; its own error is above")
+
+
+def main(name: str, job_file: str) -> None:
+    """The child: prepare, wait for the parent, run, report."""
+    job = PipelineJob(**json.loads(Path(job_file).read_text()))
+    run = load_pipeline(name)(job)
+    _say(READY)
+    sys.stdin.readline()
+    done = run()
+    _say(DONE + json.dumps(asdict(done)))
+    sys.stdin.readline()  # stay until the parent has read the last counters
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,4 +1,4 @@
-"""A small contest: every contender that is installed does the same work, and ours is not far off the loop.
+"""A small run: every pipeline that is asked for does the same work, and ours is not far off the loop.
 
 Ratios only, and only far ones: this runs on shared machines. Figures come from `jobs/bench.py`.
 """
@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from fct_ray.bench.contest import ContestSettings, run_contest
-from fct_ray.bench.contest_report import contest_json, contest_table
 from fct_ray.bench.dataset import DatasetSettings, make_dataset
+from fct_ray.bench.throughput import ThroughputSettings, run_throughput
+from fct_ray.bench.throughput_report import throughput_json, throughput_table
 from fct_ray.errors import SettingsError
 
 SMALL = DatasetSettings(rows=30_000, rows_per_shard=3_000, inner=512, num_pairs=100)
@@ -20,16 +20,16 @@ SMALL = DatasetSettings(rows=30_000, rows_per_shard=3_000, inner=512, num_pairs=
 
 @pytest.mark.timeout(300)
 def test_ours_does_the_loops_work_at_a_rate_that_is_not_far_off(tmp_path: Path) -> None:
-    settings = ContestSettings(
+    settings = ThroughputSettings(
         directory=str(tmp_path),
-        contenders=("loop", "ours"),
+        pipelines=("loop", "ours"),
         rounds=1,
         warm_up_rows=0,
         batch_rows=1024,
         storage_bytes=1 << 26,
         data=SMALL,
     )
-    result = run_contest(settings)
+    result = run_throughput(settings)
     assert set(result.largest_difference) == {"loop", "ours"}
     (loop,), (ours,) = result.of("loop"), result.of("ours")
     assert ours.done.first_row_s is not None
@@ -37,10 +37,10 @@ def test_ours_does_the_loops_work_at_a_rate_that_is_not_far_off(tmp_path: Path) 
     assert streaming_s < 5 * loop.wall_s + 5
     assert loop.cpu_s > 0 < ours.cpu_s
     assert min(loop.peak_process_bytes, ours.peak_process_bytes) > 2**27
-    text = contest_json(result).decode()
+    text = throughput_json(result).decode()
     assert json.loads(text)["ratio_to_first"]["loop"] == 1.0
     assert str(tmp_path) not in text  # figures are committed; where they were measured is nobody's business
-    assert len(contest_table(result).rows) == 2
+    assert len(throughput_table(result).rows) == 2
 
 
 def test_the_data_is_made_once_and_is_the_same_for_the_same_settings(tmp_path: Path) -> None:
@@ -56,6 +56,6 @@ def test_the_data_is_made_once_and_is_the_same_for_the_same_settings(tmp_path: P
     assert shards[0].stat().st_mtime_ns == before
 
 
-def test_an_unknown_contender_is_refused(tmp_path: Path) -> None:
+def test_an_unknown_pipeline_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="want some of loop"):
-        run_contest(ContestSettings(directory=str(tmp_path), contenders=("nobody",)))
+        run_throughput(ThroughputSettings(directory=str(tmp_path), pipelines=("nobody",)))

@@ -1,11 +1,14 @@
 """The loop: what an expert writes for one machine, with nothing around it. No Ray, no hashes, no receipts, no resume.
 
-reader thread -> transform with all cores -> writer threads (Parquet, FAISS Flat)
+    reader thread -> transform with all cores -> writer threads (Parquet, FAISS Flat)
+
+Owns also how every pipeline but ours prepares h and reads a column of vectors.
 """
 
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -15,14 +18,16 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 
-from fct_ray.bench.contenders import ContenderJob, Done
-from fct_ray.bench.contenders.exported_h import open_h
+from fct_ray.bench.pipelines import Done, PipelineJob
+from fct_ray.models.transformation import export
+from fct_ray.shards.model_directory import load_model
 
 FloatArray = npt.NDArray[np.float32]
 
 
-def prepare(job: ContenderJob) -> Callable[[], Done]:
+def prepare(job: PipelineJob) -> Callable[[], Done]:
     """Load h."""
     transform = open_h(job.transformation, threads=job.threads, batch_rows=job.batch_rows)
     out = Path(job.output)
@@ -49,6 +54,32 @@ def prepare(job: ContenderJob) -> Callable[[], Done]:
     return run
 
 
+def open_h(uri: str, *, threads: int, batch_rows: int) -> Callable[[FloatArray, FloatArray], FloatArray]:
+    """H as a user of torch would prepare it: from float32 [N, old] and [N, side] to float32 [N, new], on the CPU.
+
+    BatchNorm is folded, no gradients are kept, `batch_rows` rows are computed at a time on `threads` threads.
+    """
+    torch.set_num_threads(threads)
+    warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # it is only read
+    module = export(load_model(uri).transformation())
+
+    def transform(old_NO: FloatArray, side_NS: FloatArray) -> FloatArray:
+        parts = []
+        with torch.inference_mode():
+            for start in range(0, len(old_NO), batch_rows):
+                rows = slice(start, start + batch_rows)
+                parts.append(module(torch.from_numpy(old_NO[rows]), torch.from_numpy(side_NS[rows])).numpy())
+        return np.concatenate(parts)
+
+    return transform
+
+
+def matrix(table: pa.Table, name: str) -> FloatArray:
+    """A column of equal lists as [N, D], without a copy; the table must be one chunk."""
+    column = table[name].chunk(0)
+    return np.asarray(column.flatten().to_numpy().reshape(len(column), -1))
+
+
 def _read_ahead(paths: list[Path]) -> Iterator[tuple[str, pa.Table]]:
     with ThreadPoolExecutor(1) as reader:
         following = reader.submit(pq.read_table, paths[0], memory_map=True)
@@ -57,12 +88,6 @@ def _read_ahead(paths: list[Path]) -> Iterator[tuple[str, pa.Table]]:
             if after is not None:
                 following = reader.submit(pq.read_table, after, memory_map=True)
             yield path.name, table.combine_chunks()
-
-
-def matrix(table: pa.Table, name: str) -> FloatArray:
-    """A column of equal lists as [N, D], without a copy; the table must be one chunk."""
-    column = table[name].chunk(0)
-    return np.asarray(column.flatten().to_numpy().reshape(len(column), -1))
 
 
 def _write_parquet(table: pa.Table, new_NW: FloatArray, path: Path) -> None:

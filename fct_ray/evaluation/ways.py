@@ -1,0 +1,100 @@
+"""Ways to search a gallery, as values: whose queries, which gallery, which metric.
+
+    doing nothing   old queries  on old embeddings        (the bar)
+    direct          new queries  on old embeddings        (where both have the same dimension)
+    candidate       new queries  on h(old, side)
+    fused           [old; side]  on [old; side]           (nothing fitted)
+    full backfill   new queries  on true new embeddings   (the ceiling)
+
+Owns: what each way is called and searches. A kind of evidence (`held_out`, `compatibility`) is a function over ways, so
+that a new way is measured by every kind, and a new kind measures every way. Knows no model: h has been run already.
+Shapes: Q queries, G gallery items, D dimensions of old, S of side-information, W of new.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fct_ray.evaluation import fused
+from fct_ray.values import CompatibilityRow, Metric, RetrievalQuality
+
+OLD_OLD, NEW_NEW, DIRECT, FUSED = "old_old", "new_new", "direct", "fused"
+FloatArray = NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WayToSearch:
+    """Whose queries search which gallery, and how they are compared; one line of the compatibility table."""
+
+    method: str
+    """Name of the way; a candidate's is that of its h, e.g. "fct_side"."""
+    query: str
+    """Whose queries, in words: "new"."""
+    gallery: str
+    """Which gallery, in words: "h(old, side)"."""
+    query_QD: FloatArray
+    gallery_GD: FloatArray
+    metric: Metric
+    side_information: bool = False
+    """Whether side-information is used."""
+
+    def row(self, quality: RetrievalQuality) -> CompatibilityRow:
+        """The line of the table, with these measures."""
+        return CompatibilityRow(
+            method=self.method,
+            query=self.query,
+            gallery=self.gallery,
+            side_information=self.side_information,
+            top1=quality.top1,
+            top5=quality.top5,
+            map=quality.map,
+        )
+
+
+def doing_nothing(old_QD: FloatArray, old_GD: FloatArray, metric: Metric) -> WayToSearch:
+    """Old queries on old embeddings, float32 [Q, D] and [G, D]: what any upgrade is held against."""
+    return WayToSearch(method=OLD_OLD, query="old", gallery="old", query_QD=old_QD, gallery_GD=old_GD, metric=metric)
+
+
+def full_backfill(new_QW: FloatArray, new_GW: FloatArray, metric: Metric) -> WayToSearch:
+    """New queries on true new embeddings, float32 [Q, W] and [G, W]: all that could be gained."""
+    return WayToSearch(method=NEW_NEW, query="new", gallery="new", query_QD=new_QW, gallery_GD=new_GW, metric=metric)
+
+
+def direct(new_QW: FloatArray, old_GD: FloatArray, metric: Metric) -> WayToSearch | None:
+    """New queries on old embeddings as they are, float32 [Q, W] and [G, D]; None where W is not D."""
+    if new_QW.shape[1] != old_GD.shape[1]:
+        return None
+    return WayToSearch(method=DIRECT, query="new", gallery="old", query_QD=new_QW, gallery_GD=old_GD, metric=metric)
+
+
+def transformed(
+    method: str, new_QW: FloatArray, output_GW: FloatArray, metric: Metric, *, uses_side: bool
+) -> WayToSearch:
+    """New queries on the outputs of h, float32 [Q, W] and [G, W]; `method` names h."""
+    gallery = "h(old, side)" if uses_side else "h(old)"
+    return WayToSearch(
+        method=method,
+        query="new",
+        gallery=gallery,
+        query_QD=new_QW,
+        gallery_GD=output_GW,
+        metric=metric,
+        side_information=uses_side,
+    )
+
+
+def fused_search(old_QD: FloatArray, side_QS: FloatArray, old_GD: FloatArray, side_GS: FloatArray) -> WayToSearch:
+    """Old and side vectors of queries on those of the gallery, by the mean of both cosines."""
+    return WayToSearch(
+        method=FUSED,
+        query="old + side",
+        gallery="old + side",
+        query_QD=fused.fuse(old_QD, side_QS),
+        gallery_GD=fused.fuse(old_GD, side_GS),
+        metric=Metric.IP,
+        side_information=True,
+    )
