@@ -59,7 +59,7 @@ class ActorRun:
     link_rows_per_s: float | None
     """None without a GPU: memory is where the arithmetic is."""
     largest_difference: float
-    """Of any number from float32's, in vectors of length 1."""
+    """The largest difference of any number from the one in float32, in vectors of length 1."""
 
     @property
     def roof_rows_per_s(self) -> float:

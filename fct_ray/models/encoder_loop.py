@@ -52,19 +52,19 @@ class EncoderFit:
     learning_rate: float = 0.1
     """Peak, after warm-up; cosine to zero."""
     momentum: float = 0.9
-    """Of stochastic gradient descent (Nesterov)."""
+    """The momentum of stochastic gradient descent (Nesterov)."""
     weight_decay: float = 5e-4
     """L2 penalty."""
     warmup_share: float = 0.1
     """Share of the steps in which the learning rate rises."""
     label_smoothing: float = 0.1
-    """Of the cross-entropy."""
+    """The share of label smoothing in the cross-entropy."""
     scale: float = 16.0
-    """Of the cosine logits (cross_entropy, arcface)."""
+    """What cosine logits are multiplied with (cross_entropy, arcface)."""
     margin: float = 0.3
-    """ArcFace's angular margin in radians."""
+    """The angular margin of ArcFace, in radians."""
     temperature: float = 0.2
-    """SimCLR's."""
+    """The temperature of the contrastive loss (simclr)."""
     augment: bool = False
     """Light augmentation of a supervised fit (SimCLR always augments)."""
     flip: bool = True

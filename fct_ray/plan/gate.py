@@ -204,18 +204,7 @@ def judge(
     Raises:
         SettingsError: no candidates, or scores that do not belong to the same queries.
     """
-    checks = {
-        name: decide(
-            agreement_candidate_Q=scores.agreement_Q,
-            agreement_bar_Q=bar.agreement_Q,
-            map_candidate_Q=scores.average_precision_Q,
-            map_bar_Q=bar.average_precision_Q,
-            tolerance=tolerance,
-            min_queries=min_queries,
-            k=k,
-        )
-        for name, scores in candidates.items()
-    }
+    checks = _checks(candidates, bar, tolerance=tolerance, min_queries=min_queries, k=k)
     clearing = [name for name, made in checks.items() if all(check.passed for check in made)]
     eligible = clearing or list(candidates)
     chosen = choose_candidate({name: candidates[name].agreement_Q for name in eligible})
@@ -250,6 +239,24 @@ def judge(
             worst=worst,
         ),
     )
+
+
+def _checks(
+    candidates: Mapping[str, QueryScores], bar: QueryScores, *, tolerance: float, min_queries: int, k: int
+) -> dict[str, tuple[GateCheck, ...]]:
+    """Every candidate against every bar."""
+    return {
+        name: decide(
+            agreement_candidate_Q=scores.agreement_Q,
+            agreement_bar_Q=bar.agreement_Q,
+            map_candidate_Q=scores.average_precision_Q,
+            map_bar_Q=bar.average_precision_Q,
+            tolerance=tolerance,
+            min_queries=min_queries,
+            k=k,
+        )
+        for name, scores in candidates.items()
+    }
 
 
 def with_loss(fast: GateResult, exact: GateResult) -> GateResult:

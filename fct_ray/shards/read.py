@@ -27,7 +27,7 @@ class Inspected:
     """What one object holds."""
 
     record: ShardRecord
-    """Of its usable rows."""
+    """The object as a shard: its usable rows, their ids, its hash."""
     num_bad_rows: int
     dimension: int
     side_dimension: int | None

@@ -45,7 +45,7 @@ class OutputJob:
     threads: int
     on_bad_row: OnBadRow = OnBadRow.REFUSE
     max_bad_rows: int = 0
-    """Of the whole run; checked in each shard by its worker, and over all before publishing."""
+    """The limit of the whole run; each worker checks it for its shard, and the driver for all before publishing."""
 
 
 class ShardWriter:

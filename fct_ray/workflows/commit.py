@@ -47,7 +47,7 @@ class Committed:
     published: Manifest
     stages: Mapping[str, Usage]
     recall: float | None = None
-    """Of the indexes that were read back, against brute force; None if none was."""
+    """The mean recall@10 of the indexes that were read back, against brute force; None if none was."""
     num_bad_rows: int = 0
     peak_memory_bytes: int = 0
     """Largest resident set of a worker process; 0 where no worker left a receipt."""
