@@ -2,7 +2,7 @@
 
 Owns: those comparisons; each problem is one sentence that names the object. Knows no storage: listings and receipts are
 arguments. That a manifest agrees with itself is checked whenever it is read (storage/manifests); what lies inside the
-objects is engine/verification's.
+objects is the work of `workflows/verify`.
 """
 
 from __future__ import annotations

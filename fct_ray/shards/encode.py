@@ -1,6 +1,6 @@
 """A few chosen items through encoders, whose vectors go back to the driver: pairs, queries, a sample to train an index.
 
-Owns: the worker. Whole shards are `embed`'s, whose vectors never leave the worker. Legend: N items.
+Owns: the worker. Whole shards go through `embed`, where vectors never leave the worker. Legend: N items.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """One shard of an edit: an object copied in, or a shard written again without deleted rows. Runs in Ray tasks.
 
-Owns: only where the rows come from; committing them is `shard_writer`'s. Vectors, side-information and all other columns
+Owns: only where the rows come from; `write` commits them. Vectors, side-information and all other columns
 of rows that stay are untouched.
 """
 

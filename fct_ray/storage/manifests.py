@@ -14,7 +14,7 @@ from fct_ray.storage.paths import check_manifest_paths
 from fct_ray.values import Manifest, ObjectRef, ShardRecord
 
 MAX_DIMENSION = 1 << 20
-"""The largest dimension of embeddings and side-information that is believed: far above any encoder's, far below what would exhaust memory by itself."""
+"""The largest dimension that is believed: far above any encoder's, far below what would exhaust memory by itself."""
 _RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _SIDE_DTYPES = ("float32", "float16", "int8")
 

@@ -2,7 +2,7 @@
 
     rows in = rows out + quarantined          checked for every shard when the manifest is assembled (plan/versions)
 
-Owns: what happens to them beyond one shard. Which rows are bad is storage/quarantine's.
+Owns: what happens to them beyond one shard. `storage/quarantine` decides which rows are bad.
 """
 
 from __future__ import annotations

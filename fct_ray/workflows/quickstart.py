@@ -63,7 +63,7 @@ class QuickstartSettings:
     new: EncoderFit = field(default_factory=lambda: EncoderFit(backbone="small_cnn-16", dimension=128, epochs=3))
     """How the new model is fitted."""
     h: TransformationFit = field(default_factory=lambda: TransformationFit(inner=512, batch_size=128, epochs=30))
-    """How h is fitted; small batches, for there are few pairs."""
+    """How h is fitted; batches are small because there are few pairs."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

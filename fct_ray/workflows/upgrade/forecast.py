@@ -1,6 +1,6 @@
 """What an upgrade will take: time, bytes, FLOPs and money, reckoned before any worker starts.
 
-Owns: which work of an upgrade is in the forecast, and the rates of this machine. The arithmetic is plan/forecast's. Workers
+Owns: which work of an upgrade is in the forecast, and the rates of this machine. `plan/forecast` has the arithmetic. Workers
 are taken to be like the driver's machine; where they have GPUs, or more cores, the forecast is too high.
 """
 

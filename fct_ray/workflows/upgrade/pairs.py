@@ -3,7 +3,7 @@
     users' file (id, embedding)  --> which stored rows have these ids? --+
     new encoder over raw items   <-- sampled ids of every shard ---------+--> runs/<run id>/pairs.parquet
 
-Owns: that join and its cache. Pairs come from the gallery itself, for h must see what it will transform.
+Owns: that join and its cache. Pairs come from the gallery itself, because h must see what it will transform.
 Legend: P pairs, D old, S side, W new dimensions.
 """
 

@@ -40,7 +40,7 @@ class FitOnPairsSettings:
     seed: int = 0
     """Seed of the pairs, the fit and the index."""
     batch_rows: int = 4096
-    """Rows that h transforms at a time; part of the run's identity, for it can change last bits."""
+    """Rows that h transforms at a time; part of the run's identity, because it can change the last bits of a vector."""
     precision: Precision | None = None
     """Numbers that h is computed with, float32 or bfloat16. None: bfloat16 where this machine or the cluster's GPUs are
     faster with it and the gate sees at most 0.5 points of agreement lost, else float32."""
