@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import torch
 
@@ -17,28 +16,32 @@ from fct_ray.metering.meters import ProcessMeter
 from fct_ray.shards.encoder_names import EncoderSpec
 from fct_ray.shards.model_directory import open_encoder
 from fct_ray.shards.read import vectors_column
-from fct_ray.sources.registry import open_source
+from fct_ray.sources.listing import ListedSource, Listing, spans_from_bytes
+from fct_ray.sources.registry import open_reader
 
 
 class EncodeWorker:
-    """A pool's worker: positions in, (position, id, an embedding by each encoder, usage) out, as one Arrow stream."""
+    """A pool's worker: items in, (position, id, label, an embedding by each encoder, usage) out, as one Arrow stream."""
 
-    def __init__(self, source_spec: str, encoder_uris: tuple[EncoderSpec, ...], threads: int) -> None:
-        """Open source and encoders once per actor."""
+    def __init__(self, source: ListedSource, encoder_uris: tuple[EncoderSpec, ...], threads: int) -> None:
+        """Open reader and encoders once per actor."""
         torch.set_num_threads(threads)
-        self.source, self.encoders = open_source(source_spec), [open_encoder(uri) for uri in encoder_uris]
+        self.source, self.reader = source, open_reader(source.spec)
+        self.encoders = [open_encoder(uri) for uri in encoder_uris]
         self.meter = ProcessMeter(include_startup=True)
 
     def __call__(self, task: Mapping[str, Any]) -> dict[str, Any]:
-        """One chunk of positions (bytes of int64) in, the bytes of one Arrow table out."""
-        positions_N = np.frombuffer(task["positions"], dtype=np.int64)
-        return {"encoded": _to_bytes(self._encode(positions_N))}
+        """The position of a first item and the bytes of some spans in, the bytes of one Arrow table out."""
+        listing = spans_from_bytes(self.source, task["spans"])
+        return {"encoded": _to_bytes(self._encode(int(task["first"]), listing))}
 
-    def _encode(self, positions_N: npt.NDArray[np.int64]) -> pa.Table:
-        items = self.source.read(positions_N)
-        busy_cpu_s = np.zeros(len(positions_N))
-        bytes_read = np.zeros(len(positions_N), dtype=np.int64)
-        columns = {"position": positions_N, "id": items.ids_N}
+    def _encode(self, first: int, listing: Listing) -> pa.Table:
+        items, num_items = self.reader.read(listing), listing.num_items
+        busy_cpu_s = np.zeros(num_items)
+        bytes_read = np.zeros(num_items, dtype=np.int64)
+        columns = {"position": np.arange(first, first + num_items), "id": items.ids_N}
+        if "label" in items.carried:
+            columns["label"] = items.carried["label"]
         for number, encoder in enumerate(self.encoders):
             columns[f"embedding_{number}"] = vectors_column(encoder.encode(items.columns))
         busy_cpu_s[0], bytes_read[0] = self.meter.read().busy_cpu_s, items.bytes_read

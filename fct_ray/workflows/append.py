@@ -16,18 +16,21 @@ from fct_ray.engine.cluster import ClusterSize
 from fct_ray.engine.shard_stream import stream_shards
 from fct_ray.engine.tasks import map_tasks
 from fct_ray.errors import DataError, EncoderMismatchError, FormatError, SettingsError
+from fct_ray.plan.identity import run_id
 from fct_ray.shards.embed import EmbedDescriptor, EmbedJob, EmbedWorker
 from fct_ray.shards.encoder_names import EncoderSpec, model_uri, resolve_encoder
 from fct_ray.shards.model_directory import open_encoder
 from fct_ray.shards.read import inspect_shard, usable_ids
 from fct_ray.shards.write import OutputJob
+from fct_ray.sources.items import Source
 from fct_ray.sources.registry import open_source
-from fct_ray.storage import documents, objects
+from fct_ray.storage import objects
 from fct_ray.storage.store import Store
 from fct_ray.values import EncoderRef, Manifest, Receipt, ShardRecord
 from fct_ray.workflows.adopt import check_same
 from fct_ray.workflows.bad_rows import BadRowSettings
 from fct_ray.workflows.edit import Edit, EditOutcome, make_edit, rewriting, run_unless_published, shards_with
+from fct_ray.workflows.run_items import ShardRanges, items_of_run
 from fct_ray.workflows.unique_ids import refuse_repeated
 
 IdArray = npt.NDArray[np.int64]
@@ -49,6 +52,9 @@ class AppendSettings(BadRowSettings):
     """With --source: the side-information model, if the store keeps side-information."""
     rows_per_shard: int = 20_000
     """With --source: items per new shard."""
+    restart: bool = False
+    """With --source: begin anew with the items as they are now, also if an interrupted run could go on with those that it
+    began with."""
     pool: PoolSettings = field(default_factory=PoolSettings)
     """The actors that do it."""
 
@@ -112,48 +118,51 @@ def _appended_objects(
 def _appended_items(
     settings: AppendSettings, encoder: EncoderSpec, source_spec: str, store: Store, parent: Manifest, size: ClusterSize
 ) -> Edit | None:
-    source, encoder_uri = open_source(source_spec), model_uri(encoder, store)
+    encoder_uri = model_uri(encoder, store)
     side_uri = None if settings.side is None else model_uri(settings.side, store)
     _check_encoder(resolve_encoder(encoder, store).ref, parent)
     _check_side(side_uri, parent)
-    known = np.concatenate(
-        [source.ids_N[:0], *(ids_N for _, ids_N in shards_with(store, parent, np.sort(source.ids_N)))]
+    first_shard, rows_per_shard = _next_shard(parent), settings.rows_per_shard
+    request = run_id("append", store.manifest_bytes_sha256(parent.version), source_spec, str(rows_per_shard))
+    items = items_of_run(
+        store,
+        request,
+        open_source(source_spec),
+        ShardRanges(first_shard=first_shard, rows_per_shard=rows_per_shard),
+        choose=lambda source: _new_items(store, parent, source),
+        on_bad_row=settings.on_bad_row,
+        restart=settings.restart,
     )
-    positions_N = np.flatnonzero(~np.isin(source.ids_N, known))
-    if len(positions_N) == 0:
+    num_items = items.source.num_items
+    if num_items == 0:
         return None
-    run = run_unless_published(
-        "append", store, parent, source_spec, documents.sha256_hex(source.ids_N[positions_N].tobytes()),
-        str(settings.rows_per_shard),
-    )  # fmt: skip
-    if run is None:
-        return None
-    starts = range(0, len(positions_N), settings.rows_per_shard)
     tasks = {
-        shard: EmbedDescriptor(shard=shard, start=start, stop=min(len(positions_N), start + settings.rows_per_shard))
-        for shard, start in enumerate(starts, _next_shard(parent))
+        shard: EmbedDescriptor(shard=shard, start=start, stop=min(num_items, start + rows_per_shard))
+        for shard, start in enumerate(range(0, num_items, rows_per_shard), first_shard)
     }
 
     def write(output: OutputJob, receipts: Sequence[Receipt]) -> None:
         job = EmbedJob(
             output=output,
-            source_spec=source_spec,
+            items_uri=items.keep(store),
             encoder_uri=encoder_uri,
             side_uri=side_uri,
             side_dtype="float32" if parent.side_info is None else parent.side_info.dtype,
-            positions_N=positions_N,
         )
         done = {receipt.record.shard for receipt in receipts}
         descriptors = [task for shard, task in tasks.items() if shard not in done]
         stream_shards(descriptors, EmbedWorker, job, pool=settings.pool, size=size, describe="embed new items")
 
     return Edit(
-        run=run,
-        shards=tuple(tasks),
-        write=write,
-        changed=len(positions_N),
-        num_rows=parent.num_rows + len(positions_N),
+        run=items.run, shards=tuple(tasks), write=write, changed=num_items, num_rows=parent.num_rows + num_items
     )
+
+
+def _new_items(store: Store, parent: Manifest, source: Source) -> Source:
+    """The items whose ids the version does not have."""
+    found = (ids_N for _, ids_N in shards_with(store, parent, np.sort(source.ids_N)))
+    known = np.concatenate([source.ids_N[:0], *found])
+    return source.take(np.flatnonzero(~np.isin(source.ids_N, known)))
 
 
 def _numbered(records: Sequence[ShardRecord], parent: Manifest) -> list[ShardRecord]:

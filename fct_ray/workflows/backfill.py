@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
 from fct_ray.engine.actor_pool import PoolSettings
 from fct_ray.engine.cluster import ClusterSize
@@ -43,6 +42,7 @@ from fct_ray.workflows.commit import (
 )
 from fct_ray.workflows.embed_items import encode_items
 from fct_ray.workflows.index_training import check_enough_to_train, trained_index_ref
+from fct_ray.workflows.run_items import RunItems, ShardRanges, items_of_run, run_named
 from fct_ray.workflows.run_log import RunLog
 from fct_ray.workflows.verify import verify_version
 
@@ -69,6 +69,8 @@ class BackfillSettings(BadRowSettings):
     """Seed of the index training sample."""
     verify_shards: int = 2
     """How many shards are read back before publishing."""
+    restart: bool = False
+    """Begin anew with the items as they are now, also if an interrupted run could go on with those that it began with."""
     pool: PoolSettings = field(default_factory=PoolSettings)
     """The actors that embed."""
 
@@ -85,7 +87,7 @@ class BackfillPlan:
     encoder: BatchEncoder
     side_uri: EncoderSpec | None
     side_info: SideInfoRef | None
-    ids_N: npt.NDArray[np.int64]
+    items: RunItems
     starts: range
     finished: Manifest | None
     """The version that this very command published already, if it has."""
@@ -112,7 +114,6 @@ def plan_backfill(
             f"{settings.source}: {source.num_items} items, {settings.rows_per_shard} rows per shard; want at least 1 of each"
         )
     factory.check_factory(settings.index, encoder.dimension, encoder.metric)
-    check_enough_to_train(settings.index, source.num_items)
     side_info = None
     if side is not None:
         side_info = SideInfoRef(
@@ -120,7 +121,6 @@ def plan_backfill(
         )
     decisive = {
         "source": settings.source,
-        "ids": documents.sha256_hex(source.ids_N.tobytes()),
         "encoder": encoder.fingerprint,
         "side": None if side is None else side.fingerprint,
         "side_dtype": settings.side_dtype,
@@ -131,23 +131,35 @@ def plan_backfill(
         "on_bad_row": str(settings.on_bad_row),
     }
 
-    def run_of(parent: Manifest | None) -> str:
+    def request_of(parent: Manifest | None) -> str:
         before = None if parent is None else store.manifest_bytes_sha256(parent.version)
         return run_id("embed", documents.dump({"parent": before, **decisive}).decode())
 
-    finished = published_by(store, newest, run_of)
+    finished = published_by(store, newest, lambda parent: run_named(store, request_of(parent), source.listing))
+    if finished is None:
+        items = items_of_run(
+            store,
+            request_of(newest),
+            source,
+            ShardRanges(first_shard=0, rows_per_shard=settings.rows_per_shard),
+            on_bad_row=settings.on_bad_row,
+            restart=settings.restart,
+        )
+    else:
+        items = RunItems(run=finished.run, source=source)
+    check_enough_to_train(settings.index, items.source.num_items)
     return BackfillPlan(
         settings=settings,
         store=store,
         current=current,
-        run=run_of(newest) if finished is None else finished.run,
+        run=items.run,
         finished=finished,
         encoder_uri=encoder_uri,
         encoder=encoder,
         side_uri=side_uri,
         side_info=side_info,
-        ids_N=source.ids_N,
-        starts=range(0, source.num_items, settings.rows_per_shard),
+        items=items,
+        starts=range(0, items.source.num_items, settings.rows_per_shard),
     )
 
 
@@ -161,8 +173,9 @@ def run_backfill(plan: BackfillPlan, size: ClusterSize) -> Committed:
         return committed_before(plan.store, plan.run, plan.finished)
 
     def write(run: RunInProgress, version: int, _meter: StageMeter) -> IndexRef:
+        items_uri = plan.items.keep(plan.store)
         index = _trained(plan, version, run.log, size)
-        _stream(plan, version, index, size)
+        _stream(plan, items_uri, version, index, size)
         return index
 
     def manifest(version: int, index: IndexRef, receipts: Sequence[Receipt]) -> Manifest:
@@ -199,13 +212,13 @@ def _manifest(plan: BackfillPlan, version: int, index: IndexRef, receipts: Seque
         index=index,
         receipts=receipts,
         num_shards=len(plan.starts),
-        num_rows=len(plan.ids_N),
+        num_rows=plan.items.source.num_items,
         run=plan.run,
         parent=None if plan.current is None else plan.current.version,
     )
 
 
-def _stream(plan: BackfillPlan, version: int, index: IndexRef, size: ClusterSize) -> None:
+def _stream(plan: BackfillPlan, items_uri: str, version: int, index: IndexRef, size: ClusterSize) -> None:
     settings = plan.settings
     job = EmbedJob(
         output=OutputJob(
@@ -219,7 +232,7 @@ def _stream(plan: BackfillPlan, version: int, index: IndexRef, size: ClusterSize
             on_bad_row=settings.on_bad_row,
             max_bad_rows=settings.max_bad_rows,
         ),
-        source_spec=settings.source,
+        items_uri=items_uri,
         encoder_uri=plan.encoder_uri,
         side_uri=plan.side_uri,
         side_dtype=settings.side_dtype,
@@ -228,7 +241,7 @@ def _stream(plan: BackfillPlan, version: int, index: IndexRef, size: ClusterSize
         EmbedDescriptor(
             shard=shard,
             start=plan.starts[shard],
-            stop=min(len(plan.ids_N), plan.starts[shard] + settings.rows_per_shard),
+            stop=min(plan.items.source.num_items, plan.starts[shard] + settings.rows_per_shard),
         )
         for shard in shard_numbers_to_do(len(plan.starts), plan.store.ledger(plan.run))
     ]
@@ -248,10 +261,11 @@ def _trained(plan: BackfillPlan, version: int, log: RunLog, size: ClusterSize) -
     known = trained_index_ref(plan.store, version, settings.index)
     if known is not None:
         return known
-    count = min(len(plan.ids_N), factory.training_rows_wanted(settings.index))
-    positions_N = np.flatnonzero(sample_mask(plan.ids_N, count, settings.seed))
+    source = plan.items.source
+    count = min(source.num_items, factory.training_rows_wanted(settings.index))
+    positions_N = np.flatnonzero(sample_mask(source.ids_N, count, settings.seed))
     sample = encode_items(
-        settings.source,
+        source,
         (plan.encoder_uri,),
         positions_N,
         pool=settings.pool,

@@ -159,9 +159,10 @@ class _Queries:
 def _embedded_queries(
     encoders: QueryEncoders, query_source: str, max_queries: int, *, pool: PoolSettings, size: ClusterSize
 ) -> _Queries:
-    positions = np.flatnonzero(_first(open_source(query_source).num_items, max_queries))
+    source = open_source(query_source)
+    positions = np.flatnonzero(_first(source.num_items, max_queries))
     uris = (encoders.old_uri, encoders.new_uri) + (() if encoders.side_uri is None else (encoders.side_uri,))
-    encoded = encode_items(query_source, uris, positions, pool=pool, size=size, describe="embed the queries")
+    encoded = encode_items(source, uris, positions, pool=pool, size=size, describe="embed the queries")
     if encoded.labels_N is None:
         raise SettingsError(f"{query_source}: has no labels; want labelled queries to measure retrieval")
     return _Queries(
