@@ -110,10 +110,13 @@ def open_place(uri: str, root: str | None = None, *, is_glob: bool = False) -> P
     )
 
 
-def list_files(uri: str, suffixes: tuple[str, ...], *, may_be_glob: bool) -> tuple[Place, list[ListedFile]]:
+def list_files(
+    uri: str, suffixes: tuple[str, ...], *, may_be_glob: bool, hidden: tuple[str, ...] = (".",)
+) -> tuple[Place, list[ListedFile]]:
     """Files below a directory or prefix (recursively), or one file, or those of a glob; sorted by path.
 
-    Only those with one of the suffixes (lower case, any case matches); hidden ones are left out.
+    Only those with one of the suffixes (lower case, any case matches); files and directories whose names begin with one of
+    the prefixes `hidden` are left out.
 
     Raises:
         SourceError: nothing is there, or it cannot be listed.
@@ -126,7 +129,7 @@ def list_files(uri: str, suffixes: tuple[str, ...], *, may_be_glob: bool) -> tup
     files = [
         ListedFile(path=path.removeprefix(place.root).lstrip("/"), bytes=int(info["size"]), mark=_mark(info))
         for path, info in sorted(found.items())
-        if path.lower().endswith(suffixes) and info["type"] == "file" and not _hidden(path, place.root)
+        if path.lower().endswith(suffixes) and info["type"] == "file" and not _is_hidden(path, place.root, hidden)
     ]
     if not files:
         raise SourceError(
@@ -177,5 +180,5 @@ def _above_glob(text: str) -> str:
     return text[:first].rpartition("/")[0] or "."
 
 
-def _hidden(path: str, root: str) -> bool:
-    return any(part.startswith(".") for part in path.removeprefix(root).split("/"))
+def _is_hidden(path: str, root: str, prefixes: tuple[str, ...]) -> bool:
+    return any(part.startswith(prefixes) for part in path.removeprefix(root).split("/"))

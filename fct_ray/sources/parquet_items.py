@@ -3,7 +3,7 @@
 Images are encoded (JPEG, PNG, ...) in a binary column, or in a struct with a field `bytes` as Hugging Face writes
 them. `id` (default "id") is an integer column, unique over all files. `label` (default "label", if there is one) is an
 integer column, or a string column whose values are numbered in sorted order and carried as `label_name`. A glob may use
-`*` and `[...]`, not `?`, which begins the options.
+`*` and `[...]`, not `?`, which begins the options. Files and directories whose names begin with `_` or `.` are left out.
 
 Owns: ids, labels, reading. The driver reads ids and labels when it lists; a worker reads those of its own rows, with the
 values, by row group. The row groups used last are kept: reading in order touches each once, reading at random is slow in
@@ -62,7 +62,7 @@ class ParquetItems:
         Raises:
             SourceError: no file, a column is missing or of a wrong type, or ids are null or repeat.
         """
-        place, files = list_files(self.location, (".parquet",), may_be_glob=True)
+        place, files = list_files(self.location, (".parquet",), may_be_glob=True, hidden=(".", "_"))
         label, tables = self.label_column, list[pa.Table]()
         for number, file in enumerate(files):
             with place.open(file) as opened:

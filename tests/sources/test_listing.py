@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from fct_ray.errors import SourceError
+from fct_ray.sources.files import list_files
 from fct_ray.sources.listing import ListedSource, Listing, listing_of, spans_from_bytes, spans_to_bytes, whole_objects
 from fct_ray.sources.registry import open_listing, open_source
 from tests.sources.test_folder import plain, png
@@ -120,6 +121,14 @@ def test_an_object_that_was_overwritten_since_it_was_listed_is_refused_by_name_a
         _ = open_listing(texts.listing).ids_N
 
 
+def test_an_object_that_is_overwritten_while_it_is_open_is_refused(place: str) -> None:
+    put(f"{place}/a.png", png(plain((1, 2, 3))))
+    where, (file,) = list_files(place, (".png",), may_be_glob=False)
+    with pytest.raises(SourceError, match=r"/a\.png was changed"), where.open(file) as opened:
+        put(f"{place}/a.png", png(plain((7, 8, 9), (5, 5))))
+        opened.read()
+
+
 def test_an_object_that_was_deleted_since_it_was_listed_is_refused_by_name(place: str) -> None:
     put(f"{place}/a.png", png(plain((1, 2, 3))))
     write_texts(place)
@@ -139,6 +148,15 @@ def test_a_parquet_object_that_changes_between_two_of_its_row_groups_is_never_ha
     write(f"{place}/1.parquet", {"id": [10, 11, 12], "text": ["TEN", "ELEVEN", "TWELVE"], "kind": ["b", "a", "b"]})
     with pytest.raises(SourceError, match=r"/1\.parquet was changed"):
         source.read(np.array([2]))
+
+
+def test_what_spark_leaves_beside_its_parquet_files_is_no_item_but_a_photo_may_be_named_so(tmp_path: Path) -> None:
+    (tmp_path / "_temporary").mkdir()
+    write(f"{tmp_path}/_temporary/0.parquet", {"id": [1], "text": ["one"]})
+    write(f"{tmp_path}/1.parquet", {"id": [1], "text": ["one"]})
+    (tmp_path / "_DSC0001.png").write_bytes(png(plain((1, 2, 3))))
+    assert open_source(f"parquet:{tmp_path}?text=text").ids_N.tolist() == [1]
+    assert open_source(f"images:{tmp_path}").num_items == 1
 
 
 def test_a_listing_gives_ids_and_labels_again_without_listing(tmp_path: Path) -> None:

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import shutil
 from pathlib import Path
 
 import fsspec
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from fct_ray.engine.actor_pool import PoolSettings
 from fct_ray.engine.cluster import ClusterSize
+from fct_ray.engine.items_dataset import items_dataset
+from fct_ray.errors import IncompleteRunError, SourceError
 from fct_ray.sources.folder import path_id
 from fct_ray.sources.registry import open_source
 from fct_ray.storage.store import Store
 from fct_ray.values import Manifest, OnBadRow
+from fct_ray.workflows.append import AppendSettings, append
 from fct_ray.workflows.backfill import BackfillPlan, BackfillSettings, plan_backfill, run_backfill
 from fct_ray.workflows.embed_items import encode_items
 from fct_ray.workflows.upgrade.pairs import positions_of
@@ -101,20 +107,20 @@ def test_uploads_while_a_backfill_starts_and_before_it_resumes_are_not_part_of_i
 
 
 def test_a_photo_that_was_replaced_in_mid_run_is_refused_by_name_and_taken_as_it_is_when_the_run_resumes(
-    cluster: ClusterSize, place: str
+    cluster: ClusterSize, tmp_path: Path
 ) -> None:
-    upload(f"{place}/photos", GREYS)
-    plan = plan_backfill(settings(place))
+    upload(f"{tmp_path}/photos", GREYS)
+    plan = plan_backfill(settings(str(tmp_path)))
     interrupt_after_one_shard(plan, cluster)
-    upload(f"{place}/photos", {"7.png": 77})
+    upload(f"{tmp_path}/photos", {"7.png": 77})
     with pytest.raises(SourceError, match=r"7\.png was changed after the items were listed"):
         run_backfill(plan, cluster)
     assert plan.store.current() is None
-    resumed = plan_backfill(settings(place))
+    resumed = plan_backfill(settings(str(tmp_path)))
     assert resumed.run == plan.run
     published = run_backfill(resumed, cluster).published
     assert greys_by_id(plan.store, published) == expected(GREYS | {"7.png": 77})
-    assert plan_backfill(settings(place)).finished == published, "the same command finds that it is done"
+    assert plan_backfill(settings(str(tmp_path))).finished == published, "the same command finds that it is done"
 
 
 def test_an_interrupted_run_says_which_objects_that_it_needs_are_gone_or_changed_and_how_to_begin_anew(
