@@ -15,8 +15,8 @@ import torch
 
 from fct_ray.errors import SourceError
 from fct_ray.shards.encoder_names import EncoderSpec
-from fct_ray.shards.model_directory import open_encoder
 from fct_ray.shards.listed_items import ListedItems
+from fct_ray.shards.model_directory import open_encoder
 from fct_ray.shards.write import OutputJob, ShardWriter, done
 from fct_ray.sources.items import Items, Reader
 from fct_ray.sources.listing import Listing

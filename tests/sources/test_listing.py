@@ -124,9 +124,14 @@ def test_an_object_that_was_overwritten_since_it_was_listed_is_refused_by_name_a
 def test_an_object_that_is_overwritten_while_it_is_open_is_refused(place: str) -> None:
     put(f"{place}/a.png", png(plain((1, 2, 3))))
     where, (file,) = list_files(place, (".png",), may_be_glob=False)
-    with pytest.raises(SourceError, match=r"/a\.png was changed"), where.open(file) as opened:
-        put(f"{place}/a.png", png(plain((7, 8, 9), (5, 5))))
-        opened.read()
+
+    def overwrite_and_read() -> None:
+        with where.open(file) as opened:
+            put(f"{place}/a.png", png(plain((7, 8, 9), (5, 5))))
+            opened.read()
+
+    with pytest.raises(SourceError, match=r"/a\.png was changed"):
+        overwrite_and_read()
 
 
 def test_an_object_that_was_deleted_since_it_was_listed_is_refused_by_name(place: str) -> None:
