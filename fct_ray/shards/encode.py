@@ -13,7 +13,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
-from fct_ray.metering.meters import ProcessMeter
+from fct_ray.metering.meters import process_meter
+from fct_ray.models.batch_encoder import encode_metered
 from fct_ray.shards.encoder_names import EncoderSpec
 from fct_ray.shards.model_directory import open_encoder
 from fct_ray.shards.read import vectors_column
@@ -27,7 +28,7 @@ class EncodeWorker:
         """Open source and encoders once per actor."""
         torch.set_num_threads(threads)
         self.source, self.encoders = open_source(source_spec), [open_encoder(uri) for uri in encoder_uris]
-        self.meter = ProcessMeter(include_startup=True)
+        self.meter = process_meter()
 
     def __call__(self, task: Mapping[str, Any]) -> dict[str, Any]:
         """One chunk of positions (bytes of int64) in, the bytes of one Arrow table out."""
@@ -36,13 +37,15 @@ class EncodeWorker:
 
     def _encode(self, positions_N: npt.NDArray[np.int64]) -> pa.Table:
         items = self.source.read(positions_N)
-        busy_cpu_s = np.zeros(len(positions_N))
+        busy_cpu_s, busy_gpu_s = np.zeros(len(positions_N)), np.zeros(len(positions_N))
         bytes_read = np.zeros(len(positions_N), dtype=np.int64)
         columns = {"position": positions_N, "id": items.ids_N}
         for number, encoder in enumerate(self.encoders):
-            columns[f"embedding_{number}"] = vectors_column(encoder.encode(items.columns))
+            embeddings_NW, usage = encode_metered(encoder, items.columns)
+            columns[f"embedding_{number}"] = vectors_column(embeddings_NW)
+            busy_gpu_s[0] += usage.busy_gpu_s
         busy_cpu_s[0], bytes_read[0] = self.meter.read().busy_cpu_s, items.bytes_read
-        return pa.table({**columns, "busy_cpu_s": busy_cpu_s, "bytes_read": bytes_read})
+        return pa.table({**columns, "busy_cpu_s": busy_cpu_s, "busy_gpu_s": busy_gpu_s, "bytes_read": bytes_read})
 
 
 def _to_bytes(table: pa.Table) -> bytes:

@@ -52,8 +52,9 @@ def encode_items(
     chunks = [positions_N[start : start + CHUNK_ROWS] for start in range(0, len(positions_N), CHUNK_ROWS)]
     tasks = [{"positions": np.ascontiguousarray(chunk, dtype=np.int64).tobytes()} for chunk in chunks]
     arguments, tables = (source_spec, encoder_uris, pool.threads), []
+    names = [f"items {start:,} to {start + CHUNK_ROWS - 1:,}" for start in range(0, len(positions_N), CHUNK_ROWS)]
     with bar(len(positions_N), describe, "item") as shown:
-        for answer in run_pool(tasks, EncodeWorker, arguments, pool=pool, size=size):
+        for answer in run_pool(tasks, EncodeWorker, arguments, names=names, pool=pool, size=size):
             tables.append(pa.ipc.open_stream(answer["encoded"]).read_all())
             shown.update(len(tables[-1]))
     return _in_order(pa.concat_tables(tables), positions_N, source_spec, encoder_uris)
@@ -68,6 +69,7 @@ def _in_order(
     labels = open_source(source_spec).labels_N
     usage = Usage(
         busy_cpu_s=float(np.sum(table["busy_cpu_s"].to_numpy())),
+        busy_gpu_s=float(np.sum(table["busy_gpu_s"].to_numpy())),
         bytes_read=int(np.sum(table["bytes_read"].to_numpy())),
         flops=sum(open_encoder(uri).flops_per_item for uri in encoder_uris) * len(positions_N),
         rows=len(positions_N),
