@@ -16,21 +16,25 @@ from tests.conftest import ROOT
 from tests.doubler import end_or_answer
 
 GROWING_CLUSTER = """
-    import threading, time, ray
+    import time
+    from concurrent.futures import ThreadPoolExecutor
+    import ray
     from ray.cluster_utils import Cluster
     from fct_ray.engine.cluster import ClusterSettings, connected
     from fct_ray.engine import tasks
-    from tests.engine.meeting import meet
+    from fct_ray.plan import pool_size
+    from tests.engine.meeting import Room, meet
 
-    tasks.LOOK_EVERY_S = 0.5
+    tasks.LOOK_EVERY_S, pool_size.FEWEST_TASKS_IN_FLIGHT = 0.5, 2
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     try:
         with connected(ClusterSettings(address=cluster.address)):
-            from tests.engine.meeting import Room
             room = ray.remote(Room).options(num_cpus=0, name="room", namespace="meeting").remote()
-            threading.Timer(2.0, lambda: cluster.add_node(num_cpus=70)).start()
-            results = dict(tasks.map_tasks(meet, list(range(70)), 50, describe="meet"))
-        print("met", len(results))
+            with ThreadPoolExecutor() as threads:
+                met = threads.submit(lambda: dict(tasks.map_tasks(meet, list(range(5)), 5, describe="meet")))
+                time.sleep(1.0)
+                cluster.add_node(num_cpus=5)
+                print("met", len(met.result(timeout=120)))
     finally:
         cluster.shutdown()
 """
@@ -78,7 +82,7 @@ def test_other_items_are_finished_when_one_ends_its_worker(cluster: ClusterSize)
 
 @pytest.mark.timeout(180)
 def test_tasks_use_the_nodes_that_join_while_they_run() -> None:
-    """70 tasks that wait until 50 run at once, on a cluster of no CPUs that a node of 70 joins."""
+    """5 tasks that wait until all run at once, on a cluster of no CPUs that a node of 5 joins: two are submitted at first."""
     run = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(GROWING_CLUSTER)],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -87,4 +91,4 @@ def test_tasks_use_the_nodes_that_join_while_they_run() -> None:
         timeout=170,
         check=False,
     )
-    assert "met 70" in run.stdout, run.stderr[-3000:]
+    assert "met 5" in run.stdout, run.stderr[-3000:]
