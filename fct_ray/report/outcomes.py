@@ -107,7 +107,17 @@ def comparison_report(outcome: ComparisonOutcome, settings: object, pricing: Pri
     report = upgrade_report(outcome.upgrade, settings, pricing, outcome.against)
     backfill = outcome.against.backfill.stages
     stages = {**outcome.upgrade.stages, **{f"backfill_{name}": usage for name, usage in backfill.items()}}
-    return dataclasses.replace(report, job="compare", store=outcome.store_uri, stages=stages)
+    both = (
+        "what was spent is that of both, the upgrade and the full backfill; the forecast is that of the upgrade alone"
+    )
+    return dataclasses.replace(
+        report,
+        job="compare",
+        store=outcome.store_uri,
+        stages=stages,
+        actual=_spend(stages, pricing),
+        notes=(*report.notes, both),
+    )
 
 
 def version_report(

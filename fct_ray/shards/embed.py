@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from fct_ray.errors import SourceError
+from fct_ray.models.batch_encoder import encode_metered
 from fct_ray.shards.encoder_names import EncoderSpec
 from fct_ray.shards.listed_items import ListedItems
 from fct_ray.shards.model_directory import open_encoder
@@ -67,8 +68,8 @@ class EmbedWorker:
         started_at = time.time()
         listing = self.items.part(task.start, task.stop)
         items, bad = read_items(self.reader, listing, self.job.output.on_bad_row)
-        embeddings_NW = self.encoder.encode(items.columns)
-        side_NS = self.side.encode(items.columns) if self.side is not None else None
+        embeddings_NW, usage = encode_metered(self.encoder, items.columns)
+        side_NS, side_usage = (None, Usage()) if self.side is None else encode_metered(self.side, items.columns)
         good_N = quarantine.finite(embeddings_NW)
         if side_NS is not None:
             good_N &= quarantine.finite(side_NS)
@@ -78,7 +79,6 @@ class EmbedWorker:
             embeddings_NW, side_NS = embeddings_NW[good_N], None if side_NS is None else side_NS[good_N]
             items = items.rows(good_N)
         table = shards.build_table(items.ids_N, embeddings_NW, side_NS, items.carried, side_dtype=self.job.side_dtype)
-        flops = self.encoder.flops_per_item + (self.side.flops_per_item if self.side is not None else 0.0)
         return self.writer.commit(
             task.shard,
             items.ids_N,
@@ -86,7 +86,7 @@ class EmbedWorker:
             table,
             provenance=Provenance.EMBEDDED,
             input_sha256=None,
-            usage=Usage(flops=flops * len(items.ids_N), bytes_read=items.bytes_read),
+            usage=usage + side_usage + Usage(bytes_read=items.bytes_read),
             started_at=started_at,
             bad_rows=bad,
         )

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from fct_ray.errors import FormatError
-from fct_ray.metering.meters import ProcessMeter
+from fct_ray.metering.meters import process_meter
 from fct_ray.plan.splits import sample_mask
 from fct_ray.storage import documents, objects, quarantine, shards
 from fct_ray.storage import pairs as parquet_files
@@ -38,7 +38,7 @@ class Inspected:
 
 def inspect_shard(item: tuple[int, str, OnBadRow]) -> Inspected:
     """Hash, dimensions, id range and values of one object's usable rows. Runs in a Ray task."""
-    meter, (shard, uri, on_bad_row) = ProcessMeter(), item
+    meter, (shard, uri, on_bad_row) = process_meter(), item
     data = objects.read_bytes(uri)
     columns, bad = quarantine.parse_shard(data, uri, on_bad_row, dimension=None, side_dimension=None)
     rows = len(columns.ids_N)
@@ -97,7 +97,7 @@ def select_rows(selection: ShardSelection) -> tuple[pa.Table, Usage]:
 
     Labels are whole numbers; a `label` column of another type is carried through an upgrade but judges nothing.
     """
-    meter = ProcessMeter()
+    meter = process_meter()
     data = objects.read_bytes(selection.uri)
     columns, _ = quarantine.parse_shard(  # bad rows are no pairs; whether they are refused is the stream's to say
         data,

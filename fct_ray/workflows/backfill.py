@@ -15,7 +15,7 @@ from fct_ray.engine.actor_pool import PoolSettings
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.engine.shard_stream import stream_shards
 from fct_ray.errors import SettingsError
-from fct_ray.index import build, factory
+from fct_ray.index import factory
 from fct_ray.metering.meters import StageMeter
 from fct_ray.models.batch_encoder import BatchEncoder
 from fct_ray.plan.identity import run_id
@@ -27,9 +27,9 @@ from fct_ray.shards.encoder_names import EncoderSpec, model_uri
 from fct_ray.shards.model_directory import open_encoder
 from fct_ray.shards.write import OutputJob
 from fct_ray.sources.registry import open_source
-from fct_ray.storage import documents, objects
+from fct_ray.storage import documents
 from fct_ray.storage.store import Store
-from fct_ray.values import Current, EncoderRef, IndexRef, Manifest, ObjectRef, Receipt, SideInfoRef
+from fct_ray.values import Current, EncoderRef, IndexRef, Manifest, Receipt, SideInfoRef
 from fct_ray.workflows.bad_rows import BadRowSettings
 from fct_ray.workflows.commit import (
     Committed,
@@ -41,7 +41,7 @@ from fct_ray.workflows.commit import (
     published_by,
 )
 from fct_ray.workflows.embed_items import encode_items
-from fct_ray.workflows.index_training import check_enough_to_train, trained_index_ref
+from fct_ray.workflows.index_training import check_enough_to_train, train_on_vectors, trained_index_ref
 from fct_ray.workflows.run_items import RunItems, ShardRanges, items_of_run, run_named
 from fct_ray.workflows.run_log import RunLog
 from fct_ray.workflows.verify import verify_version
@@ -272,10 +272,13 @@ def _trained(plan: BackfillPlan, version: int, log: RunLog, size: ClusterSize) -
         size=size,
         describe="embed a sample to train the index",
     )
-    log.record_part("stream", "training", sample.usage.replace(rows=0))
-    trained = build.train_index(
-        settings.index, plan.encoder.dimension, plan.encoder.metric, sample.embeddings[0], settings.seed
+    log.record_part("stream", "sample", sample.usage.replace(rows=0))
+    return train_on_vectors(
+        plan.store,
+        version,
+        sample.embeddings[0],
+        index_factory=settings.index,
+        metric=plan.encoder.metric,
+        seed=settings.seed,
+        log=log,
     )
-    path = plan.store.trained_path(version)
-    num_bytes, sha256 = objects.write_bytes(plan.store.uri_of(path), trained)
-    return IndexRef(factory=settings.index, trained=ObjectRef(path=path, bytes=num_bytes, sha256=sha256))

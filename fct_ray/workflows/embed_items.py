@@ -56,8 +56,9 @@ def encode_items(
     chunks = [source.listing.take(positions_N[start : start + CHUNK_ROWS]) for start in starts]
     tasks = [{"first": start, "spans": spans_to_bytes(chunk)} for start, chunk in zip(starts, chunks, strict=True)]
     arguments, tables = (source.listing.source, encoder_uris, pool.threads), []
+    names = [f"items {start:,} to {start + CHUNK_ROWS - 1:,}" for start in starts]
     with bar(len(positions_N), describe, "item") as shown:
-        for answer in run_pool(tasks, EncodeWorker, arguments, pool=pool, size=size):
+        for answer in run_pool(tasks, EncodeWorker, arguments, names=names, pool=pool, size=size):
             tables.append(pa.ipc.open_stream(answer["encoded"]).read_all())
             shown.update(len(tables[-1]))
     return _in_order(pa.concat_tables(tables), encoder_uris)
@@ -67,6 +68,7 @@ def _in_order(table: pa.Table, encoder_uris: tuple[EncoderSpec, ...]) -> Encoded
     table = table.sort_by("position")
     usage = Usage(
         busy_cpu_s=float(np.sum(table["busy_cpu_s"].to_numpy())),
+        busy_gpu_s=float(np.sum(table["busy_gpu_s"].to_numpy())),
         bytes_read=int(np.sum(table["bytes_read"].to_numpy())),
         flops=sum(open_encoder(uri).flops_per_item for uri in encoder_uris) * len(table),
         rows=len(table),

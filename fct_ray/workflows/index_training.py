@@ -13,7 +13,9 @@ from fct_ray.errors import SettingsError
 from fct_ray.index import factory
 from fct_ray.plan.splits import pairs_per_shard
 from fct_ray.shards.read import ShardSelection
-from fct_ray.shards.train_index import train_index
+from fct_ray.shards.train_index import FloatArray, TrainingJob
+from fct_ray.shards.train_index import train_on_transformed as train_on_transformed_task
+from fct_ray.shards.train_index import train_on_vectors as train_on_vectors_task
 from fct_ray.storage import documents, objects
 from fct_ray.storage.store import Store
 from fct_ray.values import IndexRef, Manifest, Metric, ObjectRef, Precision
@@ -82,19 +84,25 @@ def train_on_transformed(
         )
         for record, count in zip(records, counts, strict=True)
     ]
-    uri = store.uri_of(store.trained_path(version))
-    size, sha256 = run_task(
-        train_index,
-        selections,
-        transformation_uri,
-        precision,
-        index_factory,
-        metric,
-        seed,
-        batch_rows,
-        uri,
-        (log.store, log.run),
-    )
-    return IndexRef(
-        factory=index_factory, trained=ObjectRef(path=store.trained_path(version), bytes=size, sha256=sha256)
+    job = _job(store, version, index_factory=index_factory, metric=metric, seed=seed, log=log)
+    trained = run_task(train_on_transformed_task, job, selections, transformation_uri, precision, batch_rows)
+    return IndexRef(factory=index_factory, trained=trained)
+
+
+def train_on_vectors(
+    store: Store, version: int, sample_SW: FloatArray, *, index_factory: str, metric: Metric, seed: int, log: RunLog
+) -> IndexRef:
+    """Train the index of `version` on these vectors, in a task: the driver may have few CPUs and little memory."""
+    job = _job(store, version, index_factory=index_factory, metric=metric, seed=seed, log=log)
+    return IndexRef(factory=index_factory, trained=run_task(train_on_vectors_task, job, sample_SW))
+
+
+def _job(store: Store, version: int, *, index_factory: str, metric: Metric, seed: int, log: RunLog) -> TrainingJob:
+    return TrainingJob(
+        store_uri=store.uri,
+        path=store.trained_path(version),
+        run=log.run,
+        index_factory=index_factory,
+        metric=metric,
+        seed=seed,
     )
