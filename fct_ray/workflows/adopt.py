@@ -19,7 +19,7 @@ from fct_ray.shards.encoder_names import EncoderChoice, EncoderSpec, resolve_enc
 from fct_ray.shards.read import Inspected, inspect_shard
 from fct_ray.shards.rewrite import EditJob, write_edited
 from fct_ray.shards.write import OutputJob
-from fct_ray.storage import objects, paths
+from fct_ray.storage import parquet_listing, paths
 from fct_ray.storage.store import Store
 from fct_ray.values import Current, Manifest, Metric, Receipt, ShardRecord, SideInfoRef
 from fct_ray.workflows.bad_rows import BadRowSettings
@@ -81,7 +81,7 @@ def plan_adopt(
     current, newest = store.pinned() if store.current() is not None else (None, None)
     choice, uris = (
         resolve_encoder(settings.encoder if encoder is None else encoder, store),
-        objects.expand_glob(settings.embeddings),
+        parquet_listing.list_parquet(settings.embeddings),
     )
     paths.adopted_root(uris)
     decisive = (*uris, choice.ref.fingerprint, settings.metric.value, str(settings.on_bad_row))

@@ -24,7 +24,7 @@ from fct_ray.shards.read import inspect_shard, usable_ids
 from fct_ray.shards.write import OutputJob
 from fct_ray.sources.items import Source
 from fct_ray.sources.registry import open_source
-from fct_ray.storage import objects
+from fct_ray.storage import parquet_listing
 from fct_ray.storage.store import Store
 from fct_ray.values import EncoderRef, Manifest, Receipt, ShardRecord
 from fct_ray.workflows.adopt import check_same
@@ -86,7 +86,7 @@ def _appended_objects(
     settings: AppendSettings, encoder: EncoderSpec, embeddings: str, store: Store, parent: Manifest
 ) -> Edit | None:
     _check_encoder(resolve_encoder(encoder, store).ref, parent)
-    uris = objects.expand_glob(embeddings)
+    uris = parquet_listing.list_parquet(embeddings)
     tasks = [(shard, uri, settings.on_bad_row) for shard, uri in enumerate(uris)]
     found = dict(map_tasks(inspect_shard, tasks, describe="read and check"))
     inspected_all = [found[position] for position in range(len(uris))]
