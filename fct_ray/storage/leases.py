@@ -1,6 +1,6 @@
 """Leases: who is at work on what in a store, so that nobody does the same or deletes what another needs.
 
-    <store>/leases/<name>.json    {"holder": "...", "beat": 12, "ttl_s": 30.0, "versions": [1], ...}
+    <store>/leases/<name>.json    {"holder": "...", "renewals": 12, "ttl_s": 30.0, "versions": [1], ...}
 
 Owns: taking, renewing, taking over and releasing a lease. No clock is ever compared with another machine's: a holder
 is dead if it was a process of this machine that is gone, or if its lease was watched for `ttl_s` seconds and did not
@@ -29,7 +29,7 @@ from fct_ray.storage.store import Store
 logger = logging.getLogger(__name__)
 TTL_S = 30.0
 """A holder that could not renew its lease for so long may be taken over."""
-BEATS_PER_TTL = 4
+RENEWALS_PER_TTL = 4
 POLL_S = 0.5
 PUBLISH = "publish"
 """The lease of whoever moves CURRENT or decides what to delete; held for moments."""
@@ -45,7 +45,8 @@ class LeaseDocument:
     purpose: str
     versions: tuple[int, ...] = ()
     """Versions that must not be deleted while the lease is held."""
-    beat: int = 0
+    renewals: int = 0
+    """How often the holder has renewed it: whoever watches a lease sees that its holder lives."""
     ttl_s: float = TTL_S
 
 
@@ -79,7 +80,7 @@ class Lease:
         if self._lost.is_set():
             return
         try:
-            _swap(self._uri, self._document, replace(self._document, holder=""))
+            _swap(self._uri, documents.dump(self._document), replace(self._document, holder=""))
         except StoreError as error:
             logger.warning("a lease was not given back and runs out by itself: %s", error)
 
@@ -89,12 +90,12 @@ class Lease:
         objects.delete([self._uri])
 
     def _renew(self) -> None:
-        pause_s = self._document.ttl_s / BEATS_PER_TTL
+        pause_s = self._document.ttl_s / RENEWALS_PER_TTL
         renewed_s = time.monotonic()
         while not self._released.wait(pause_s):
-            beaten = replace(self._document, beat=self._document.beat + 1)
+            renewed = replace(self._document, renewals=self._document.renewals + 1)
             try:
-                if not _swap(self._uri, self._document, beaten):
+                if not _swap(self._uri, documents.dump(self._document), renewed):
                     self._lost.set()
                     return
             except StoreError as error:
@@ -103,7 +104,7 @@ class Lease:
                     self._lost.set()
                     return
                 continue
-            self._document, renewed_s = beaten, time.monotonic()
+            self._document, renewed_s = renewed, time.monotonic()
 
 
 def publishing(store: Store, purpose: str, *, patience_s: float = PUBLISH_PATIENCE_S) -> Lease:
@@ -128,10 +129,11 @@ def take(
     uri = uri_of(store, name)
     mine = LeaseDocument(holder=this_process(), purpose=purpose, versions=versions, ttl_s=ttl_s)
     started_s = watched_since_s = time.monotonic()
-    seen, renewed = _read(uri), False
+    data, renewed = _read(uri), False
     while True:
+        seen = _parse(data, uri)
         if seen is None or not _may_live(seen) or time.monotonic() - watched_since_s > seen.ttl_s:
-            if _swap(uri, seen, mine):
+            if _swap(uri, data, mine):
                 if seen is not None and seen.holder:
                     logger.info("took over from %s (process %s), which has ended", seen.purpose, seen.holder)
                 return Lease(store, name, mine)
@@ -143,22 +145,23 @@ def take(
         else:
             if watched_since_s == started_s:
                 logger.info("waiting for %s in process %s, up to %.0f s", seen.purpose, seen.holder, seen.ttl_s)
-            time.sleep(min(POLL_S, ttl_s / BEATS_PER_TTL / 2))
-        now = _read(uri)
-        if now != seen:
+            time.sleep(min(POLL_S, ttl_s / RENEWALS_PER_TTL / 2))
+        before, data = data, _read(uri)
+        if data != before:
+            now = _parse(data, uri)
             renewed = seen is not None and now is not None and now.holder == seen.holder
-            seen, watched_since_s = now, time.monotonic()
+            watched_since_s = time.monotonic()
 
 
 def live_leases(store: Store) -> dict[str, LeaseDocument]:
     """Every lease whose holder lives, by name; those of other machines are watched, until renewed or for their `ttl_s`."""
-    seen = {name: lease for name in names(store) if (lease := _read(uri_of(store, name))) and _may_live(lease)}
+    seen = {name: lease for name in names(store) if (lease := _lease_at(uri_of(store, name))) and _may_live(lease)}
     living = {name: lease for name, lease in seen.items() if _lives_here(lease)}
     doubtful, started_s = {name: lease for name, lease in seen.items() if name not in living}, time.monotonic()
     while doubtful:
-        time.sleep(min(POLL_S, *(lease.ttl_s / BEATS_PER_TTL for lease in doubtful.values())))
+        time.sleep(min(POLL_S, *(lease.ttl_s / RENEWALS_PER_TTL for lease in doubtful.values())))
         for name, lease in list(doubtful.items()):
-            now = _read(uri_of(store, name))
+            now = _lease_at(uri_of(store, name))
             if now is not None and now != lease and _may_live(now):
                 living[name] = now
             if name in living or now is None or not now.holder or time.monotonic() - started_s > lease.ttl_s:
@@ -209,16 +212,29 @@ def _holder(lease: LeaseDocument) -> tuple[str, str, str]:
     return machine, process_id, created
 
 
-def _read(uri: str) -> LeaseDocument | None:
+def _lease_at(uri: str) -> LeaseDocument | None:
+    return _parse(_read(uri), uri)
+
+
+def _read(uri: str) -> bytes | None:
     try:
-        return documents.load(LeaseDocument, objects.read_bytes(uri), uri)
+        return objects.read_bytes(uri)
     except NotFoundError:
         return None
 
 
-def _swap(uri: str, seen: LeaseDocument | None, new: LeaseDocument) -> bool:
+def _parse(data: bytes | None, uri: str) -> LeaseDocument | None:
+    if data is None:
+        return None
+    fields = documents.parse(data, uri)
+    if isinstance(fields, dict) and "beat" in fields:  # what `renewals` was called in stores of before November 2026
+        data = documents.dump({"renewals": fields.pop("beat"), **fields})
+    return documents.load(LeaseDocument, data, uri)
+
+
+def _swap(uri: str, expected: bytes | None, new: LeaseDocument) -> bool:
     try:
-        objects.compare_and_swap(uri, expected=None if seen is None else documents.dump(seen), new=documents.dump(new))
+        objects.compare_and_swap(uri, expected=expected, new=documents.dump(new))
     except PublishConflictError:
         return False
     return True
