@@ -14,17 +14,9 @@ import pyarrow as pa
 
 from fct_ray.errors import DataError, NotFoundError
 from fct_ray.storage import objects
-from fct_ray.storage.shards import (
-    ID,
-    FloatArray,
-    IdArray,
-    ShardColumns,
-    encode_table,
-    ids_of,
-    parse_shard,
-    read_parquet,
-    read_parquet_bytes,
-)
+from fct_ray.storage.parquet_tables import read_parquet, read_parquet_bytes
+from fct_ray.storage.shards import ID, IdArray, ShardColumns, encode_table, ids_of, parse_shard
+from fct_ray.storage.vector_columns import FloatArray
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
