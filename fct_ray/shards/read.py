@@ -85,8 +85,8 @@ def usable_ids(uri: str, on_bad_row: OnBadRow) -> IdArray:
 
 def ids_in_shard(task: tuple[ShardRecord, str, IdArray]) -> IdArray:
     """Those of the given ids that a shard has. Runs in a Ray task."""
-    _, uri, ids_N = task
-    return np.asarray(np.intersect1d(parquet_files.read_ids(uri), ids_N))
+    record, uri, ids_N = task
+    return np.asarray(np.intersect1d(parquet_files.read_ids(uri, record.embeddings.bytes), ids_N))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

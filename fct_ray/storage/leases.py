@@ -32,9 +32,11 @@ TTL_S = 30.0
 RENEWALS_PER_TTL = 4
 POLL_S = 0.5
 PUBLISH = "publish"
-"""The lease of whoever moves CURRENT or decides what to delete; held for moments."""
+"""The lease of whoever moves CURRENT or deletes versions."""
 PUBLISH_PATIENCE_S = 1800.0
 """An upgrade that catches up with the last changes holds it for as long as that takes."""
+COLLECTING = "garbage collection"
+"""The purpose of leases that a garbage collection holds. It holds a run's for moments: whoever wants that waits."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,7 +57,7 @@ class Lease:
 
     def __init__(self, store: Store, name: str, document: LeaseDocument) -> None:
         self._uri, self._document = uri_of(store, name), document
-        self._released, self._lost = threading.Event(), threading.Event()
+        self._released, self._lost, self._renewing = threading.Event(), threading.Event(), threading.Lock()
         self._thread = threading.Thread(target=self._renew, name=f"lease {name}", daemon=True)
         self._thread.start()
 
@@ -72,6 +74,17 @@ class Lease:
                 f"{self._uri}: this process could not renew its lease for {self._document.ttl_s:.0f} s, and it is "
                 "another's now: stop here, and run the same command again when that one has ended"
             )
+
+    def confirm(self) -> None:
+        """Renew the lease now, which proves that nobody has taken it over since it was taken.
+
+        Raises:
+            LeaseHeldError: another process has taken it over.
+            StoreError: it cannot be renewed.
+        """
+        with self._renewing:
+            self._renew_now()
+        self.check()
 
     def release(self) -> None:
         """Give the lease back; nothing happens if it was lost, and it runs out by itself if storage fails now."""
@@ -93,18 +106,25 @@ class Lease:
         pause_s = self._document.ttl_s / RENEWALS_PER_TTL
         renewed_s = time.monotonic()
         while not self._released.wait(pause_s):
-            renewed = replace(self._document, renewals=self._document.renewals + 1)
             try:
-                if not _swap(self._uri, documents.dump(self._document), renewed):
-                    self._lost.set()
-                    return
+                with self._renewing:
+                    self._renew_now()
             except StoreError as error:
                 logger.warning("%s: cannot renew: %s", self._uri, error)
                 if time.monotonic() - renewed_s > self._document.ttl_s:
                     self._lost.set()
                     return
                 continue
-            self._document, renewed_s = renewed, time.monotonic()
+            if self._lost.is_set():
+                return
+            renewed_s = time.monotonic()
+
+    def _renew_now(self) -> None:
+        renewed = replace(self._document, renewals=self._document.renewals + 1)
+        if self._lost.is_set() or not _swap(self._uri, documents.dump(self._document), renewed):
+            self._lost.set()
+            return
+        self._document = renewed
 
 
 def publishing(store: Store, purpose: str, *, patience_s: float = PUBLISH_PATIENCE_S) -> Lease:
@@ -124,7 +144,8 @@ def take(
     """Take a lease; one that its holder left behind is taken over.
 
     Raises:
-        LeaseHeldError: a living process holds it, and did not release it within `patience_s` seconds.
+        LeaseHeldError: a living process holds it, and did not release it within `patience_s` seconds; a garbage
+            collection is given as long as it takes to publish.
     """
     uri = uri_of(store, name)
     mine = LeaseDocument(holder=this_process(), purpose=purpose, versions=versions, ttl_s=ttl_s)
@@ -137,7 +158,7 @@ def take(
                 if seen is not None and seen.holder:
                     logger.info("took over from %s (process %s), which has ended", seen.purpose, seen.holder)
                 return Lease(store, name, mine)
-        elif (renewed or _lives_here(seen)) and time.monotonic() - started_s >= patience_s:
+        elif (renewed or _lives_here(seen)) and time.monotonic() - started_s >= _patience_s(seen, patience_s):
             raise LeaseHeldError(
                 f"{uri}: {seen.purpose} is at work in process {seen.holder}; wait until it has ended, or stop it, then "
                 "run again"
@@ -151,6 +172,10 @@ def take(
             now = _parse(data, uri)
             renewed = seen is not None and now is not None and now.holder == seen.holder
             watched_since_s = time.monotonic()
+
+
+def _patience_s(seen: LeaseDocument, patience_s: float) -> float:
+    return max(patience_s, PUBLISH_PATIENCE_S) if seen.purpose == COLLECTING else patience_s
 
 
 def live_leases(store: Store) -> dict[str, LeaseDocument]:

@@ -178,7 +178,9 @@ def ids_of(table: pa.Table, uri: str) -> IdArray:
     if column.type != pa.int64():
         raise FormatError(f"{uri}: column 'id' is {column.type}; wanted int64. Cast the ids and write the file again")
     if column.null_count:
-        raise DataError(f"{uri}: row {first_true(column.is_null())}: the id is null; wanted a unique int64 for every row")
+        raise DataError(
+            f"{uri}: row {first_true(column.is_null())}: the id is null; wanted a unique int64 for every row"
+        )
     ids_N: IdArray = column.to_numpy(zero_copy_only=True)
     if len(ids_N) > 1 and not bool((ids_N[1:] > ids_N[:-1]).all()):
         order_N = np.argsort(ids_N, kind="stable")

@@ -88,7 +88,11 @@ def _adopted(gallery: Path) -> Manifest:
         metric=Metric.IP,
         normalized=True,
         side_info=SideInfoRef(name="s", fingerprint="f", dimension=4, dtype="int8"),
-        records=[inspect_shard((shard, uri, OnBadRow.REFUSE)).record for shard, uri in enumerate(uris)],
+        records=[
+            inspected.record
+            for shard, uri in enumerate(uris)
+            if (inspected := inspect_shard((shard, uri, OnBadRow.REFUSE))) is not None
+        ],
         run="adopt-1",
         adopted_from=paths.adopted_root(uris),
     )

@@ -224,9 +224,7 @@ def test_a_row_finds_itself_at_distance_zero() -> None:
     np.testing.assert_allclose(scores[:, 0], 0.0, atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    "factory", [*FACTORIES, "HNSW32,RFlat", "PCA8,IVF64,Flat", "IVF64,PQ8,RFlat", "IVF64,PQ8x4fs"]
-)
+@pytest.mark.parametrize("factory", [*FACTORIES, "HNSW32,RFlat", "PCA8,IVF64,Flat", "IVF64,PQ8,RFlat", "IVF64,PQ8x4fs"])
 def test_searches_at_the_same_time_do_not_change_each_others_effort(factory: str) -> None:
     queries_QD = _gallery()[2]
     efforts = [(k, nprobe) for k in (1, 10, 60) for nprobe in ((1, NLIST, None) if "IVF" in factory else (None,))]
