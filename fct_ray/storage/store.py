@@ -222,6 +222,10 @@ class Store:
         """Paths, relative to the store, of all objects below one of its directories."""
         return [uri.removeprefix(f"{self.uri}/") for uri in objects.list_uris(self.uri_of(path))]
 
+    def litter_below(self, path: str) -> list[str]:
+        """Paths, relative to the store, of unfinished writes below one of its directories; see `objects.list_litter`."""
+        return [uri.removeprefix(f"{self.uri}/") for uri in objects.list_litter(self.uri_of(path))]
+
     def publish(self, manifest: Manifest, *, expected: Current | None) -> Current:
         """Make a version complete and then current: write its manifest once, then move CURRENT from `expected`.
 

@@ -20,16 +20,16 @@ from fct_ray.plan.identity import run_id
 from fct_ray.shards.embed import EmbedDescriptor, EmbedJob, EmbedWorker
 from fct_ray.shards.encoder_names import EncoderSpec, model_uri, resolve_encoder
 from fct_ray.shards.model_directory import open_encoder
-from fct_ray.shards.read import inspect_shard, usable_ids
+from fct_ray.shards.read import usable_ids
 from fct_ray.shards.write import OutputJob
 from fct_ray.sources.items import Source
 from fct_ray.sources.registry import open_source
-from fct_ray.storage import objects
+from fct_ray.storage import parquet_listing
 from fct_ray.storage.store import Store
 from fct_ray.values import EncoderRef, Manifest, Receipt, ShardRecord
-from fct_ray.workflows.adopt import check_same
 from fct_ray.workflows.bad_rows import BadRowSettings
 from fct_ray.workflows.edit import Edit, EditOutcome, make_edit, rewriting, run_unless_published, shards_with
+from fct_ray.workflows.inspection import InspectedObjects, inspect_objects
 from fct_ray.workflows.run_items import ShardRanges, items_of_run
 from fct_ray.workflows.unique_ids import refuse_repeated
 
@@ -86,33 +86,43 @@ def _appended_objects(
     settings: AppendSettings, encoder: EncoderSpec, embeddings: str, store: Store, parent: Manifest
 ) -> Edit | None:
     _check_encoder(resolve_encoder(encoder, store).ref, parent)
-    uris = objects.expand_glob(embeddings)
-    tasks = [(shard, uri, settings.on_bad_row) for shard, uri in enumerate(uris)]
-    found = dict(map_tasks(inspect_shard, tasks, describe="read and check"))
-    inspected_all = [found[position] for position in range(len(uris))]
-    check_same(inspected_all)
-    side = parent.side_info
-    found_kind = (inspected_all[0].dimension, inspected_all[0].side_dimension, inspected_all[0].side_dtype)
-    wanted = (parent.dimension, None if side is None else side.dimension, None if side is None else side.dtype)
-    if found_kind != wanted:
-        raise FormatError(
-            f"{uris[0]}: (dimension, side dimension, side dtype) is {found_kind}; version {parent.version} has {wanted}: new "
-            "items need embeddings and side-information of the same models"
-        )
-    records = _numbered([inspected.record for inspected in inspected_all], parent)
+    uris = parquet_listing.list_parquet(embeddings)
+    inspected = inspect_objects(uris, settings.on_bad_row)
+    _check_kind(inspected, parent)
+    records = _numbered([seen.record for seen in inspected.with_rows], parent)
     run = run_unless_published("append", store, parent, *(record.embeddings.sha256 for record in records))
     if run is None:
         return None
-    usable = dict(map_tasks(usable_ids, uris, settings.on_bad_row, describe="read ids"))
-    refuse_repeated([(uri, usable[position]) for position, uri in enumerate(uris)])
+    with_rows = [seen.record.embeddings.path for seen in inspected.with_rows]
+    usable = dict(map_tasks(usable_ids, with_rows, settings.on_bad_row, describe="read ids"))
+    refuse_repeated([(uri, usable[position]) for position, uri in enumerate(with_rows)])
     _check_new(store, parent, np.sort(np.concatenate(list(usable.values()))))
     return Edit(
         run=run,
         shards=tuple(record.shard for record in records),
         write=rewriting(records, parent),
-        changed=(num_rows := sum(seen.record.rows + seen.num_bad_rows for seen in inspected_all)),
+        changed=(num_rows := sum(seen.record.rows + seen.num_bad_rows for seen in inspected.with_rows)),
         num_rows=parent.num_rows + num_rows,
+        notes=inspected.notes(),
     )
+
+
+def _check_kind(inspected: InspectedObjects, parent: Manifest) -> None:
+    """Refuse embeddings or side-information of another kind than the gallery's."""
+    first, side = inspected.with_rows[0], parent.side_info
+    seen = (first.dimension, first.side_dimension, first.side_dtype)
+    wanted = (parent.dimension, None if side is None else side.dimension, None if side is None else side.dtype)
+    if seen != wanted:
+        raise FormatError(
+            f"{first.record.embeddings.path}: (dimension, side dimension, side dtype) is {seen}; version {parent.version} "
+            f"has {wanted}: new items need embeddings and side-information of the same models"
+        )
+    if parent.normalized and inspected.ids_not_unit is not None:
+        uri, ids = inspected.ids_not_unit
+        raise FormatError(
+            f"{uri}: vectors of other lengths than 1 (of id {', '.join(str(number) for number in ids)}); all vectors of "
+            f"version {parent.version} have length 1: divide each new vector by its length, as was done with the gallery's"
+        )
 
 
 def _appended_items(

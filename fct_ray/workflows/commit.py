@@ -53,6 +53,8 @@ class Committed:
     """Largest resident set of a worker process; 0 where no worker left a receipt."""
     done_before: bool = False
     """Whether an earlier run of the same command had published it, so that nothing was done now."""
+    notes: tuple[str, ...] = ()
+    """What else its report must say, e.g. which objects were skipped."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -47,6 +47,8 @@ class EditOutcome:
     stages: Mapping[str, Usage]
     changed: int
     num_bad_rows: int = 0
+    notes: tuple[str, ...] = ()
+    """What else its report must say, e.g. which objects were skipped."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,6 +66,7 @@ class Edit:
     """Shards of which no row is left."""
     num_rows: int
     """What the new version must have."""
+    notes: tuple[str, ...] = ()
 
 
 def make_edit(
@@ -93,6 +96,7 @@ def make_edit(
             stages=done.stages,
             changed=edit.changed - done.num_bad_rows,
             num_bad_rows=done.num_bad_rows,
+            notes=edit.notes,
         )
 
     return start_again_on_conflict(attempt)

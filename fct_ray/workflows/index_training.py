@@ -75,7 +75,8 @@ def train_on_transformed(
     counts = pairs_per_shard(rows, min(sum(rows), factory.training_rows_wanted(index_factory)))
     selections = [
         ShardSelection(
-            uri=store.uri_of(record.embeddings.path),
+            store_uri=store.uri,
+            embeddings=record.embeddings,
             dimension=manifest.dimension,
             side_dimension=side_dimension,
             wanted_ids=None,

@@ -22,7 +22,7 @@ from fct_ray.models.transformation_runner import TransformRunner
 from fct_ray.plan.splits import sample_mask, unit_hash
 from fct_ray.shards.model_directory import load_model
 from fct_ray.sources.registry import open_source
-from fct_ray.storage import objects, shards
+from fct_ray.storage import shards
 from fct_ray.storage.store import Store
 from fct_ray.values import CompatibilityRow, Manifest, RecoveredShare
 from fct_ray.workflows.embed_items import encode_items
@@ -81,7 +81,7 @@ def gallery_vectors(store: Store, manifest: Manifest, max_rows: int, seed: int) 
     for record in manifest.shards:
         uri = store.uri_of(record.embeddings.path)
         columns = shards.parse_shard(
-            objects.read_bytes(uri),
+            store.read(record.embeddings),
             uri,
             dimension=manifest.dimension,
             side_dimension=None if side is None else side.dimension,

@@ -16,7 +16,7 @@ from fct_ray.models.transformation import Transformation, TransformationArchitec
 from fct_ray.models.transformation_runner import OverlappedBatches, TransformRunner
 from fct_ray.plan.gate import MAX_PRECISION_LOSS, loses_too_much, with_loss
 from fct_ray.shards.model_directory import load_model
-from fct_ray.storage.shards import are_normalized
+from fct_ray.storage.vector_columns import are_normalized
 from fct_ray.values import GateResult, Metric, Precision
 from fct_ray.workflows.upgrade.gate import GateOutcome, GateSettings, run_gate, run_gate_in
 from fct_ray.workflows.upgrade.pairs import Pairs

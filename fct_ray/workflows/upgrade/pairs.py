@@ -185,7 +185,8 @@ def _selection(
 ) -> ShardSelection:
     side = manifest.side_info
     return ShardSelection(
-        uri=store.uri_of(record.embeddings.path),
+        store_uri=store.uri,
+        embeddings=record.embeddings,
         dimension=manifest.dimension,
         side_dimension=side.dimension if side is not None and use_side else None,
         wanted_ids=wanted,

@@ -18,7 +18,7 @@ from fct_ray.plan.forecast import Forecast
 from fct_ray.plan.identity import run_id
 from fct_ray.shards.encoder_names import EncoderChoice, EncoderSpec, resolve_encoder
 from fct_ray.shards.model_directory import load_model, open_encoder
-from fct_ray.storage import documents, objects, shards
+from fct_ray.storage import documents, objects, vector_columns
 from fct_ray.storage import pairs as pair_files
 from fct_ray.storage.store import Store
 from fct_ray.values import Manifest
@@ -174,7 +174,7 @@ def _target_space(settings: UpgradeSettings, parent: Manifest, choice: EncoderCh
                 f"{settings.pairs}: embeddings have dimension {seen}, encoder {choice.ref.name} has {dimension}: "
                 "embed the pairs with that encoder"
             )
-        dimension, normalized = seen, shards.are_normalized(given.embeddings_NW)
+        dimension, normalized = seen, vector_columns.are_normalized(given.embeddings_NW)
     assert dimension is not None  # noqa: S101 (one of the two origins is there, see _check_pair_origin)
     return TargetSpace(dimension=dimension, metric=metric or parent.metric, normalized=bool(normalized))
 
