@@ -127,7 +127,7 @@ class Example:
 
 
 def settings() -> Iterator[str]:
-    """What libraries make of a settings file: a plain one, one without what the command line adds, one that asks for the environment."""
+    """What libraries make of settings files: plain, without what the command line adds, asking for the environment."""
     from jsonargparse import ArgumentParser
     from omegaconf import OmegaConf
 
