@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from fct_ray.errors import SettingsError
-from fct_ray.models.augment import SIMCLR, augmented
+from fct_ray.models.augmentation import SIMCLR, augmented
 from fct_ray.models.ridge import L2_GRID, fit_ridge
 from fct_ray.models.seeding import generator
 from fct_ray.plan.gate import t_95

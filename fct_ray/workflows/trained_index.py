@@ -12,12 +12,12 @@ from fct_ray.engine.tasks import run_task
 from fct_ray.errors import SettingsError
 from fct_ray.index import factory
 from fct_ray.plan.splits import pairs_per_shard
-from fct_ray.shards.read import ShardSelection
-from fct_ray.shards.train_index import train_index
+from fct_ray.shards.stored_rows import ShardSelection
+from fct_ray.shards.trained_index import train_index
 from fct_ray.storage import documents, objects
 from fct_ray.storage.store import Store
 from fct_ray.values import IndexRef, Manifest, Metric, ObjectRef, Precision
-from fct_ray.workflows.run_log import RunLog
+from fct_ray.workflows.run_usage import RunUsage
 
 MAX_SAMPLED_SHARDS = 32
 
@@ -58,7 +58,7 @@ def train_on_transformed(
     side_dimension: int | None,
     seed: int,
     batch_rows: int,
-    log: RunLog,
+    log: RunUsage,
 ) -> IndexRef:
     """Train the index of `version` on transformed rows of the parent, unless it needs no training or has been.
 

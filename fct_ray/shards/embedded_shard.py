@@ -1,6 +1,6 @@
 """Raw items of one shard through encoders, then written and indexed.
 
-Owns: reading the items, applying the encoders, leaving out what cannot be used. `write` commits what comes out.
+Owns: reading the items, applying the encoders, leaving out what cannot be used. `shard_output` commits what comes out.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from fct_ray.errors import SourceError
 from fct_ray.shards.encoder_names import EncoderSpec
 from fct_ray.shards.model_directory import open_encoder
-from fct_ray.shards.write import OutputJob, ShardWriter, done
+from fct_ray.shards.shard_output import OutputJob, ShardWriter, done
 from fct_ray.sources.items import Items, Source
 from fct_ray.sources.registry import open_source
 from fct_ray.storage import documents, quarantine, shards

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fct_ray.shards.read import ShardSelection, select_rows
+from fct_ray.shards.stored_rows import ShardSelection, select_rows
 from fct_ray.storage import shards
 
 

@@ -1,6 +1,6 @@
 """Training a version's shared quantizer on a sample of the vectors that its shards will hold.
 
-Owns: reading the sample, applying h, training. Which rows are sampled is decided in `workflows/index_training`.
+Owns: reading the sample, applying h, training. Which rows are sampled is decided in `workflows/trained_index`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from fct_ray.index import build
 from fct_ray.metering.meters import ProcessMeter
 from fct_ray.models.transformation_runner import TransformRunner
 from fct_ray.shards.model_directory import load_model
-from fct_ray.shards.read import ShardSelection, select_rows
+from fct_ray.shards.stored_rows import ShardSelection, select_rows
 from fct_ray.storage import objects, usage_records
 from fct_ray.storage.store import Store
 from fct_ray.values import Metric, Precision, Usage
