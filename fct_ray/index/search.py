@@ -245,19 +245,20 @@ def _search_parameters(index: Any, k: int, nprobe: int | None) -> Any | None:
 
     An attribute of the index itself (`index.nprobe`) would change under searches of other threads.
     """
+    parameters: Any = faiss  # the type stubs of FAISS lack these classes' keyword arguments
     if isinstance(index, faiss.IndexIDMap):
         return _search_parameters(faiss.downcast_index(index.index), k, nprobe)
     if isinstance(index, faiss.IndexPreTransform):
         inner = _search_parameters(faiss.downcast_index(index.index), k, nprobe)
-        return None if inner is None else faiss.SearchParametersPreTransform(index_params=inner)
+        return None if inner is None else parameters.SearchParametersPreTransform(index_params=inner)
     if isinstance(index, faiss.IndexRefine):
         inner = _search_parameters(faiss.downcast_index(index.base_index), REFINE_FACTOR * k, nprobe)
-        return faiss.IndexRefineSearchParameters(k_factor=REFINE_FACTOR, base_index_params=inner)
+        return parameters.IndexRefineSearchParameters(k_factor=REFINE_FACTOR, base_index_params=inner)
     if isinstance(index, faiss.IndexIVF):
         visited = default_nprobe(index.nlist) if nprobe is None else min(nprobe, index.nlist)
-        return faiss.SearchParametersIVF(nprobe=visited)
+        return parameters.SearchParametersIVF(nprobe=visited)
     if isinstance(index, faiss.IndexHNSW):
-        return faiss.SearchParametersHNSW(efSearch=max(MIN_EF_SEARCH, 2 * k))
+        return parameters.SearchParametersHNSW(efSearch=max(MIN_EF_SEARCH, 2 * k))
     return None
 
 

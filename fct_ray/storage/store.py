@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from fct_ray.errors import FormatError, NotFoundError, PublishConflictError, StoreError
-from fct_ray.storage import documents, manifests, objects, paths
+from fct_ray.storage import documents, manifest_checks, objects, paths
 from fct_ray.values import FORMAT_VERSION, Current, Manifest, ObjectRef, Receipt
 
 _CURRENT = "CURRENT.json"
@@ -236,7 +236,7 @@ class Store:
             StoreError: the version is complete already, with another content.
         """
         uri = self.uri_of(self.manifest_path(manifest.version))
-        data = documents.dump(manifests.check_manifest(manifest, uri))
+        data = documents.dump(manifest_checks.check_manifest(manifest, uri))
         if not objects.create(uri, data):
             data = objects.read_bytes(uri)
             written = _parse_manifest(data, uri, manifest.version)
@@ -320,4 +320,4 @@ def _parse_manifest(data: bytes, uri: str, version: int | None) -> Manifest:
     manifest = documents.load(Manifest, data, uri)
     if manifest.version != version:
         raise FormatError(f"{uri}: is the manifest of version {manifest.version}, wanted {version}")
-    return manifests.check_manifest(manifest, uri)
+    return manifest_checks.check_manifest(manifest, uri)

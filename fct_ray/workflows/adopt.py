@@ -15,10 +15,10 @@ from fct_ray.errors import FormatError
 from fct_ray.metering.meters import StageMeter
 from fct_ray.plan.identity import run_id
 from fct_ray.plan.versions import adopted_manifest
+from fct_ray.shards.edited_shard import EditJob, write_edited
 from fct_ray.shards.encoder_names import EncoderChoice, EncoderSpec, resolve_encoder
-from fct_ray.shards.read import Inspected
-from fct_ray.shards.rewrite import EditJob, write_edited
-from fct_ray.shards.write import OutputJob
+from fct_ray.shards.shard_output import OutputJob
+from fct_ray.shards.stored_rows import Inspected
 from fct_ray.storage import parquet_listing, paths
 from fct_ray.storage.store import Store
 from fct_ray.values import Current, Manifest, Metric, Receipt, ShardRecord, SideInfoRef

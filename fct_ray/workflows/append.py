@@ -17,11 +17,11 @@ from fct_ray.engine.shard_stream import stream_shards
 from fct_ray.engine.tasks import map_tasks
 from fct_ray.errors import DataError, EncoderMismatchError, FormatError, SettingsError
 from fct_ray.plan.identity import run_id
-from fct_ray.shards.embed import EmbedDescriptor, EmbedJob, EmbedWorker
+from fct_ray.shards.embedded_shard import EmbedDescriptor, EmbedJob, EmbedWorker
 from fct_ray.shards.encoder_names import EncoderSpec, model_uri, resolve_encoder
 from fct_ray.shards.model_directory import open_encoder
-from fct_ray.shards.read import usable_ids
-from fct_ray.shards.write import OutputJob
+from fct_ray.shards.shard_output import OutputJob
+from fct_ray.shards.stored_rows import usable_ids
 from fct_ray.sources.items import Source
 from fct_ray.sources.registry import open_source
 from fct_ray.storage import parquet_listing

@@ -22,15 +22,16 @@ from fct_ray.plan.identity import run_id
 from fct_ray.plan.resume import shard_numbers_to_do
 from fct_ray.plan.splits import sample_mask
 from fct_ray.plan.versions import embedded_manifest
-from fct_ray.shards.embed import EmbedDescriptor, EmbedJob, EmbedWorker
+from fct_ray.shards.embedded_shard import EmbedDescriptor, EmbedJob, EmbedWorker
 from fct_ray.shards.encoder_names import EncoderSpec, model_uri
 from fct_ray.shards.model_directory import open_encoder
-from fct_ray.shards.write import OutputJob
+from fct_ray.shards.shard_output import OutputJob
 from fct_ray.sources.registry import open_source
 from fct_ray.storage import documents
 from fct_ray.storage.store import Store
 from fct_ray.values import Current, EncoderRef, IndexRef, Manifest, Receipt, SideInfoRef
 from fct_ray.workflows.bad_rows import BadRowSettings
+from fct_ray.workflows.chosen_items import encode_items
 from fct_ray.workflows.commit import (
     Committed,
     RunInProgress,
@@ -40,10 +41,9 @@ from fct_ray.workflows.commit import (
     now,
     published_by,
 )
-from fct_ray.workflows.embed_items import encode_items
-from fct_ray.workflows.index_training import check_enough_to_train, train_on_vectors, trained_index_ref
 from fct_ray.workflows.run_items import RunItems, ShardRanges, items_of_run, run_named
-from fct_ray.workflows.run_log import RunLog
+from fct_ray.workflows.run_usage import RunUsage
+from fct_ray.workflows.trained_index import check_enough_to_train, train_on_vectors, trained_index_ref
 from fct_ray.workflows.verify import verify_version
 
 
@@ -255,7 +255,7 @@ def _stream(plan: BackfillPlan, items_uri: str, version: int, index: IndexRef, s
     )
 
 
-def _trained(plan: BackfillPlan, version: int, log: RunLog, size: ClusterSize) -> IndexRef:
+def _trained(plan: BackfillPlan, version: int, log: RunUsage, size: ClusterSize) -> IndexRef:
     """The index, trained on the embeddings of a sample of items where its type needs training."""
     settings = plan.settings
     known = trained_index_ref(plan.store, version, settings.index)

@@ -23,7 +23,7 @@ from fct_ray.values import Manifest, ObjectRef, ShardRecord
 from fct_ray.workflows.backfill import BackfillSettings, plan_backfill, run_backfill
 from fct_ray.workflows.commit import Committed
 from fct_ray.workflows.quality import Galleries, Quality, QueryEncoders, measure_quality
-from fct_ray.workflows.savings import side_information_work
+from fct_ray.workflows.side_information import side_information_work
 from fct_ray.workflows.upgrade.plan import plan_upgrade
 from fct_ray.workflows.upgrade.run import UpgradeOutcome, run_upgrade
 from fct_ray.workflows.upgrade.settings import UpgradeSettings

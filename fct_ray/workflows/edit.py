@@ -20,9 +20,9 @@ from fct_ray.metering.meters import StageMeter
 from fct_ray.plan.identity import run_id
 from fct_ray.plan.resume import shards_to_do
 from fct_ray.plan.versions import edited_manifest
-from fct_ray.shards.read import ids_in_shard
-from fct_ray.shards.rewrite import EditJob, write_edited
-from fct_ray.shards.write import OutputJob
+from fct_ray.shards.edited_shard import EditJob, write_edited
+from fct_ray.shards.shard_output import OutputJob
+from fct_ray.shards.stored_rows import ids_in_shard
 from fct_ray.storage.store import Store
 from fct_ray.values import Current, Manifest, Receipt, ShardRecord, Usage
 from fct_ray.workflows.bad_rows import BadRowSettings

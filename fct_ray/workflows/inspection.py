@@ -1,7 +1,7 @@
 """Reading Parquet objects that somebody else wrote, once each, before a store refers to them or copies them.
 
-Owns: that they are of one kind, and that those without any rows are skipped and named. Which rows are usable is
-`storage/quarantine`'s, what one object holds `shards/read`'s.
+Owns: that they are of one kind, and that those without any rows are skipped and named. `storage/quarantine` decides
+which rows are usable, `shards/stored_rows` reads one object.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from fct_ray.engine.tasks import map_tasks
 from fct_ray.errors import FormatError
 from fct_ray.metering.meters import StageMeter
-from fct_ray.shards.read import Inspected, inspect_shard
+from fct_ray.shards.stored_rows import Inspected, inspect_shard
 from fct_ray.values import OnBadRow
 
 logger = logging.getLogger(__name__)

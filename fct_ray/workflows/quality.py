@@ -25,7 +25,7 @@ from fct_ray.sources.registry import open_source
 from fct_ray.storage import shards
 from fct_ray.storage.store import Store
 from fct_ray.values import CompatibilityRow, Manifest, RecoveredShare
-from fct_ray.workflows.embed_items import encode_items
+from fct_ray.workflows.chosen_items import encode_items
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]

@@ -19,7 +19,7 @@ from fct_ray.errors import FctRayError, FormatError
 from fct_ray.metering.meters import StageMeter, measure_stage
 from fct_ray.plan import integrity
 from fct_ray.plan.catch_up import same_space
-from fct_ray.shards.check import ShardCheck, ShardInput, Vectors, check_shard
+from fct_ray.shards.shard_check import ShardCheck, ShardInput, Vectors, check_shard
 from fct_ray.storage.store import Store
 from fct_ray.values import Manifest, Precision, ShardRecord, Usage
 from fct_ray.workflows.unique_ids import check_unique_ids

@@ -13,12 +13,12 @@ import pyarrow as pa
 import torch
 
 from fct_ray.index.build import ShardIndexBuilder, train_index
-from fct_ray.models.files import PackedModel, pack_model
+from fct_ray.models.model_files import PackedModel, pack_model
 from fct_ray.models.transformation import Transformation, TransformationArchitecture
 from fct_ray.plan.versions import adopted_manifest
 from fct_ray.shards.encoder_names import resolve_encoder
 from fct_ray.shards.model_directory import save_model
-from fct_ray.shards.read import inspect_shard
+from fct_ray.shards.stored_rows import inspect_shard
 from fct_ray.storage import objects, parquet_listing, paths, shards
 from fct_ray.storage import pairs as pair_files
 from fct_ray.storage.store import Store

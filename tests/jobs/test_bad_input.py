@@ -19,7 +19,7 @@ import pytest
 from fct_ray.engine.actor_pool import PoolSettings
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.errors import DataError, FctRayError, FormatError, ModelError, NotFoundError, SettingsError, StoreError
-from fct_ray.models.files import pack_model
+from fct_ray.models.model_files import pack_model
 from fct_ray.models.transformation import Transformation, TransformationArchitecture
 from fct_ray.storage.store import Store
 from fct_ray.workflows.adopt import AdoptSettings, plan_adopt, run_adopt

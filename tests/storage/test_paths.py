@@ -11,7 +11,7 @@ import pytest
 
 from fct_ray.errors import FormatError
 from fct_ray.storage import documents, objects, parquet_listing, paths
-from fct_ray.storage.manifests import check_manifest
+from fct_ray.storage.manifest_checks import check_manifest
 from fct_ray.storage.store import Store
 from fct_ray.values import Current, IndexRef, Manifest, ObjectRef
 from tests.plan.manifests import parent_manifest

@@ -24,7 +24,7 @@ from fct_ray.storage.store import Store
 from fct_ray.values import Manifest, OnBadRow
 from fct_ray.workflows.append import AppendSettings, append
 from fct_ray.workflows.backfill import BackfillPlan, BackfillSettings, plan_backfill, run_backfill
-from fct_ray.workflows.embed_items import encode_items
+from fct_ray.workflows.chosen_items import encode_items
 from fct_ray.workflows.upgrade.pairs import positions_of
 from tests.galleries import read_version
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from fct_ray.models.files import LoadedModel, pack_model, unpack_model
+from fct_ray.models.model_files import LoadedModel, pack_model, unpack_model
 from fct_ray.models.seeding import seed_everything
 from fct_ray.models.transformation import Transformation, TransformationArchitecture, export
 from fct_ray.models.transformation_runner import OverlappedBatches, TransformRunner

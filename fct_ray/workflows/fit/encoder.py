@@ -19,7 +19,7 @@ from fct_ray.errors import SettingsError, SourceError
 from fct_ray.metering.meters import measure_stage
 from fct_ray.models.encoder import Encoder, EncoderArchitecture
 from fct_ray.models.encoder_loop import EncoderFit, EncoderLoopSettings, EncoderLoss, encoder_loop
-from fct_ray.models.files import pack_model
+from fct_ray.models.model_files import pack_model
 from fct_ray.plan.identity import run_id
 from fct_ray.shards.encoder_names import MODEL_JSON
 from fct_ray.shards.model_directory import load_model, save_model

@@ -23,13 +23,13 @@ from fct_ray.errors import DataError, SourceError
 from fct_ray.metering.meters import StageMeter
 from fct_ray.plan.splits import pairs_per_shard
 from fct_ray.shards.encoder_names import EncoderSpec
-from fct_ray.shards.read import ShardSelection, select_rows, vectors_column
+from fct_ray.shards.stored_rows import ShardSelection, select_rows, vectors_column
 from fct_ray.sources.items import Source
 from fct_ray.sources.registry import open_source
 from fct_ray.storage import pairs as pair_files
 from fct_ray.storage.store import Store
 from fct_ray.values import Manifest, ShardRecord
-from fct_ray.workflows.embed_items import encode_items
+from fct_ray.workflows.chosen_items import encode_items
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]

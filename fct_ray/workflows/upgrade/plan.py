@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.errors import ModelError, SettingsError
 from fct_ray.index import factory
-from fct_ray.models.files import LoadedModel
+from fct_ray.models.model_files import LoadedModel
 from fct_ray.plan import checks
 from fct_ray.plan.catch_up import bases
 from fct_ray.plan.forecast import Forecast
@@ -22,7 +22,7 @@ from fct_ray.storage import documents, objects, vector_columns
 from fct_ray.storage import pairs as pair_files
 from fct_ray.storage.store import Store
 from fct_ray.values import Manifest
-from fct_ray.workflows.index_training import check_enough_to_train
+from fct_ray.workflows.trained_index import check_enough_to_train
 from fct_ray.workflows.upgrade.forecast import TargetSpace, num_pairs_wanted, upgrade_forecast
 from fct_ray.workflows.upgrade.pairs import check_ids_in_range
 from fct_ray.workflows.upgrade.settings import UpgradeSettings

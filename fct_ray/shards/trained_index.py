@@ -4,7 +4,7 @@
     a backfill        embeddings of a sample ---> train --> the empty index, written
 
 Owns: reading the sample, applying h, training, recording what that took. Which rows are sampled is decided in
-`workflows/index_training`. Legend: S rows of the sample, W their dimension.
+`workflows/trained_index`. Legend: S rows of the sample, W their dimension.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from fct_ray.index import build
 from fct_ray.metering.meters import process_meter
 from fct_ray.models.transformation_runner import TransformRunner
 from fct_ray.shards.model_directory import load_model
-from fct_ray.shards.read import ShardSelection, select_rows
+from fct_ray.shards.stored_rows import ShardSelection, select_rows
 from fct_ray.storage import objects, usage_records
 from fct_ray.storage.store import Store
 from fct_ray.values import Metric, ObjectRef, Precision, Usage

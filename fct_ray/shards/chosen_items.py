@@ -1,6 +1,6 @@
 """A few chosen items through encoders, whose vectors go back to the driver: pairs, queries, a sample to train an index.
 
-Owns: the worker. Whole shards go through `embed`, where vectors never leave the worker. Legend: N items.
+Owns: the worker. Whole shards go through `embedded_shard`, where vectors never leave the worker. Legend: N items.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from fct_ray.metering.meters import process_meter
 from fct_ray.models.batch_encoder import encode_metered
 from fct_ray.shards.encoder_names import EncoderSpec
 from fct_ray.shards.model_directory import open_encoder
-from fct_ray.shards.read import vectors_column
+from fct_ray.shards.stored_rows import vectors_column
 from fct_ray.sources.listing import ListedSource, Listing, spans_from_bytes
 from fct_ray.sources.registry import open_reader
 

@@ -1,6 +1,6 @@
 """Raw items of one shard through encoders, then written and indexed.
 
-Owns: reading the items, applying the encoders, leaving out what cannot be used. `write` commits what comes out.
+Owns: reading the items, applying the encoders, leaving out what cannot be used. `shard_output` commits what comes out.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from fct_ray.models.batch_encoder import encode_metered
 from fct_ray.shards.encoder_names import EncoderSpec
 from fct_ray.shards.listed_items import ListedItems
 from fct_ray.shards.model_directory import open_encoder
-from fct_ray.shards.write import OutputJob, ShardWriter, done
+from fct_ray.shards.shard_output import OutputJob, ShardWriter, done
 from fct_ray.sources.items import Items, Reader
 from fct_ray.sources.listing import Listing
 from fct_ray.sources.registry import open_reader

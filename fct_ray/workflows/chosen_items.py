@@ -15,7 +15,7 @@ import pyarrow as pa
 from fct_ray.engine.actor_pool import PoolSettings, run_pool
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.engine.progress import bar
-from fct_ray.shards.encode import EncodeWorker
+from fct_ray.shards.chosen_items import EncodeWorker
 from fct_ray.shards.encoder_names import EncoderSpec
 from fct_ray.shards.model_directory import open_encoder
 from fct_ray.sources.items import Source
