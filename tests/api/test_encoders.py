@@ -45,5 +45,6 @@ def test_photos_are_embedded_appended_and_found_by_an_encoder_that_is_an_object(
 
 
 def test_an_object_that_is_no_encoder_is_refused_with_what_it_lacks(tmp_path: Path) -> None:
+    write_photos(tmp_path, 0, 1)
     with pytest.raises(ModelError, match="without"):
         fct_ray.backfill(tmp_path / "store", source=f"images:{tmp_path}", encoder=object())  # type: ignore[arg-type]
