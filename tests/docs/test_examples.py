@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from doctest import ELLIPSIS, IGNORE_EXCEPTION_DETAIL, NORMALIZE_WHITESPACE
+from doctest import ELLIPSIS, NORMALIZE_WHITESPACE
 from importlib import import_module
 from pathlib import Path
 

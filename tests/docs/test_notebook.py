@@ -19,7 +19,9 @@ def test_the_notebook_runs_and_shows_plan_report_and_photos(monkeypatch: pytest.
     monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     notebook = nbformat.read(NOTEBOOK, as_version=4)
-    NotebookClient(notebook, timeout=500, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
+    NotebookClient(
+        notebook, timeout=500, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+    ).execute()
     shown = "".join(
         str(output.get("data", {}).get("text/html", "")) + str("image/png" in output.get("data", {}))
         for cell in notebook.cells

@@ -47,7 +47,9 @@ def commands() -> list[str]:
         lines = "".join(_BLOCK.findall(page)).replace("\\\n", " ").splitlines()
         lines += re.findall(r"`(fct-ray [a-z ]+--[^`]+)`", page)
         for line in lines:
-            found += [part.strip() for part in re.split(r"&&|(?<!-)-- ", line) if re.search(r"fct-ray |jobs/upgrade", part)]
+            found += [
+                part.strip() for part in re.split(r"&&|(?<!-)-- ", line) if re.search(r"fct-ray |jobs/upgrade", part)
+            ]
     return sorted({re.sub(r"^.*?(fct-ray|python \S*jobs/upgrade.py)", r"\1", part) for part in found})
 
 
