@@ -93,6 +93,11 @@ class Store:
         Raises:
             SettingsError: settings contradict each other, or one is unknown.
             FctRayError: store, encoder and pairs cannot work together.
+
+        Examples:
+            >>> store = adopt("shop", embeddings="vectors", encoder="api-v1")
+            >>> store.plan_upgrade(encoder="api-v2", pairs="pairs.parquet")
+            <PlannedUpgrade: version 1 (3,000 rows, api-v1) to api-v2, forecast ... s>
         """
         held, path = None, None
         if pairs is not None:
@@ -124,6 +129,12 @@ class Store:
         Raises:
             EncoderMismatchError: the version is for queries of another encoder.
             NotFoundError: nothing is published.
+
+        Examples:
+            >>> store = adopt("shop", embeddings="vectors", encoder="api-v1")
+            >>> scores, ids = store.searcher("api-v1").search([[1, 0, 0, 0, 0, 0]], k=3)
+            >>> scores.shape, ids.shape
+            ((1, 3), (1, 3))
         """
         return open_searcher(self.uri, _spec(encoder), hold=hold)
 
@@ -199,7 +210,16 @@ class Store:
         return verify_store(chosen)
 
     def roll_back(self, version: int | None = None) -> int:
-        """Publish another version again (None: the parent of the present one); returns its number. Nothing is deleted."""
+        """Publish another version again (None: the parent of the present one); returns its number. Nothing is deleted.
+
+        Examples:
+            >>> store = adopt("other-shop", embeddings="vectors", encoder="api-v1")
+            >>> first = store.searcher("api-v1").search([[1, 0, 0, 0, 0, 0]], k=1)[1][0]
+            >>> store.delete(first), store.manifest.num_rows
+            (2, 2999)
+            >>> store.roll_back(), store.manifest.num_rows
+            (1, 3000)
+        """
         return rollback.roll_back(self._files, version).version
 
     def collect_garbage(self, *, keep: int = 3, purge_deleted: bool = False, dry_run: bool = True) -> Collected:
@@ -238,6 +258,11 @@ def adopt(
 
     Raises:
         FctRayError: a file cannot be used; the message names the file, the row and the next action.
+
+    Examples:
+        >>> store = adopt("shop", embeddings="vectors", encoder="api-v1", metric="ip")
+        >>> store.version, store.manifest.num_rows
+        (1, 3000)
     """
     chosen = {
         **settings,

@@ -39,7 +39,10 @@ def test_the_python_examples_of_a_page_run(page: str, example_directory: Path, c
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_the_examples_in_the_docstrings_of_a_module_run(module: str) -> None:
+def test_the_examples_in_the_docstrings_of_a_module_run(module: str, request: pytest.FixtureRequest) -> None:
+    if module.startswith("fct_ray/api/"):
+        request.getfixturevalue("example_directory")
+        request.getfixturevalue("cluster")
     document = _DOCSTRINGS.parse(ROOT / module)
     imported = import_module(module.removesuffix(".py").replace("/", ".").removesuffix(".__init__"))
     document.namespace.update(vars(imported))
