@@ -26,6 +26,7 @@ from fct_ray.shards.embedded_shard import EmbedDescriptor, EmbedJob, EmbedWorker
 from fct_ray.shards.encoder_names import EncoderSpec, model_uri
 from fct_ray.shards.model_directory import open_encoder
 from fct_ray.shards.shard_output import OutputJob
+from fct_ray.sources.items import Source
 from fct_ray.sources.registry import open_source
 from fct_ray.storage import documents
 from fct_ray.storage.store import Store
@@ -119,6 +120,32 @@ def plan_backfill(
         side_info = SideInfoRef(
             name=side.name, fingerprint=side.fingerprint, dimension=side.dimension, dtype=settings.side_dtype
         )
+    items, finished = _items(settings, store, source, newest, encoder, side)
+    check_enough_to_train(settings.index, items.source.num_items)
+    return BackfillPlan(
+        settings=settings,
+        store=store,
+        current=current,
+        run=items.run,
+        finished=finished,
+        encoder_uri=encoder_uri,
+        encoder=encoder,
+        side_uri=side_uri,
+        side_info=side_info,
+        items=items,
+        starts=range(0, items.source.num_items, settings.rows_per_shard),
+    )
+
+
+def _items(
+    settings: BackfillSettings,
+    store: Store,
+    source: Source,
+    newest: Manifest | None,
+    encoder: BatchEncoder,
+    side: BatchEncoder | None,
+) -> tuple[RunItems, Manifest | None]:
+    """The items of the run, new or interrupted; and the version that it published already, if it has."""
     decisive = {
         "source": settings.source,
         "encoder": encoder.fingerprint,
@@ -136,31 +163,17 @@ def plan_backfill(
         return run_id("embed", documents.dump({"parent": before, **decisive}).decode())
 
     finished = published_by(store, newest, lambda parent: run_named(store, request_of(parent), source.listing))
-    if finished is None:
-        items = items_of_run(
-            store,
-            request_of(newest),
-            source,
-            ShardRanges(first_shard=0, rows_per_shard=settings.rows_per_shard),
-            on_bad_row=settings.on_bad_row,
-            restart=settings.restart,
-        )
-    else:
-        items = RunItems(run=finished.run, source=source)
-    check_enough_to_train(settings.index, items.source.num_items)
-    return BackfillPlan(
-        settings=settings,
-        store=store,
-        current=current,
-        run=items.run,
-        finished=finished,
-        encoder_uri=encoder_uri,
-        encoder=encoder,
-        side_uri=side_uri,
-        side_info=side_info,
-        items=items,
-        starts=range(0, items.source.num_items, settings.rows_per_shard),
+    if finished is not None:
+        return RunItems(run=finished.run, source=source), finished
+    items = items_of_run(
+        store,
+        request_of(newest),
+        source,
+        ShardRanges(first_shard=0, rows_per_shard=settings.rows_per_shard),
+        on_bad_row=settings.on_bad_row,
+        restart=settings.restart,
     )
+    return items, None
 
 
 def run_backfill(plan: BackfillPlan, size: ClusterSize) -> Committed:
