@@ -17,7 +17,7 @@ from fct_ray.storage.leases import Lease
 from fct_ray.storage.store import Store
 from fct_ray.values import Manifest, ObjectRef, Receipt, Usage
 from fct_ray.workflows.garbage_collection import Step, collect
-from fct_ray.workflows.run_log import RunLog
+from fct_ray.workflows.run_usage import RunUsage
 from tests.plan.manifests import parent_manifest
 
 RUN = "append-2"
@@ -180,11 +180,11 @@ def test_after_a_collection_that_was_interrupted_a_killed_run_goes_on_to_a_whole
     with pytest.raises(_InterruptedError):
         collect(store, keep=1, purge=False, meanwhile=meanwhile)
     collected = step is Step.DOCUMENTS_GONE
-    assert RunLog(store, RUN).used()["stream"].flops == 2 * FLOPS, "what the killed run spent is not forgotten"
+    assert RunUsage(store, RUN).used()["stream"].flops == 2 * FLOPS, "what the killed run spent is not forgotten"
     for do in Run(store, RUN).steps():
         do()
     _check(store)
-    assert RunLog(store, RUN).used()["stream"].flops == (4 if collected else 2) * FLOPS
+    assert RunUsage(store, RUN).used()["stream"].flops == (4 if collected else 2) * FLOPS
 
 
 def test_a_collection_that_was_suspended_until_others_published_deletes_nothing_more(

@@ -15,7 +15,7 @@ from fct_ray.models.transformation_loop import TransformationFit
 from fct_ray.shards.model_directory import load_model
 from fct_ray.storage.rollback import roll_back
 from fct_ray.workflows.garbage_collection import collect, find_garbage
-from fct_ray.workflows.run_log import RunLog
+from fct_ray.workflows.run_usage import RunUsage
 from fct_ray.workflows.search import open_searcher
 from fct_ray.workflows.upgrade.judgement import fit_and_judge
 from fct_ray.workflows.upgrade.plan import plan_upgrade
@@ -138,7 +138,7 @@ def test_an_upgrade_that_was_interrupted_after_its_gate_fits_again_after_a_colle
         living.settings(), transformation=None, index="Flat", fit=TransformationFit(inner=32, epochs=1)
     )
     plan = plan_upgrade(settings, None, None)
-    log = RunLog(plan.store, plan.run)
+    log = RunUsage(plan.store, plan.run)
     judged, _ = fit_and_judge(plan, log, living.size)
     spent = log.used()["fit"]
     collect(living.store, keep=1, purge=False)

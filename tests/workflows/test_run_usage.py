@@ -32,7 +32,7 @@ def test_a_part_counts_though_the_attempt_that_did_it_left_no_record(log: RunUsa
     assert log.used() == {"fit": Usage(flops=5.0)}
 
 
-def test_a_part_whose_outcome_was_lost_and_made_again_counts_twice_and_then_no_more(log: RunLog) -> None:
+def test_a_part_whose_outcome_was_lost_and_made_again_counts_twice_and_then_no_more(log: RunUsage) -> None:
     for flops in (5.0, 7.0, 7.0 * (1 + 1e-15)):  # found again; its usage is a sum in another order
         log.record_part("fit", "candidates", Usage(flops=flops))
     assert log.used()["fit"].flops == pytest.approx(12.0)
