@@ -147,6 +147,7 @@ def _level(settings: ClusterSettings) -> int:
 
 def _quiet() -> None:
     """Log lines that a user cannot act on go to the debug level: what fails is raised, and said once, in our words."""
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # of Ray's C++ parts, which write to this process's stderr
     for name in ("ray", "ray.data", "ray.train", "ray.tune", "matplotlib"):
         logging.getLogger(name).setLevel(logging.ERROR)
     ray._private.worker.print_to_stdstream = _log_ray_message  # noqa: SLF001 (no setting turns these lines off)

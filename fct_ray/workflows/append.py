@@ -97,7 +97,7 @@ def _appended_objects(
     if run is None:
         return None
     with_rows = [seen.record.embeddings.path for seen in inspected.with_rows]
-    usable = dict(map_tasks(usable_ids, with_rows, settings.on_bad_row, describe="read ids"))
+    usable = dict(map_tasks(usable_ids, with_rows, settings.on_bad_row, describe="read ids", name=str))
     refuse_repeated([(uri, usable[position]) for position, uri in enumerate(with_rows)])
     _check_new(store, parent, np.sort(np.concatenate(list(usable.values()))))
     return Edit(
