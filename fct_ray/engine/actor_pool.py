@@ -18,7 +18,8 @@ import ray.data
 from fct_ray import errors
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.engine.worker_errors import worker_error
-from fct_ray.errors import FctRayError, IncompleteRunError, SettingsError
+from fct_ray.errors import FctRayError, IncompleteRunError
+from fct_ray.settings import CheckedSettings, Count, Positive, PositiveOrZero
 
 Worker = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 """A task (a row of `run_pool`'s tasks) in, its answer (values that Arrow knows; not named "error" or "text") out."""
@@ -27,25 +28,20 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class PoolSettings:
+class PoolSettings(CheckedSettings):
     """The actors that shards stream through."""
 
-    min_actors: int | None = None
+    min_actors: Count | None = None
     """Smallest pool. None: one per `cpus_per_actor` of the cluster as it stands (at least 1)."""
-    max_actors: int | None = None
+    max_actors: Count | None = None
     """Largest pool; above what the cluster has, its autoscaler is asked for more. None: as `min_actors`."""
-    cpus_per_actor: float = 1
+    cpus_per_actor: Positive = 1
     """Logical CPUs that each actor holds; also its number of compute threads (rounded down, at least 1)."""
-    gpus_per_actor: float | None = None
+    gpus_per_actor: PositiveOrZero | None = None
     """GPUs that each actor holds. None: 1 if the cluster has any, else 0."""
-    shards_per_actor: int | None = None
+    shards_per_actor: Count | None = None
     """Shards that an actor works on at a time when it transforms: one is computed, others are read and written meanwhile.
     Each takes its vectors' memory. None: 2 on S3, 1 on a disk; more may pay with fast GPUs and slow storage."""
-
-    def __post_init__(self) -> None:
-        """Raises SettingsError for less than one shard at a time."""
-        if self.shards_per_actor is not None and self.shards_per_actor < 1:
-            raise SettingsError(f"--pool.shards-per-actor is {self.shards_per_actor}; want 1 or more, or leave it out")
 
     @property
     def threads(self) -> int:

@@ -18,17 +18,19 @@ from pathlib import Path
 
 import ray
 
+from fct_ray.settings import CheckedSettings, Count
+
 STREAM_ENDS_WITHIN_S = 30.0
 LOCAL_OBJECT_STORE_BYTES = 1 << 30  # shards never pass through the object store, only receipts and pairs do
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClusterSettings:
+class ClusterSettings(CheckedSettings):
     """Where the work runs."""
 
     address: str | None = None
     """Ray address ("auto", "host:port"). None: $RAY_ADDRESS if set (as in a submitted job), else a local cluster."""
-    num_cpus: int | None = None
+    num_cpus: Count | None = None
     """Logical CPUs of a local cluster. None: all of this machine."""
     verbose: bool = False
     """Show what workers log, and keep a local cluster's log files."""

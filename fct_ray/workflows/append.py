@@ -16,6 +16,7 @@ from fct_ray.engine.cluster import ClusterSize
 from fct_ray.engine.shard_stream import stream_shards
 from fct_ray.engine.tasks import map_tasks
 from fct_ray.errors import DataError, EncoderMismatchError, FormatError, SettingsError
+from fct_ray.settings import Count
 from fct_ray.shards.embed import EmbedDescriptor, EmbedJob, EmbedWorker
 from fct_ray.shards.encoder_names import EncoderSpec, model_uri, resolve_encoder
 from fct_ray.shards.model_directory import open_encoder
@@ -47,7 +48,7 @@ class AppendSettings(BadRowSettings):
     """Raw items (instead of --embeddings); those whose ids the store does not have are embedded."""
     side: str | None = None
     """With --source: the side-information model, if the store keeps side-information."""
-    rows_per_shard: int = 20_000
+    rows_per_shard: Count = 20_000
     """With --source: items per new shard."""
     pool: PoolSettings = field(default_factory=PoolSettings)
     """The actors that do it."""

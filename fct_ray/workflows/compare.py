@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.errors import GateRefusedError, SettingsError
 from fct_ray.plan.savings import SavedWork, work_saved
+from fct_ray.settings import Count
 from fct_ray.shards.encoder_names import resolve_encoder
 from fct_ray.storage import objects
 from fct_ray.storage.store import Store
@@ -43,13 +44,13 @@ class CompareSettings(UpgradeSettings):
     """The side-information model, likewise, to measure fused search and to count what it took."""
     work_dir: str | None = None
     """Where the two scratch stores go. None: `compare/` in the store's runs."""
-    version: int | None = None
+    version: Count | None = None
     """The old version. None: CURRENT, or its parent where CURRENT is of the new encoder already."""
-    rows_per_shard: int = 20_000
+    rows_per_shard: Count = 20_000
     """Items per shard of the full backfill."""
-    max_gallery: int = 50_000
+    max_gallery: Count = 50_000
     """Gallery items that quality is measured on (the same of both)."""
-    max_queries: int = 2_000
+    max_queries: Count = 2_000
     """Queries that quality is measured with."""
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.models.encoder_loop import EncoderFit, EncoderLoss
 from fct_ray.models.transformation_loop import TransformationFit
+from fct_ray.settings import CheckedSettings, Count
 from fct_ray.sources.registry import open_source
 from fct_ray.storage import objects
 from fct_ray.storage.store import Store
@@ -35,7 +36,7 @@ NUM_EXAMPLES, NUM_NEIGHBOURS = 5, 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class QuickstartSettings:
+class QuickstartSettings(CheckedSettings):
     """What the quick start shows, when no --store is given."""
 
     directory: str = ".data/quickstart"
@@ -50,9 +51,9 @@ class QuickstartSettings:
     """The items of the index."""
     queries: str = "fashion-mnist:query?limit=2000"
     """What searches it."""
-    num_pairs: int = 6000
+    num_pairs: Count = 6000
     """Gallery items embedded with the new model to fit and judge h."""
-    rows_per_shard: int = 5000
+    rows_per_shard: Count = 5000
     """Items per shard."""
     old: EncoderFit = field(default_factory=lambda: EncoderFit(backbone="small_cnn-8", dimension=128, epochs=3))
     """How the old model is fitted."""

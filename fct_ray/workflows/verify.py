@@ -18,6 +18,7 @@ from fct_ray.errors import FctRayError, FormatError
 from fct_ray.metering.meters import StageMeter, measure_stage
 from fct_ray.plan import integrity
 from fct_ray.plan.catch_up import same_space
+from fct_ray.settings import CheckedSettings, Count, CountOrZero, PartOrAll
 from fct_ray.shards.check import ShardCheck, ShardInput, Vectors, check_shard
 from fct_ray.storage.store import Store
 from fct_ray.values import Manifest, Precision, ShardRecord, Usage
@@ -25,16 +26,16 @@ from fct_ray.workflows.unique_ids import check_unique_ids
 
 
 @dataclass(frozen=True, kw_only=True)
-class VerifySettings:
+class VerifySettings(CheckedSettings):
     """Check a version of a store: documents, hashes, ids, indexes and vectors."""
 
     store: str
     """The store: a directory or s3:// prefix."""
-    version: int | None = None
+    version: Count | None = None
     """Which version. None: CURRENT."""
-    share: float = 1.0
+    share: PartOrAll = 1.0
     """Share of the shards whose objects are read and hashed again; 1 reads everything."""
-    recompute: int = 4
+    recompute: CountOrZero = 4
     """In so many of them vectors are made again from the version before, and the index from the vectors."""
 
 

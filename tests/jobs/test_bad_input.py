@@ -16,7 +16,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fct_ray.engine.actor_pool import PoolSettings
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.errors import DataError, FctRayError, FormatError, ModelError, NotFoundError, SettingsError, StoreError
 from fct_ray.models.files import pack_model
@@ -88,11 +87,6 @@ def test_pairs_of_another_gallery(store: Path, tmp_path: Path, vectors: Vectors)
 
 def test_neither_pairs_nor_raw_items(store: Path) -> None:
     _refused(UpgradeSettings(store=str(store), encoder="new-api"), SettingsError, "--pairs", "--source")
-
-
-def test_less_than_one_shard_at_a_time() -> None:
-    with pytest.raises(SettingsError, match="is 0; want 1 or more"):
-        PoolSettings(shards_per_actor=0)
 
 
 def test_the_encoder_that_the_store_has_already(store: Path, pairs: Path) -> None:
