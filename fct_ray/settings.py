@@ -101,7 +101,7 @@ def check_settings(settings: CheckedSettings, prefix: str, separator: str = "_")
 
 
 @cache
-def _checks(settings_type: type[CheckedSettings]) -> Mapping[str, TypeAdapter[Any]]:
+def _checks(settings_type: type[Any]) -> Mapping[str, TypeAdapter[Any]]:
     hints = typing.get_type_hints(settings_type, include_extras=True)
     names = [field.name for field in dataclasses.fields(settings_type)]  # type: ignore[arg-type]
     return {name: TypeAdapter(hints[name], config=_config(hints[name])) for name in names}

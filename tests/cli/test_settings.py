@@ -6,7 +6,6 @@ import dataclasses
 import importlib
 import math
 import pkgutil
-import types
 import typing
 from collections.abc import Iterator
 from typing import Any
@@ -61,7 +60,7 @@ def settings_types_of_fields(settings_type: type[Any]) -> Iterator[type[Any]]:
     """The dataclasses that a settings class contains."""
     for hint in typing.get_type_hints(settings_type).values():
         for part in (hint, *typing.get_args(hint)):
-            if isinstance(part, type) and not isinstance(part, types.GenericAlias) and dataclasses.is_dataclass(part):
+            if isinstance(part, type) and dataclasses.is_dataclass(part):
                 yield part
 
 
