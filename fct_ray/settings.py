@@ -87,7 +87,7 @@ def check_settings(settings: CheckedSettings, prefix: str, separator: str = "_")
     Raises:
         SettingsError: the value seen, the value wanted, and the setting.
     """
-    checks = _checks(type(settings))
+    checks = _checks(type(settings))  # type: ignore[arg-type] # a class is hashable, whatever its instances are
     for field in dataclasses.fields(settings):  # type: ignore[arg-type] # every settings class is a dataclass
         value, name = getattr(settings, field.name), f"{prefix}{field.name.replace('_', separator)}"
         if isinstance(value, CheckedSettings):
@@ -103,7 +103,7 @@ def check_settings(settings: CheckedSettings, prefix: str, separator: str = "_")
 @cache
 def _checks(settings_type: type[Any]) -> Mapping[str, TypeAdapter[Any]]:
     hints = typing.get_type_hints(settings_type, include_extras=True)
-    names = [field.name for field in dataclasses.fields(settings_type)]  # type: ignore[arg-type]
+    names = [field.name for field in dataclasses.fields(settings_type)]
     return {name: TypeAdapter(hints[name], config=_config(hints[name])) for name in names}
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from fct_ray.plan.forecast import Forecast
-from fct_ray.values import CompatibilityRow, GateResult, RecoveredShare, Usage
+from fct_ray.values import CompatibilityRow, GateResult, Method, RecoveredShare, Usage
 
 STAGES = ("plan", "pairs", "fit", "gate", "stream", "verify", "publish", "refine")
 """The order in which stages are shown; a job may add its own (for example "embed"), which follow these."""
@@ -83,7 +83,7 @@ class Report:
     environment: Environment
     gate: GateResult | None = None
     compatibility: tuple[CompatibilityRow, ...] = ()
-    recovered_share: Mapping[str, RecoveredShare] = field(default_factory=dict)
+    recovered_share: Mapping[Method, RecoveredShare] = field(default_factory=dict)
     saved: Saved | None = None
     pricing: Pricing | None = None
     notes: tuple[str, ...] = ()

@@ -18,7 +18,7 @@ from fct_ray.report.quantities import (
     money,
     percent,
 )
-from fct_ray.report.story import method_title, ordered_rows
+from fct_ray.report.story import METHOD_TITLES, REFERENCES, ordered_rows
 from fct_ray.values import GateResult
 
 VARIANT_TITLES = {
@@ -66,7 +66,7 @@ def compatibility_table(report: Report) -> Table | None:
         share = report.recovered_share.get(row.method)
         cells.append(
             (
-                method_title(row),
+                METHOD_TITLES[row.method],
                 row.query,
                 row.gallery,
                 "yes" if row.side_information else "no",
@@ -85,7 +85,7 @@ def compatibility_table(report: Report) -> Table | None:
         "gain over doing nothing, (method - old/old) / (new/new - old/old).",
         header=header,
         rows=tuple(cells),
-        emphasized=frozenset(place for place, row in enumerate(rows) if row.method in {"old_old", "new_new"}),
+        emphasized=frozenset(place for place, row in enumerate(rows) if row.method in REFERENCES),
     )
 
 

@@ -15,6 +15,7 @@ from fct_ray.plan.checks import (
     uncovered_share,
 )
 from fct_ray.plan.forecast import Forecast
+from fct_ray.values import SideInfoUse
 from tests.plan.manifests import NEW, OLD, SIDE, parent_manifest
 
 FITTING: dict[str, Any] = {
@@ -30,9 +31,9 @@ FITTING: dict[str, Any] = {
 
 
 def test_a_sound_upgrade_is_let_through() -> None:
-    for side_info in (None, "none", SIDE.name, SIDE.fingerprint):
+    for side_info in (SideInfoUse.STORED, SideInfoUse.NONE, SIDE.name, SIDE.fingerprint):
         check_upgrade(parent_manifest(), new_encoder=NEW, new_dimension=64, side_info=side_info)
-    check_upgrade(parent_manifest(side_info=None), new_encoder=NEW, side_info="none")
+    check_upgrade(parent_manifest(side_info=None), new_encoder=NEW, side_info=SideInfoUse.NONE)
 
 
 def test_an_empty_store_is_refused() -> None:

@@ -21,7 +21,7 @@ from fct_ray.plan.checks import MIN_GATE_PAIRS
 from fct_ray.plan.gate import judge, loses_too_much, with_loss
 from fct_ray.plan.splits import sample_mask
 from fct_ray.settings import CheckedSettings, Count, Part, PartOrNone
-from fct_ray.values import CompatibilityRow, GateResult, Metric, Precision, RecoveredShare, Usage
+from fct_ray.values import CompatibilityRow, GateResult, Method, Metric, Precision, RecoveredShare, Usage
 from fct_ray.workflows.upgrade.pairs import Pairs
 
 logger = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class GateOutcome:
 
     result: GateResult
     compatibility: tuple[CompatibilityRow, ...]
-    recovered: Mapping[str, RecoveredShare]
+    recovered: Mapping[Method, RecoveredShare]
     usage: Usage
 
 
@@ -72,7 +72,7 @@ def run_gate_in(gate: Gate, *, asked: Precision | None, fast: Precision) -> Gate
 
 def run_gate(
     pairs: Pairs,
-    candidates: Mapping[str, LoadedModel],
+    candidates: Mapping[Method, LoadedModel],
     *,
     old_metric: Metric,
     new_metric: Metric,
@@ -126,7 +126,7 @@ class CandidateOutputs:
 
 
 def run_candidates(
-    pairs: Pairs, candidates: Mapping[str, LoadedModel], metric: Metric, *, batch_rows: int, precision: Precision
+    pairs: Pairs, candidates: Mapping[Method, LoadedModel], metric: Metric, *, batch_rows: int, precision: Precision
 ) -> CandidateOutputs:
     """Run every candidate over the pairs: new queries on its outputs, one way for each, in their order."""
     found, usage = [], Usage()

@@ -21,7 +21,15 @@ from fct_ray.plan.splits import gate_mask
 from fct_ray.shards.model_directory import check_model_uris
 from fct_ray.storage import documents, objects
 from fct_ray.storage import pairs as pair_files
-from fct_ray.values import CompatibilityRow, GateResult, Manifest, RecoveredShare, Usage
+from fct_ray.values import (
+    CompatibilityRow,
+    GateResult,
+    Manifest,
+    Method,
+    RecoveredShare,
+    Usage,
+    method_of_transformation,
+)
 from fct_ray.workflows.run_log import RunLog
 from fct_ray.workflows.upgrade.candidates import Direction, fit_candidates
 from fct_ray.workflows.upgrade.gate import GateOutcome, run_gate, run_gate_in
@@ -39,8 +47,8 @@ class JudgedTransformation:
     uri: str
     result: GateResult
     compatibility: tuple[CompatibilityRow, ...]
-    recovered: dict[str, RecoveredShare]
-    fitted: dict[str, str]
+    recovered: dict[Method, RecoveredShare]
+    fitted: dict[Method, str]
     """Every candidate's model directory, by method."""
     fit_reused: bool = False
     """Whether they were fitted by an earlier run: their busy time is counted, their wall time is not in this one."""
@@ -96,7 +104,8 @@ def _fit_and_judge(
     fitted, models, reused = {}, {}, False
     if plan.given is not None:
         assert plan.settings.transformation is not None  # noqa: S101 (planning loaded it from there)
-        method = "fct_side" if plan.given.transformation().architecture.side_dimension else "fct_noside"
+        architecture = plan.given.transformation().architecture
+        method = method_of_transformation(architecture.kind, reads_side=architecture.side_dimension > 0)
         fitted, models = {method: plan.settings.transformation}, {method: plan.given}
     else:
         with log.stage("fit"):
@@ -121,7 +130,7 @@ def _fit_and_judge(
 
 def _fit(
     plan: UpgradePlan, pairs: Pairs, log: RunLog, size: ClusterSize
-) -> tuple[dict[str, str], dict[str, LoadedModel], bool]:
+) -> tuple[dict[Method, str], dict[Method, LoadedModel], bool]:
     side = plan.parent.side_info
     candidates = fit_candidates(
         pairs,
@@ -146,7 +155,7 @@ def _fit(
 
 
 def _write_judged(
-    plan: UpgradePlan, outcome: GateOutcome, fitted: dict[str, str], reused: bool
+    plan: UpgradePlan, outcome: GateOutcome, fitted: dict[Method, str], reused: bool
 ) -> JudgedTransformation:
     judged = JudgedTransformation(
         uri=fitted[outcome.result.chosen],

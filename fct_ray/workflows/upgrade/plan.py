@@ -21,7 +21,7 @@ from fct_ray.shards.model_directory import load_model, open_encoder
 from fct_ray.storage import documents, objects, shards
 from fct_ray.storage import pairs as pair_files
 from fct_ray.storage.store import Store
-from fct_ray.values import Manifest
+from fct_ray.values import Manifest, SideInfoUse
 from fct_ray.workflows.index_training import check_enough_to_train
 from fct_ray.workflows.upgrade.forecast import TargetSpace, num_pairs_wanted, upgrade_forecast
 from fct_ray.workflows.upgrade.pairs import check_ids_in_range
@@ -72,7 +72,7 @@ def plan_upgrade(
     factory.check_factory(settings.index, space.dimension, space.metric)
     check_enough_to_train(settings.index, parent.num_rows)
     num_pairs = num_pairs_wanted(settings, parent)
-    use_side = parent.side_info is not None and settings.side_info != "none"
+    use_side = parent.side_info is not None and settings.side_info != SideInfoUse.NONE
     expected = upgrade_forecast(settings, parent, space, use_side, usd_per_node_hour, size)
     checks.check_budget(expected, max_usd=settings.max_usd)
     return UpgradePlan(
@@ -126,7 +126,7 @@ def _decisive(settings: UpgradeSettings, choice: EncoderChoice) -> str:
         "pairs": pairs,
         "transformation": settings.transformation,
         "start_from": settings.start_from,
-        "side_info": settings.side_info,
+        "side_info": None if settings.side_info == SideInfoUse.STORED else str(settings.side_info),
         "index": settings.index,
         "metric": str(settings.metric),
         "controls": settings.controls,

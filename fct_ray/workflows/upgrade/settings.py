@@ -8,7 +8,7 @@ from fct_ray.engine.actor_pool import PoolSettings
 from fct_ray.engine.trainer import TrainSettings
 from fct_ray.models.transformation_loop import TransformationFit
 from fct_ray.settings import CheckedSettings, Count, CountOrZero, PositiveOrZero, Seed
-from fct_ray.values import Metric, Precision
+from fct_ray.values import Metric, Precision, SideInfoUse
 from fct_ray.workflows.bad_rows import BadRowSettings
 from fct_ray.workflows.upgrade.gate import GateSettings
 
@@ -27,8 +27,9 @@ class FitOnPairsSettings(CheckedSettings):
     """Where the raw items of the gallery are (instead of --pairs), e.g. "images:s3://bucket/photos"."""
     num_pairs: Count | None = None
     """With --source: how many items are embedded with the new model. None: 10 % of the gallery, 500 to 20,000."""
-    side_info: str | None = None
-    """"none" ignores the stored side-information; a name asks for that one. None: whatever the store has."""
+    side_info: SideInfoUse | str = SideInfoUse.STORED
+    """Side-information to read: "stored" is whatever the store has, "none" is none; the name of a model asks for that of
+    this model, and is refused if the store has another."""
     metric: Metric | None = None
     """How the new encoder's embeddings are compared. None: as the encoder says, else as the store does now."""
     controls: bool = False
