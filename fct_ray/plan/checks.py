@@ -156,10 +156,16 @@ def check_budget(expected: Forecast, *, max_usd: float | None = None, max_wall_s
     """Refuse a run whose forecast is over the budget.
 
     Raises:
-        SettingsError: over budget, or a budget in dollars without a price.
+        SettingsError: over budget, a budget in dollars without a price, or work that the forecast leaves out: it could cost
+            more than the budget, and would be let through.
     """
     if max_usd is not None and expected.usd is None:
         raise SettingsError(f"budget is {max_usd:.2f} USD but no price is known: name a node type of the price book")
+    if max_usd is not None and expected.left_out:
+        raise SettingsError(
+            f"budget is {max_usd:.2f} USD, but the forecast leaves out {'; '.join(expected.left_out)}: it cannot be held to "
+            "a budget. Leave --max-usd out, or make that work known or needless (--pairs)"
+        )
     if max_usd is not None and expected.usd is not None and expected.usd > max_usd:
         raise SettingsError(
             f"forecast is {expected.usd:.2g} USD, budget {max_usd:.2g} USD: raise the budget, or use spot nodes"

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from fct_ray.plan.cost import cost_usd
 from fct_ray.plan.forecast import Forecast
 from fct_ray.values import CompatibilityRow, GateResult, Method, RecoveredShare, Usage
 
@@ -95,6 +96,6 @@ class Report:
         return (*known, *((name, usage) for name, usage in self.stages.items() if name not in STAGES))
 
     def stage_usd(self, stage: str) -> float | None:
-        """US dollars for the node-seconds of one stage; None without a price or without node-seconds."""
-        node_s = self.stages[stage].node_s
-        return None if self.pricing is None or node_s <= 0 else node_s / 3600.0 * self.pricing.usd_per_node_hour
+        """US dollars for the node-seconds of one stage; None where that is not known."""
+        price = None if self.pricing is None else self.pricing.usd_per_node_hour
+        return cost_usd(self.stages[stage], price)

@@ -104,6 +104,23 @@ def gallery_vectors(store: Store, manifest: Manifest, max_rows: int, seed: int) 
     )
 
 
+def check_labels(store: Store, manifest: Manifest, query_source: str) -> None:
+    """Refuse, before anything is embedded, a gallery or queries without labels to compare; one shard is read.
+
+    Raises:
+        SettingsError: see `comparable_labels`.
+    """
+    record, side, source = manifest.shards[0], manifest.side_info, open_source(query_source)
+    columns = shards.parse_shard(
+        store.read(record.embeddings),
+        store.uri_of(record.embeddings.path),
+        dimension=manifest.dimension,
+        side_dimension=None if side is None else side.dimension,
+    )
+    positions = np.arange(source.num_items)
+    comparable_labels(query_source, positions, source.labels_N, manifest.version, labels_of_shard(columns.table))
+
+
 def measure_quality(
     galleries: Galleries,
     encoders: QueryEncoders,

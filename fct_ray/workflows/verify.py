@@ -60,8 +60,10 @@ def verify_version(
     *,
     num_shards: int,
     meter: StageMeter,
-) -> float:
+) -> float | None:
     """Check `num_shards` shards spread over a version before it is published; returns the mean recall@10 of their indexes.
+
+    None: no index was searched, because no shard was to be read back, or the version has no index.
 
     Recall is against brute force over the same shard's vectors, for queries of the new model; without any
     (`queries_QW` None) some of the shard's own vectors query it.
@@ -82,7 +84,7 @@ def verify_version(
         if findings.problems:
             raise FormatError(f"{findings.problems[0]}. Nothing was published; run the same command again")
         recalls += [] if findings.recall is None else [findings.recall]
-    return float(np.mean(recalls)) if recalls else 1.0
+    return float(np.mean(recalls)) if recalls else None
 
 
 def verify_store(settings: VerifySettings) -> Verified:

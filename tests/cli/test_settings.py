@@ -17,8 +17,7 @@ from fct_ray.cli.command_line import parse_settings
 from fct_ray.errors import SettingsError
 from fct_ray.models.encoder_loop import EncoderFit
 from fct_ray.settings import CheckedSettings
-from fct_ray.workflows.upgrade.gate import GateSettings
-from fct_ray.workflows.upgrade.settings import UpgradeSettings
+from fct_ray.workflows.upgrade.settings import GateSettings, UpgradeSettings
 
 WITHOUT = ("fct_ray.bench.contenders", "fct_ray.bench.pipelines")  # may need packages that only `make bench` installs
 

@@ -59,4 +59,8 @@ def test_its_report_has_the_stages_of_both(outcome: ComparisonOutcome) -> None:
     ), pricing_of(PricingSettings()))  # fmt: skip
     assert {"stream", "backfill_stream"} <= set(report.stages)
     assert report.stages["stream"].rows == report.stages["backfill_stream"].rows == 4000
+    assert report.actual is not None
+    assert report.actual.node_s == pytest.approx(sum(usage.node_s for usage in report.stages.values()))
+    assert report.forecast is not None
+    assert report.forecast.wall_s > outcome.upgrade.plan.forecast.wall_s
     assert report.saved is not None

@@ -112,3 +112,10 @@ def test_a_forecast_over_budget_is_refused_and_so_is_a_budget_without_a_price() 
         check_budget(expected, max_wall_s=99)
     with pytest.raises(SettingsError, match="no price"):
         check_budget(Forecast(wall_s=1, node_s=1, usd=None, bound="start"), max_usd=3.0)
+
+
+def test_a_budget_is_refused_where_the_forecast_leaves_work_out() -> None:
+    expected = Forecast(wall_s=1, node_s=1, usd=0.1, bound="start", left_out=("embedding the pairs: nobody knows",))
+    check_budget(expected)
+    with pytest.raises(SettingsError, match="leaves out embedding the pairs: nobody knows"):
+        check_budget(expected, max_usd=3.0)

@@ -18,10 +18,11 @@ from fct_ray.plan.gate import MAX_PRECISION_LOSS, loses_too_much, with_loss
 from fct_ray.shards.model_directory import load_model
 from fct_ray.storage.shards import are_normalized
 from fct_ray.values import GateResult, Method, Metric, Precision
-from fct_ray.workflows.upgrade.gate import GateOutcome, GateSettings, run_gate, run_gate_in
+from fct_ray.workflows.upgrade.gate import GateOutcome, run_gate, run_gate_in
 from fct_ray.workflows.upgrade.pairs import Pairs
 from fct_ray.workflows.upgrade.plan import plan_upgrade
 from fct_ray.workflows.upgrade.run import run_upgrade
+from fct_ray.workflows.upgrade.settings import GateSettings
 from fct_ray.workflows.verify import VerifySettings, verify_store
 from tests.fashion_vectors import Vectors
 from tests.workflows.living import Living

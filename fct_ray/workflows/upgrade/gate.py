@@ -20,24 +20,12 @@ from fct_ray.models.transformation_runner import TransformRunner
 from fct_ray.plan.checks import MIN_GATE_PAIRS
 from fct_ray.plan.gate import judge, loses_too_much, with_loss
 from fct_ray.plan.splits import sample_mask
-from fct_ray.settings import CheckedSettings, Count, Part, PartOrNone
 from fct_ray.values import CompatibilityRow, GateResult, Method, Metric, Precision, RecoveredShare, Usage
 from fct_ray.workflows.upgrade.pairs import Pairs
+from fct_ray.workflows.upgrade.settings import GateSettings
 
 logger = logging.getLogger(__name__)
 MAX_HELD_OUT = 4000  # scores are held_out x held_out: more would sharpen the bounds little and cost quadratically
-
-
-@dataclass(frozen=True, kw_only=True)
-class GateSettings(CheckedSettings):
-    """How h is judged before anything is published."""
-
-    share: Part = 0.2
-    """Share of the pairs that are held out from the fit, chosen by a hash of the id."""
-    k: Count = 10
-    """Neighbours compared: how many of the new model's own top-k are found."""
-    tolerance: PartOrNone = 0.0
-    """How much worse than doing nothing is still accepted, in shares of 1; 0 asks for proven better."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

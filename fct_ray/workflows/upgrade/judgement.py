@@ -33,6 +33,7 @@ from fct_ray.values import (
 from fct_ray.workflows.run_log import RunLog
 from fct_ray.workflows.upgrade.candidates import Direction, fit_candidates
 from fct_ray.workflows.upgrade.gate import GateOutcome, run_gate, run_gate_in
+from fct_ray.workflows.upgrade.pair_origin import PairsFromFile
 from fct_ray.workflows.upgrade.pairs import Pairs, pairs_from_encoder, pairs_from_file
 from fct_ray.workflows.upgrade.plan import UpgradePlan
 
@@ -72,16 +73,14 @@ def _pairs(plan: UpgradePlan, log: RunLog, size: ClusterSize) -> Pairs:
     if objects.exists(uri):
         return Pairs.from_table(pair_files.read_table(uri))
     with log.stage("pairs") as meter:
-        if plan.settings.pairs is not None:
-            pairs = pairs_from_file(plan.store, plan.parent, plan.settings.pairs, use_side=plan.use_side, meter=meter)
+        if isinstance(plan.pairs, PairsFromFile):
+            pairs = pairs_from_file(plan.store, plan.parent, plan.pairs, use_side=plan.use_side, meter=meter)
         else:
-            assert plan.settings.source is not None  # noqa: S101 (planning refused anything else)
-            assert plan.choice.uri is not None  # noqa: S101
             pairs = pairs_from_encoder(
                 plan.store,
                 plan.parent,
-                source_spec=plan.settings.source,
-                encoder_uri=plan.choice.uri,
+                source_spec=plan.pairs.source,
+                encoder_uri=plan.pairs.encoder,
                 num_pairs=plan.num_pairs,
                 seed=plan.settings.seed,
                 use_side=plan.use_side,

@@ -7,10 +7,21 @@ from dataclasses import dataclass, field
 from fct_ray.engine.actor_pool import PoolSettings
 from fct_ray.engine.trainer import TrainSettings
 from fct_ray.models.transformation_loop import TransformationFit
-from fct_ray.settings import CheckedSettings, Count, CountOrZero, PositiveOrZero, Seed
+from fct_ray.settings import CheckedSettings, Count, CountOrZero, Part, PartOrNone, PositiveOrZero, Seed
 from fct_ray.values import Metric, Precision, SideInfoUse
 from fct_ray.workflows.bad_rows import BadRowSettings
-from fct_ray.workflows.upgrade.gate import GateSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateSettings(CheckedSettings):
+    """How h is judged before anything is published."""
+
+    share: Part = 0.2
+    """Share of the pairs that are held out from the fit, chosen by a hash of the id."""
+    k: Count = 10
+    """Neighbours compared: how many of the new model's own top-k are found."""
+    tolerance: PartOrNone = 0.0
+    """How much worse than doing nothing is still accepted, in shares of 1; 0 asks for proven better."""
 
 
 @dataclass(frozen=True, kw_only=True)
