@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fct_ray.models.files import pack_model
+from fct_ray.models.model_files import pack_model
 from fct_ray.models.transformation import fit_linear
 from fct_ray.shards.encoder_names import resolve_encoder
 from fct_ray.shards.model_directory import save_model

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
-from fct_ray.models.files import pack_model
+from fct_ray.models.model_files import pack_model
 from fct_ray.models.seeding import seed_everything
 from fct_ray.models.transformation import Transformation, TransformationArchitecture
 from fct_ray.settings import CheckedSettings, Count, CountOrZero, Seed

@@ -25,8 +25,8 @@ from pathlib import Path
 
 import psutil
 
-import fct_ray.engine  # noqa: F401 - sets what must be set before torch loads OpenMP
 from fct_ray.bench.pipelines import Done, PipelineJob, load_pipeline
+from fct_ray.engine.border import set_before_torch
 from fct_ray.errors import IncompleteRunError
 
 SAMPLE_S = 0.25
@@ -145,6 +145,7 @@ def _wait_for(lines: object, start: str, name: str) -> str:
 
 def main(name: str, job_file: str) -> None:
     """The child: prepare, wait for the parent, run, report."""
+    set_before_torch()  # the pipeline is loaded, and torch with it, afterwards
     job = PipelineJob(**json.loads(Path(job_file).read_text()))
     run = load_pipeline(name)(job)
     _say(READY)

@@ -1,6 +1,6 @@
 """The report on the console: rich tables and the sentences that explain them.
 
-Owns: colours and layout in a terminal. What is said is decided in `tables` and `story`.
+Owns: colours and layout in a terminal. What is said is decided in `tables` and `explanations`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from fct_ray.report.content import Report
-from fct_ray.report.story import saving_sentence, why_it_works
+from fct_ray.report.explanations import saving_sentence, why_it_works
 from fct_ray.report.tables import Table, tables_of
 
 _NARROW_COLUMNS = 110

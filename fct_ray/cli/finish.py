@@ -5,7 +5,7 @@ from __future__ import annotations
 from fct_ray.cli.console import print_report
 from fct_ray.errors import GateRefusedError
 from fct_ray.report.content import Report
-from fct_ray.report.write import write_report
+from fct_ray.report.report_files import write_report
 from fct_ray.storage import objects
 from fct_ray.storage.store import Store
 

@@ -1,29 +1,41 @@
 """A pool of Ray Data actors over a list of tasks: each row in is one task, each row out is its answer or its error.
 
-Owns: the pool's size, and getting errors of our own tree back unchanged: an actor returns them as values, for Ray Data wraps
-and rewords what its actors raise. A task is one block (`from_items` with as many blocks as tasks). Workers need not know Ray.
+    begin(task): how often was it begun before?   0          a call of the actor's worker
+                                                  1 .. 9     a call in a process of its own, which tells how it ends
+                                                  10         an error
+
+Ray Data restarts an actor whose process ended, and gives it the same task again, without a bound (`max_restarts` and
+`max_task_retries` are -1; with a bound it fails the whole stream instead). The count of losses is therefore kept outside
+the actors, in a `Losses` actor, and a task that was lost before runs where it can no longer end the actor.
+
+Owns: the pool, and errors as rows (see `border`). A task is one block (`from_items` with as many blocks as tasks).
+Workers need not know Ray.
 """
 
 from __future__ import annotations
 
 import gc
 import logging
-import traceback
+import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import ray.data
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from fct_ray import errors
+from fct_ray.engine.border import Answer, Failure, error_named, outcome_of, prepare_process, worker_error
 from fct_ray.engine.cluster import ClusterSize
-from fct_ray.engine.worker_errors import worker_error
-from fct_ray.errors import FctRayError, IncompleteRunError
+from fct_ray.engine.isolated import run_isolated
+from fct_ray.errors import FctRayError, SettingsError
+from fct_ray.plan.failures import MOST_LOSSES, TaskFailure, failed_together, lost_worker, most_failures
+from fct_ray.plan.pool_size import pool_size
 from fct_ray.settings import CheckedSettings, Count, Positive, PositiveOrZero
 
 Worker = Callable[[Mapping[str, Any]], Mapping[str, Any]]
-"""A task (a row of `run_pool`'s tasks) in, its answer (values that Arrow knows; not named "error" or "text") out."""
-ERROR, TEXT = "error", "text"
+"""A task (a row of `run_pool`'s tasks) in, its answer (values that Arrow knows) out; no name begins with "_"."""
+POSITION, ERROR, TEXT = "_position", "_error", "_text"
 logger = logging.getLogger(__name__)
 
 
@@ -34,14 +46,24 @@ class PoolSettings(CheckedSettings):
     min_actors: Count | None = None
     """Smallest pool. None: one per `cpus_per_actor` of the cluster as it stands (at least 1)."""
     max_actors: Count | None = None
-    """Largest pool; above what the cluster has, its autoscaler is asked for more. None: as `min_actors`."""
+    """Largest pool, also on a larger cluster; above what the cluster has, its autoscaler is asked for more. None: as the
+    smallest pool."""
     cpus_per_actor: Positive = 1
     """Logical CPUs that each actor holds; also its number of compute threads (rounded down, at least 1)."""
     gpus_per_actor: PositiveOrZero | None = None
     """GPUs that each actor holds. None: 1 if the cluster has any, else 0."""
     shards_per_actor: Count | None = None
-    """Shards that an actor works on at a time when it transforms: one is computed, others are read and written meanwhile.
+    """Shards that an actor works on at once when it transforms: one is computed, others are read and written meanwhile.
     Each takes its vectors' memory. None: 2 on S3, 1 on a disk; more may pay with fast GPUs and slow storage."""
+
+    def __post_init__(self) -> None:
+        """Raises SettingsError for a number that cannot work, or for a largest pool below the smallest."""
+        super().__post_init__()
+        if self.min_actors is not None and self.max_actors is not None and self.max_actors < self.min_actors:
+            raise SettingsError(
+                f"--pool.max-actors is {self.max_actors}, --pool.min-actors {self.min_actors}; want the largest pool to "
+                "be at least the smallest"
+            )
 
     @property
     def threads(self) -> int:
@@ -50,7 +72,7 @@ class PoolSettings(CheckedSettings):
 
 
 def quiet_ray_data() -> None:
-    """Our own progress bars instead of Ray Data's; a lost worker is retried, a bad shard is not."""
+    """Our own progress instead of Ray Data's, answers as they come, and no log lines but errors."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
@@ -63,54 +85,74 @@ def gpus_per_actor(pool: PoolSettings, size: ClusterSize) -> float:
     return pool.gpus_per_actor if pool.gpus_per_actor is not None else float(size.num_gpus > 0)
 
 
-def pool_strategy(
-    pool: PoolSettings, size: ClusterSize, num_tasks: int, calls_per_actor: int = 1
-) -> tuple[ray.data.ActorPoolStrategy, float]:
-    """The actor pool for this cluster, never larger than the work, and the GPUs per actor."""
-    gpus = gpus_per_actor(pool, size)
-    fitting = size.num_gpus / gpus if gpus else size.num_cpus / max(pool.cpus_per_actor, 1e-9)
-    smallest = max(1, min(pool.min_actors or int(fitting), num_tasks))
-    largest = max(smallest, min(pool.max_actors or smallest, num_tasks))
-    strategy = ray.data.ActorPoolStrategy(
-        min_size=smallest,
-        max_size=largest,
-        initial_size=smallest,
-        max_concurrent_calls_per_actor=calls_per_actor,
-        enable_true_multi_threading=calls_per_actor > 1,
-    )
-    return strategy, gpus
+class Losses:
+    """An actor that knows how often each task was begun: again means that its worker or its answer was lost.
+
+    A task is not ticked off when it answers: a process may end just after (a crash in another of its threads), and its
+    answer with it.
+    """
+
+    def __init__(self) -> None:
+        self._begun: Counter[int] = Counter()
+
+    def begin(self, position: int) -> int:
+        """How often the task was begun before."""
+        self._begun[position] += 1
+        return self._begun[position] - 1
 
 
 class PoolActor:
-    """Ray Data's actor around a worker: batches of one row become tasks, answers and errors become rows.
+    """Ray Data's actor around a worker: batches of one row become tasks, answers and errors become rows."""
 
-    Errors of our own tree keep their type; any other (of a user's encoder, say) becomes an IncompleteRunError.
-    """
-
-    def __init__(self, worker_and_arguments: ray.ObjectRef[Any]) -> None:
-        """Get the worker's class and arguments, make the worker.
-
-        Getting them imports torch. That makes no garbage, and looking for some would take 15 % of the time.
-        """
-        gc.disable()
-        worker, arguments = ray.get(worker_and_arguments)
-        gc.freeze()
-        gc.enable()
-        self.worker = worker(*arguments)
+    def __init__(self, worker_and_arguments: list[ray.ObjectRef[Any]], losses: Any) -> None:
+        """The worker is made by the first task, so that one that ends its process is counted as well."""
+        prepare_process()
+        self._worker_and_arguments, self._losses = worker_and_arguments[0], losses
+        self._made: Answer[Worker] | Failure | None = None
+        self._making = threading.Lock()
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[Any]]:
         """One task in, one row out: what the worker answered, or the error that it raised."""
+        task = {name: column[0] for name, column in batch.items()}
+        position = int(task.pop(POSITION))
+        outcome = self._outcome(task, ray.get(self._losses.begin.remote(position)))
+        if isinstance(outcome, Failure):
+            error = outcome.error
+            return {POSITION: [position], ERROR: [type(error).__name__], TEXT: [str(error)]}
+        return {
+            **{name: [value] for name, value in outcome.value.items()},
+            POSITION: [position],
+            ERROR: [""],
+            TEXT: [""],
+        }
+
+    def _outcome(self, task: Mapping[str, Any], losses: int) -> Answer[Mapping[str, Any]] | Failure:
+        if losses >= MOST_LOSSES:
+            return Failure(lost_worker(losses))
+        if losses:
+            worker, arguments = ray.get(self._worker_and_arguments)
+            return run_isolated(_make_and_call, worker, arguments, task)
+        with self._making:
+            if self._made is None:
+                self._made = outcome_of(self._make)
+        return self._made if isinstance(self._made, Failure) else outcome_of(self._made.value, task)
+
+    def _make(self) -> Worker:
+        """Getting the class imports torch. That makes no garbage, and looking for some would take 15 % of the time."""
+        gc.disable()
         try:
-            answer = self.worker({name: column[0] for name, column in batch.items()})
-        except FctRayError as error:
-            return {ERROR: [type(error).__name__], TEXT: [str(error)]}
-        except Exception as error:  # the actor's border: what Ray makes of it says nothing to a user
-            logger.exception("a worker failed")
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            text = f"a worker failed: {type(error).__name__}: {error} ({where.filename}:{where.lineno})"
-            kept = "finished shards are kept: repair it, run again"
-            return {ERROR: [IncompleteRunError.__name__], TEXT: [f"{text}; {kept}"]}
-        return {**{name: [value] for name, value in answer.items()}, ERROR: [""], TEXT: [""]}
+            worker, arguments = ray.get(self._worker_and_arguments)
+            gc.freeze()
+        finally:
+            gc.enable()
+        made: Worker = worker(*arguments)
+        return made
+
+
+def _make_and_call(
+    worker: Callable[..., Worker], arguments: tuple[Any, ...], task: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    return worker(*arguments)(task)
 
 
 def run_pool(
@@ -118,32 +160,75 @@ def run_pool(
     worker: Callable[..., Worker],
     arguments: tuple[Any, ...],
     *,
+    names: Sequence[str],
     pool: PoolSettings,
     size: ClusterSize,
     calls_per_actor: int = 1,
 ) -> Iterator[dict[str, Any]]:
     """Give each task to one of the `worker(*arguments)` actors; yield its answers as they come, in any order.
 
-    An actor gets up to `calls_per_actor` tasks at a time, each in a thread of its own.
+    An actor gets up to `calls_per_actor` tasks at a time, each in a thread of its own. When a task fails, the others
+    are finished first (see `plan/failures`). `names` are what users call the tasks, in order: "shard 3".
 
     Raises:
-        FctRayError: what a worker raised, unchanged; anything else as IncompleteRunError.
+        FctRayError: at the end, what tasks raised, with the type of the first; it names every failed task. A task that
+            ended its worker process, or whose worker was lost too often, is an IncompleteRunError.
     """
+    failures: list[TaskFailure] = []
+    num_finished = 0
+    for row in _rows(tasks, worker, arguments, pool=pool, size=size, calls_per_actor=calls_per_actor):
+        position, kind, text = int(row.pop(POSITION)), str(row.pop(ERROR)), str(row.pop(TEXT))
+        if not kind:
+            num_finished += 1
+            yield row
+            continue
+        failures.append(TaskFailure(position=position, name=names[position], error=error_named(kind, text)))
+        logger.warning("%s failed: %s", names[position], text)
+        if len(failures) > most_failures(len(tasks)):
+            break
+    if failures:
+        raise failed_together(failures, num_tasks=len(tasks), num_finished=num_finished)
+
+
+def _rows(
+    tasks: Sequence[Mapping[str, Any]],
+    worker: Callable[..., Worker],
+    arguments: tuple[Any, ...],
+    *,
+    pool: PoolSettings,
+    size: ClusterSize,
+    calls_per_actor: int,
+) -> Iterator[dict[str, Any]]:
     quiet_ray_data()
-    strategy, gpus = pool_strategy(pool, size, len(tasks), calls_per_actor)
-    answers = ray.data.from_items(list(tasks), override_num_blocks=len(tasks)).map_batches(
+    gpus = gpus_per_actor(pool, size)
+    wanted = pool_size(
+        num_tasks=len(tasks),
+        num_fitting=size.num_gpus / gpus if gpus else size.num_cpus / pool.cpus_per_actor,
+        min_actors=pool.min_actors,
+        max_actors=pool.max_actors,
+    )
+    strategy = ray.data.ActorPoolStrategy(
+        min_size=wanted.smallest,
+        max_size=wanted.largest,
+        initial_size=wanted.smallest,
+        max_concurrent_calls_per_actor=calls_per_actor,
+        enable_true_multi_threading=calls_per_actor > 1,
+    )
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    losses: Any = ray.remote(Losses).options(
+        num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here
+    ).remote()  # fmt: skip
+    numbered = [{**task, POSITION: position} for position, task in enumerate(tasks)]
+    answers = ray.data.from_items(numbered, override_num_blocks=len(numbered)).map_batches(
         PoolActor,
-        fn_constructor_args=(ray.put((worker, arguments)),),
+        fn_constructor_args=([ray.put((worker, arguments))], losses),
         batch_size=1,
         num_cpus=pool.cpus_per_actor if not gpus else None,
         num_gpus=gpus or None,
         compute=strategy,
     )
     try:
-        for row in answers.iter_rows():
-            if row[ERROR]:
-                raise getattr(errors, str(row[ERROR]))(str(row[TEXT]))
-            yield row
+        yield from answers.iter_rows()
     except FctRayError:
         raise
     except Exception as error:

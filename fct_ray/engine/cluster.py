@@ -7,19 +7,31 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
+import socket
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import ray
+import ray._private.worker
 
+from fct_ray.engine.border import set_before_torch
+from fct_ray.errors import IncompleteRunError, SettingsError
 from fct_ray.settings import CheckedSettings, Count
 
+logger = logging.getLogger(__name__)
+ANSWERS_WITHIN_S = 10.0
+STARTS = 3
+_HOST_AND_PORT = re.compile(r"(?:ray://)?(?P<host>[^/:]+|\[[^/]+\]):(?P<port>\d+)")
+_LATE = ("timed out during startup", "Failed to get the system config", "GCS has become overloaded")
+"""How Ray says that a process of a local cluster was not there in time."""
 STREAM_ENDS_WITHIN_S = 30.0
 LOCAL_OBJECT_STORE_BYTES = 1 << 30  # shards never pass through the object store, only receipts and pairs do
 
@@ -47,31 +59,27 @@ class ClusterSize:
 
 @contextmanager
 def connected(settings: ClusterSettings) -> Iterator[ClusterSize]:
-    """A Ray cluster for the time of the block; an already connected process is left connected."""
+    """A Ray cluster for the time of the block; an already connected process is left connected.
+
+    Raises:
+        SettingsError: no cluster answers at the address.
+        IncompleteRunError: a local cluster does not come up on this machine.
+    """
     if ray.is_initialized():
         yield cluster_size()
         return
+    set_before_torch()
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_TRAIN_ENABLE_V2", "1")
     os.environ.setdefault("FCT_RAY_DATA", str(Path(".data").absolute()))  # workers have other working directories
-    level = logging.INFO if settings.verbose else logging.ERROR
     address = settings.address or os.environ.get("RAY_ADDRESS")
     own_directory = None
-    if address:
-        ray.init(address=address, logging_level=level, log_to_driver=settings.verbose)
-    else:
-        own_directory = tempfile.mkdtemp(prefix="fct-ray-", dir="/tmp")  # short: Ray puts socket paths below it
-        ray.init(
-            num_cpus=settings.num_cpus,
-            include_dashboard=False,
-            object_store_memory=LOCAL_OBJECT_STORE_BYTES,
-            logging_level=level,
-            log_to_driver=settings.verbose,
-            _temp_dir=own_directory,
-        )
     if not settings.verbose:
-        for name in ("ray", "ray.data", "ray.train", "ray.tune"):
-            logging.getLogger(name).setLevel(logging.ERROR)
+        _quiet()
+    if address and address != "local":
+        _join(address, settings)
+    else:
+        own_directory = _start(settings)
     try:
         yield cluster_size()
     finally:
@@ -79,6 +87,75 @@ def connected(settings: ClusterSettings) -> Iterator[ClusterSize]:
         ray.shutdown()
         if own_directory is not None and not settings.verbose:
             shutil.rmtree(own_directory, ignore_errors=True)
+
+
+def _join(address: str, settings: ClusterSettings) -> None:
+    """Connect to a running cluster; an address where nothing listens is refused at once, where Ray tries for minutes."""
+    if (place := _HOST_AND_PORT.fullmatch(address)) is not None:
+        try:
+            socket.create_connection((place["host"].strip("[]"), int(place["port"])), timeout=ANSWERS_WITHIN_S).close()
+        except OSError as error:
+            raise _no_cluster(address, error) from error
+    try:
+        ray.init(address=address, logging_level=_level(settings), log_to_driver=settings.verbose)
+    except (
+        ConnectionError,
+        ValueError,
+        RuntimeError,
+    ) as error:  # ValueError: no address; RuntimeError: another version
+        raise _no_cluster(address, error) from error
+
+
+def _no_cluster(address: str, error: Exception) -> SettingsError:
+    said = str(error).strip().splitlines() or [type(error).__name__]
+    return SettingsError(
+        f"no Ray cluster can be joined at {address!r} (--cluster.address or $RAY_ADDRESS): {said[0]}; give the host:port "
+        "that `ray start --head` printed, or neither of the two for a local cluster"
+    )
+
+
+def _start(settings: ClusterSettings) -> str:
+    """Start a local cluster; returns its own directory. On a busy machine Ray gives up too early, so it is tried again."""
+    last: Exception | None = None
+    for _ in range(STARTS):
+        directory = tempfile.mkdtemp(prefix="fct-ray-", dir="/tmp")  # short: Ray puts socket paths below it
+        try:
+            ray.init(
+                num_cpus=settings.num_cpus,
+                include_dashboard=False,
+                object_store_memory=LOCAL_OBJECT_STORE_BYTES,
+                logging_level=_level(settings),
+                log_to_driver=settings.verbose,
+                _temp_dir=directory,
+            )
+        except Exception as error:  # what it is depends on which of Ray's processes was late
+            if not any(said in str(error) for said in _LATE):
+                raise
+            logger.info("Ray did not start in time, trying again: %s", error)
+            last = error
+            ray.shutdown()
+            shutil.rmtree(directory, ignore_errors=True)
+        else:
+            return directory
+    raise IncompleteRunError(
+        f"{STARTS} times Ray did not start in time on this machine ({last}); is it very busy? Run the same command again"
+    )
+
+
+def _level(settings: ClusterSettings) -> int:
+    return logging.INFO if settings.verbose else logging.ERROR
+
+
+def _quiet() -> None:
+    """Log lines that a user cannot act on go to the debug level: what fails is raised, and said once, in our words."""
+    for name in ("ray", "ray.data", "ray.train", "ray.tune", "matplotlib"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    ray._private.worker.print_to_stdstream = _log_ray_message  # noqa: SLF001 (no setting turns these lines off)
+
+
+def _log_ray_message(data: Mapping[str, Any], ignore_prefix: bool = False) -> None:
+    """Instead of Ray's function that prints to standard output each time a worker process ends."""
+    logger.debug("ray (%s): %s", ignore_prefix, data["lines"])
 
 
 def _wait_for_ray_data() -> None:

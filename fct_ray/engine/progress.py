@@ -1,36 +1,86 @@
-"""Progress bars: of the driver's own loops, and of work that runs in Ray Train's workers.
+"""Progress on the error stream: bars on a terminal, plain lines in a log file, also of work in Ray Train's workers.
 
-Owns: a small actor that workers tell how far they are, and a thread of the driver that draws it. Ray Train runs its
-controller in another process, so a callback there could not draw on the user's terminal.
+Owns: how progress looks, a small actor that workers tell how far they are, and a thread of the driver that shows it.
+Ray Train runs its controller in another process, so a callback there could not draw on the user's terminal.
 """
 
 from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol, Self, TextIO
 
 import ray
 from ray.exceptions import RayError
 from tqdm import tqdm
 
 POLL_S = 0.5
-QUIET_S = 10.0  # between two lines of a bar where nobody watches (a log file)
+LINE_EVERY_S = 60.0
+"""Between two lines of one long step in a log file; a short step has one line, at its end."""
 
 
-def bar(total: int, describe: str, unit: str) -> Any:
-    """A tqdm bar on the error stream: lively on a terminal, a line now and then in a log."""
-    watched = sys.stderr.isatty()
-    return tqdm(
-        total=total,
-        desc=describe,
-        unit=unit,
-        dynamic_ncols=watched,
-        mininterval=0.1 if watched else QUIET_S,
-        file=sys.stderr,
-    )
+class Shown(Protocol):
+    """What shows the progress of one step: a `tqdm`, or `Lines`."""
+
+    n: float
+    total: Any
+
+    def update(self, n: float) -> Any:
+        """So many more are done."""
+
+    def set_postfix_str(self, s: str, refresh: bool) -> Any:
+        """What was done last."""
+
+
+class Lines:
+    """Progress where nobody watches: a plain line at the end of a step, and one a minute while it lasts."""
+
+    def __init__(self, total: int, describe: str, unit: str, out: TextIO, clock: Callable[[], float]) -> None:
+        """`clock` returns seconds."""
+        self.n, self.total, self.describe, self.unit = 0.0, total, describe, unit
+        self._out, self._clock, self._text = out, clock, ""
+        self._start_s = self._said_s = clock()
+
+    def update(self, n: float) -> None:
+        """So many more are done."""
+        self.n += n
+        if self._clock() - self._said_s >= LINE_EVERY_S:
+            self._said_s = self._clock()
+            self._say()
+
+    def set_postfix_str(self, s: str, refresh: bool) -> None:
+        """What was done last; the next line has it (`refresh` is for terminals)."""
+        del refresh
+        self._text = s
+
+    def _say(self) -> None:
+        took_s, text = self._clock() - self._start_s, f" ({self._text})" if self._text else ""
+        plural = "" if self.total == 1 else "s"
+        line = f"{self.describe}: {self.n:,.0f} of {self.total:,} {self.unit}{plural} in {took_s:,.0f} s{text}\n"
+        self._out.write(line)
+        self._out.flush()
+
+    def __enter__(self) -> Self:
+        """The step begins."""
+        return self
+
+    def __exit__(self, *failed: object) -> None:
+        """The step has ended."""
+        self._say()
+
+
+@contextmanager
+def bar(total: int, describe: str, unit: str) -> Iterator[Shown]:
+    """A lively bar on a terminal, plain lines elsewhere, both on the error stream."""
+    if not sys.stderr.isatty():
+        with Lines(total, describe, unit, sys.stderr, time.monotonic) as lines:
+            yield lines
+        return
+    with tqdm(total=total, desc=describe, unit=unit, dynamic_ncols=True, file=sys.stderr) as drawn:
+        yield drawn
 
 
 class ProgressBoard:
@@ -64,7 +114,7 @@ def progress_bar(describe: str) -> Iterator[Any]:
             ray.kill(board)
 
 
-def _draw(board: Any, shown: Any, stop: threading.Event) -> None:
+def _draw(board: Any, shown: Shown, stop: threading.Event) -> None:
     last = False
     while not last:
         last = stop.wait(POLL_S)

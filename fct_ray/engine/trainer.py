@@ -29,11 +29,11 @@ from ray.train.torch import TorchTrainer
 from torch import nn
 
 from fct_ray.engine.actor_pool import quiet_ray_data
+from fct_ray.engine.border import BEFORE_TORCH, worker_error
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.engine.progress import progress_bar
-from fct_ray.engine.worker_errors import worker_error
 from fct_ray.errors import FitError
-from fct_ray.metering.meters import ProcessMeter
+from fct_ray.metering.meters import ProcessMeter, process_meter
 from fct_ray.settings import CheckedSettings, Count, CountOrZero
 from fct_ray.storage import objects
 from fct_ray.values import Usage
@@ -191,6 +191,8 @@ def run_fit(
                 storage_filesystem=filesystem,
                 checkpoint_config=CheckpointConfig(num_to_keep=1),
                 failure_config=FailureConfig(max_failures=train.max_failures),
+                # Ray Train imports torch before our loop runs
+                worker_runtime_env={"env_vars": dict(BEFORE_TORCH)},  # type: ignore[call-arg] # mypy sees Ray Train V1
             ),
             datasets={"train": ray.data.from_arrow(dataset) if isinstance(dataset, pa.Table) else dataset},
         )
@@ -235,7 +237,7 @@ def _run_loop(config: dict[str, Any]) -> None:
         device=ray.train.torch.get_device(),
         board=config["board"],
         usage=Usage(),
-        meter=ProcessMeter(include_startup=True),
+        meter=process_meter(),
         started_s=time.monotonic(),
         checkpoints_uri=config["checkpoints_uri"],
     )

@@ -117,7 +117,7 @@ class ShardedIndex:
         """The k nearest ids over all shards: (scores float32 [Q, K], ids int64 [Q, K]).
 
         `nprobe` is the number of inverted lists visited per shard (IVF types); None takes `default_nprobe`. Shards of
-        one version share their lists, so the result is that of one index over all rows.
+        one version share their lists, so the result is that of one index over all rows. Several threads may search at once.
 
         Raises:
             SettingsError: k or nprobe below 1, or queries of another dimension.
@@ -128,9 +128,8 @@ class ShardedIndex:
             raise SettingsError(f"nprobe is {nprobe}, wanted 1 or more, or None for the default")
         merger = _Merger(len(queries_QD), k, self.metric)
         for number, index in enumerate(self._indexes):
-            _set_effort(index, k, nprobe)
             with _faiss_errors(f"index {number}"):
-                merger.add(*index.search(queries_QD, k))
+                merger.add(*index.search(queries_QD, k, params=_search_parameters(index, k, nprobe)))
         return merger.scores_QK, merger.ids_QK
 
 
@@ -241,18 +240,26 @@ def _checked_queries(queries_QD: npt.ArrayLike, dimension: int, k: int) -> Float
     return queries
 
 
-def _set_effort(index: Any, k: int, nprobe: int | None) -> None:
-    outer, inner = _inside_id_map(index), inside_wrappers(index)
-    if isinstance(inner, faiss.IndexIVF):
-        inner.nprobe = default_nprobe(inner.nlist) if nprobe is None else min(nprobe, inner.nlist)
-    if isinstance(inner, faiss.IndexHNSW):
-        inner.hnsw.efSearch = max(MIN_EF_SEARCH, 2 * k)
-    if isinstance(outer, faiss.IndexRefine):
-        outer.k_factor = REFINE_FACTOR
+def _search_parameters(index: Any, k: int, nprobe: int | None) -> Any | None:
+    """What FAISS takes with one search of `index`, for its type; None where there is nothing to choose.
 
-
-def _inside_id_map(index: Any) -> Any:
-    return faiss.downcast_index(index.index) if isinstance(index, faiss.IndexIDMap) else index
+    An attribute of the index itself (`index.nprobe`) would change under searches of other threads.
+    """
+    parameters: Any = faiss  # the type stubs of FAISS lack these classes' keyword arguments
+    if isinstance(index, faiss.IndexIDMap):
+        return _search_parameters(faiss.downcast_index(index.index), k, nprobe)
+    if isinstance(index, faiss.IndexPreTransform):
+        inner = _search_parameters(faiss.downcast_index(index.index), k, nprobe)
+        return None if inner is None else parameters.SearchParametersPreTransform(index_params=inner)
+    if isinstance(index, faiss.IndexRefine):
+        inner = _search_parameters(faiss.downcast_index(index.base_index), REFINE_FACTOR * k, nprobe)
+        return parameters.IndexRefineSearchParameters(k_factor=REFINE_FACTOR, base_index_params=inner)
+    if isinstance(index, faiss.IndexIVF):
+        visited = default_nprobe(index.nlist) if nprobe is None else min(nprobe, index.nlist)
+        return parameters.SearchParametersIVF(nprobe=visited)
+    if isinstance(index, faiss.IndexHNSW):
+        return parameters.SearchParametersHNSW(efSearch=max(MIN_EF_SEARCH, 2 * k))
+    return None
 
 
 def _metric_of(index: Any, name: str) -> Metric:

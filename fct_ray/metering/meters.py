@@ -1,11 +1,13 @@
 """Counting work where it happens: CPU seconds of a process, wall time of a stage, node-seconds of a cluster.
 
 Owns: reading clocks and process counters into `Usage`. Decides nothing. CPU time is that of the whole process, all
-threads; GPU time is the time between CUDA events around our own kernels; children of the process are not counted.
+threads; children of the process are not counted. GPU time is measured by `models/`, where GPUs are used.
 """
 
 from __future__ import annotations
 
+import functools
+import logging
 import resource
 import sys
 import threading
@@ -18,13 +20,16 @@ from fct_ray.values import Usage
 
 COUNT_NODES_EVERY_S = 5.0
 RECORD_EVERY_S = 15.0
+logger = logging.getLogger(__name__)
 
 
 class ProcessMeter:
-    """CPU seconds of this process since the last reading; the first reading includes start-up (imports)."""
+    """CPU seconds of this process since the last reading; the first reading counts from `since_cpu_s`."""
 
-    def __init__(self, *, include_startup: bool = False) -> None:
-        self._last_cpu_s, self._lock = 0.0 if include_startup else time.process_time(), threading.Lock()
+    def __init__(self, *, since_cpu_s: float | None = None) -> None:
+        """`since_cpu_s` is a process time; None is now."""
+        self._last_cpu_s = time.process_time() if since_cpu_s is None else since_cpu_s
+        self._lock = threading.Lock()
 
     def read(self) -> Usage:
         """Usage since the last call, of any thread: `busy_cpu_s` only."""
@@ -32,6 +37,16 @@ class ProcessMeter:
             now = time.process_time()
             busy, self._last_cpu_s = now - self._last_cpu_s, now
         return Usage(busy_cpu_s=busy)
+
+
+@functools.lru_cache(maxsize=1)
+def process_meter() -> ProcessMeter:
+    """The one meter of a worker process, from its start (imports are counted).
+
+    All tasks that a process runs read the same meter, one after the other or at once: no CPU second is counted twice,
+    also not where Ray gives a process that ran tasks before another task or an actor.
+    """
+    return ProcessMeter(since_cpu_s=0.0)
 
 
 def peak_memory_bytes() -> int:
@@ -56,9 +71,13 @@ class NodeClock:
     """Node-seconds held: the number of nodes, read now and then, integrated over time (clusters grow and shrink)."""
 
     def __init__(self, count_nodes: Callable[[], int], tell: Callable[[float], None] | None = None) -> None:
-        """Start counting in a thread of its own; `tell` hears the node-seconds so far every `RECORD_EVERY_S`."""
+        """Start counting in a thread of its own; `tell` hears the node-seconds so far every `RECORD_EVERY_S`.
+
+        Where one of the two raises, counting goes on with the last number known, and the log says so once.
+        """
         self._count_nodes, self._tell, self._stop = count_nodes, tell, threading.Event()
         self._node_s, self._last_s = 0.0, time.monotonic()
+        self._nodes, self._warned = 1, False
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -69,19 +88,34 @@ class NodeClock:
         return self._node_s
 
     def _run(self) -> None:
-        nodes, told_s = max(1, self._count_nodes()), self._last_s
+        told_s = self._last_s
+        self._try(self._look)
         while not self._stop.wait(COUNT_NODES_EVERY_S):
-            self._add(nodes)
+            self._add()
             if self._tell is not None and self._last_s - told_s >= RECORD_EVERY_S:
-                self._tell(self._node_s)
+                self._try(functools.partial(self._tell, self._node_s))
                 told_s = self._last_s
-            nodes = max(1, self._count_nodes())
-        self._add(nodes)
+            self._try(self._look)
+        self._add()
 
-    def _add(self, nodes: int) -> None:
+    def _look(self) -> None:
+        self._nodes = max(1, self._count_nodes())
+
+    def _add(self) -> None:
         now_s = time.monotonic()
-        self._node_s += nodes * (now_s - self._last_s)
+        self._node_s += self._nodes * (now_s - self._last_s)
         self._last_s = now_s
+
+    def _try(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except Exception as error:  # the border of the thread: nobody would hear of it, and the count would end
+            if not self._warned:
+                self._warned = True
+                logger.warning(
+                    "node-seconds are counted on with %d nodes, the last number known: %s: %s",
+                    self._nodes, type(error).__name__, error, exc_info=logger.isEnabledFor(logging.DEBUG),
+                )  # fmt: skip
 
 
 def one_node() -> int:

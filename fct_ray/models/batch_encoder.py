@@ -7,6 +7,8 @@ items, D dimensions of embeddings; FLOPs are two per multiply-add.
 from __future__ import annotations
 
 import importlib
+import sys
+import time
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
@@ -14,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fct_ray.errors import ModelError
-from fct_ray.values import Metric
+from fct_ray.values import Metric, Usage
 
 
 @runtime_checkable
@@ -38,6 +40,31 @@ class BatchEncoder(Protocol):
 
         `columns` has "image" (uint8 NHWC array, or a list of HWC arrays of unequal size) or "text" (list of str).
         """
+
+
+def encode_metered(encoder: BatchEncoder, columns: Mapping[str, Any]) -> tuple[NDArray[np.float32], Usage]:
+    """embeddings_ND of one batch, and the FLOPs and GPU seconds that it took.
+
+    GPU seconds are the wall time of the whole call where the encoder runs on a GPU: its embeddings come back as a NumPy
+    array, so that its GPU has finished by then.
+    """
+    start_s = time.perf_counter()
+    embeddings_ND = encoder.encode(columns)
+    busy_gpu_s = time.perf_counter() - start_s if runs_on_gpu(encoder) else 0.0
+    return embeddings_ND, Usage(flops=encoder.flops_per_item * len(embeddings_ND), busy_gpu_s=busy_gpu_s)
+
+
+def runs_on_gpu(encoder: BatchEncoder) -> bool:
+    """Whether an encoder computes on a GPU: its `device` says so; without one, whether this process has used CUDA.
+
+    `device` is a name such as "cuda:0" or a `torch.device`. A user's encoder need not have it.
+    """
+    device = getattr(encoder, "device", None)
+    kind = device if isinstance(device, str) else getattr(device, "type", None)
+    if isinstance(kind, str):
+        return kind.partition(":")[0] != "cpu"
+    torch = sys.modules.get("torch")  # an encoder that does not use it need not wait for its import
+    return torch is not None and bool(torch.cuda.is_initialized())
 
 
 def load_factory(spec: str) -> BatchEncoder:

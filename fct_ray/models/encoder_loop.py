@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from fct_ray.errors import FitError
-from fct_ray.models.augment import LIGHT, SIMCLR, augmented, two_views
+from fct_ray.models.augmentation import LIGHT, SIMCLR, augmented, two_views
 from fct_ray.models.encoder import Encoder, EncoderArchitecture
 from fct_ray.models.fit_worker import FitWorker
 from fct_ray.models.flops import training_flops_per_item

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from fct_ray.errors import DataError
-from fct_ray.models.files import LoadedModel
 from fct_ray.models.flops import flops_per_item
+from fct_ray.models.model_files import LoadedModel
 
 
 class ModuleEncoder:

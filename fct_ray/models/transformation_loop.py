@@ -18,10 +18,10 @@ import torch
 from torch import nn
 
 from fct_ray.errors import FitError
-from fct_ray.models.files import LoadedModel
 from fct_ray.models.fit_worker import FitWorker
 from fct_ray.models.flops import transformation_flops
 from fct_ray.models.losses import squared_distance
+from fct_ray.models.model_files import LoadedModel
 from fct_ray.models.schedule import warmup_cosine
 from fct_ray.models.seeding import generator, seed_everything
 from fct_ray.models.transformation import Transformation, TransformationArchitecture, freeze_batch_norm

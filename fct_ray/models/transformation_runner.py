@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from fct_ray.models.files import LoadedModel
 from fct_ray.models.flops import transformation_flops
+from fct_ray.models.model_files import LoadedModel
 from fct_ray.models.transformation import AnyTransformation, export
 from fct_ray.values import Precision, Usage
 

@@ -31,7 +31,7 @@ class Collected:
     paths: tuple[str, ...]
     """Objects that go; those of `versions` among them."""
     litter_in: tuple[str, ...]
-    """Directories where no living process writes: temporary files and unfinished uploads there go."""
+    """Directories of runs that ended, with temporary files and unfinished uploads, which go."""
     holding_deleted: tuple[int, ...]
     """Versions that stay although they hold items that CURRENT has deleted."""
 
@@ -45,14 +45,15 @@ def collection(
     pinned: Mapping[int, str],
     live: Collection[str],
     claims: Mapping[int, str],
-    runs: Iterable[str],
+    litter: Iterable[str],
     paths: Iterable[str],
 ) -> Collected:
     """Decide what to delete.
 
     `pinned` are versions that living processes need (and what for), `live` the names of all living leases (a run's is its
-    id), `claims` which run claimed which version number, `runs` all runs, `paths` all objects below `versions/`, `runs/`
-    and `leases/`.
+    id), `claims` which run claimed which version number, `litter` and `paths` all unfinished writes and all objects below
+    `versions/`, `runs/` and `leases/`.
+
     With `purge` versions go, also the parent of CURRENT, that hold items which were deleted on the way to CURRENT: rolling
     back to them would bring the items back.
     """
@@ -76,11 +77,32 @@ def collection(
         versions=tuple(sorted(set(manifests) - set(kept))),
         paths=gone,
         litter_in=tuple(
-            [f"versions/{number:06d}" for number, run in claims.items() if run not in live]
-            + [f"runs/{run}" for run in runs if run not in live]
+            sorted({"/".join(path.split("/", 2)[:2]) for path in litter if _is_abandoned(path, live, claims)})
         ),
         holding_deleted=tuple(sorted(stale & set(kept))),
     )
+
+
+def owner_of(path: str, claims: Mapping[int, str]) -> str | None:
+    """The run that may write an object, or in a directory, of `runs/` or `versions/`; None if no run may."""
+    kind, name = path.split("/", 2)[:2]
+    if kind == "runs":
+        return name
+    return claims.get(int(name)) if kind == "versions" and name.isdigit() else None
+
+
+def deletion_order(paths: Iterable[str]) -> tuple[tuple[str, ...], ...]:
+    """A run's objects in the parts in which they go: receipts, all others, claims.
+
+    Interrupted after any of them, the run can begin again: what no receipt proves is made again, and while a claim is
+    there nobody else writes in the same directory.
+    """
+    parts: tuple[list[str], list[str], list[str]] = ([], [], [])
+    for path in paths:
+        kind, *rest = path.split("/")
+        is_receipt, is_claim = rest[1:2] == ["receipts"], rest[1:] == ["run.json"]
+        parts[0 if kind == "versions" and is_receipt else 2 if kind == "versions" and is_claim else 1].append(path)
+    return tuple(tuple(part) for part in parts if part)
 
 
 def holding_deleted(manifests: Mapping[int, Manifest], current: int) -> set[int]:
@@ -126,3 +148,8 @@ def _stays(path: str, live: Collection[str], claims: Mapping[int, str]) -> bool:
     if kind == "runs":
         return name in live or "".join(rest).startswith(KEPT_OF_RUNS)
     return name.isdigit() and claims.get(int(name)) in live
+
+
+def _is_abandoned(path: str, live: Collection[str], claims: Mapping[int, str]) -> bool:
+    owner = owner_of(path, claims)
+    return owner is not None and owner not in live

@@ -21,6 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
@@ -38,7 +39,7 @@ TIE_MARGIN = 0.001
 """Means closer than a tenth of a point are a tie: less than a change of seed moves them."""
 MAX_PRECISION_LOSS = 0.005
 """Half a point of agreement: what speed may cost unasked. The bars themselves hold in any precision."""
-_Z95 = 1.6448536269514722
+_Z95 = NormalDist().inv_cdf(0.95)
 _LEAST_DIFFERENCE = -1.0
 
 

@@ -1,7 +1,7 @@
 """What is wrong with a version, as far as its manifest, its receipts and the names of its objects show.
 
 Owns: those comparisons; each problem is one sentence that names the object. Knows no storage: listings and receipts are
-arguments. That a manifest agrees with itself is checked whenever it is read (storage/manifests); what lies inside the
+arguments. That a manifest agrees with itself is checked whenever it is read (storage/manifest_checks); what lies inside the
 objects is the work of `workflows/verify`.
 """
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import jinja2
 
 from fct_ray.report.content import Report
+from fct_ray.report.explanations import saving_sentence, why_it_works
 from fct_ray.report.html_template import TEMPLATE
 from fct_ray.report.quantities import count
-from fct_ray.report.story import saving_sentence, why_it_works
 from fct_ray.report.tables import tables_of
 
 _PLOT_OF_TABLE = {"compatibility": "compatibility", "stages": "stages", "spend": "forecast"}
@@ -20,7 +20,7 @@ _PLOT_OF_TABLE = {"compatibility": "compatibility", "stages": "stages", "spend":
 
 def render_html(report: Report) -> str:
     """The report as one HTML page without scripts and without references to anything outside."""
-    from fct_ray.report.figures import plots_of  # matplotlib takes a second to import: only when something is drawn
+    from fct_ray.report.plots import plots_of  # matplotlib takes a second to import: only when something is drawn
 
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True

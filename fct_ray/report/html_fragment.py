@@ -5,7 +5,7 @@ from __future__ import annotations
 import jinja2
 
 from fct_ray.report.content import Report
-from fct_ray.report.story import saving_sentence, why_it_works
+from fct_ray.report.explanations import saving_sentence, why_it_works
 from fct_ray.report.tables import tables_of
 
 _TEMPLATE = """\

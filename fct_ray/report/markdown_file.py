@@ -1,6 +1,6 @@
 """report.md: the report for people who read text, each table with one sentence for newcomers.
 
-Owns: Markdown layout and escaping. What is said is decided in `tables` and `story`.
+Owns: Markdown layout and escaping. What is said is decided in `tables` and `explanations`.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 
 from fct_ray.report.content import Report
+from fct_ray.report.explanations import saving_sentence, why_it_works
 from fct_ray.report.quantities import count
-from fct_ray.report.story import saving_sentence, why_it_works
 from fct_ray.report.tables import Table, tables_of
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~])")

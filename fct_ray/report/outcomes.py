@@ -127,7 +127,7 @@ def edit_report(job: str, outcome: EditOutcome, settings: object, pricing: Prici
         nothing = "nothing to do: it was done already"
         return dataclasses.replace(report, run=run_id(job, "nothing to do", manifest.run), notes=(nothing,))
     changed = f"{outcome.changed:,} items; version {manifest.version} has {manifest.num_rows:,}"
-    return dataclasses.replace(report, notes=(changed, *_bad_rows(outcome.num_bad_rows, report.run)))
+    return dataclasses.replace(report, notes=(changed, *outcome.notes, *_bad_rows(outcome.num_bad_rows, report.run)))
 
 
 def adopt_report(outcome: Committed, settings: object, pricing: Pricing) -> Report:
@@ -138,7 +138,7 @@ def adopt_report(outcome: Committed, settings: object, pricing: Pricing) -> Repo
 def _committed_report(job: str, outcome: Committed, settings: object, pricing: Pricing) -> Report:
     report = version_report(job, outcome.store.uri, outcome.published, outcome.stages, settings, pricing)
     done = f"nothing to do: this very command published version {outcome.published.version} before"
-    notes = (*((done,) if outcome.done_before else ()), *_bad_rows(outcome.num_bad_rows, report.run))
+    notes = (*((done,) if outcome.done_before else ()), *outcome.notes, *_bad_rows(outcome.num_bad_rows, report.run))
     return dataclasses.replace(report, notes=notes)
 
 

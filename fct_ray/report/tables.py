@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fct_ray.report.content import SAVED_KEYS, Report
+from fct_ray.report.explanations import METHOD_TITLES, REFERENCES, ordered_rows
 from fct_ray.report.quantities import (
     UNKNOWN,
     bytes_text,
@@ -18,7 +19,6 @@ from fct_ray.report.quantities import (
     money,
     percent,
 )
-from fct_ray.report.story import METHOD_TITLES, REFERENCES, ordered_rows
 from fct_ray.values import GateResult
 
 VARIANT_TITLES = {

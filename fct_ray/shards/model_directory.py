@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from fct_ray.errors import FormatError, ModelError
 from fct_ray.models.batch_encoder import BatchEncoder, load_factory
-from fct_ray.models.files import LoadedModel, PackedModel, unpack_model
+from fct_ray.models.model_files import LoadedModel, PackedModel, unpack_model
 from fct_ray.models.module_encoder import ModuleEncoder
 from fct_ray.shards.encoder_names import IMPORT_PATH, MODEL_JSON, EncoderSpec, is_model_uri
 from fct_ray.storage import objects, paths

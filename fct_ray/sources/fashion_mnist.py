@@ -27,7 +27,8 @@ import numpy.typing as npt
 from fct_ray.errors import SettingsError, SourceError
 from fct_ray.sources.data_directory import data_directory
 from fct_ray.sources.debian import unpack_packages
-from fct_ray.sources.items import IntArray, Items
+from fct_ray.sources.items import IntArray, Items, Keys
+from fct_ray.sources.listing import ListedSource, Listing, rows_of_one_object
 from fct_ray.sources.registry import int_option, range_option
 
 OPTIONS = ("classes", "limit")
@@ -48,28 +49,34 @@ FashionMNIST(sys.argv[1], download=True)
 """
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class FashionMnist:
-    """One split, or the photos of some classes of it."""
+    """Lists and reads one split, or the photos of some classes of it."""
 
     spec: str
-    ids_N: IntArray
-    labels_N: IntArray
+    split: range
+    classes: range
+    limit: int
+    ids_are_paths: bool = False
 
-    @property
-    def num_items(self) -> int:
-        """How many photos there are."""
-        return len(self.ids_N)
+    def list_items(self) -> tuple[Listing, Keys]:
+        """The photos of the split, in order. Raises SourceError if the data set cannot be fetched."""
+        labels = _arrays()[1][self.split.start : self.split.stop]
+        ids_N = np.flatnonzero(np.isin(labels, self.classes))[: self.limit] + self.split.start
+        listing = Listing(source=ListedSource(spec=self.spec), spans=rows_of_one_object(ids_N))
+        return listing, self.keys(listing)
 
-    def read(self, positions_N: IntArray) -> Items:
+    def keys(self, listing: Listing) -> Keys:
+        """Rows are ids."""
+        _, ids_N = listing.rows()
+        return Keys(ids_N=ids_N, labels_N=_arrays()[1][ids_N])
+
+    def read(self, listing: Listing) -> Items:
         """Photos uint8 [N, 28, 28, 1] with their labels."""
-        images, _ = _arrays()
-        chosen = images[self.ids_N[positions_N]]
+        keys = self.keys(listing)
+        images = _arrays()[0][keys.ids_N]
         return Items(
-            ids_N=self.ids_N[positions_N],
-            columns={"image": chosen},
-            carried={"label": self.labels_N[positions_N]},
-            bytes_read=chosen.nbytes,
+            ids_N=keys.ids_N, columns={"image": images}, carried={"label": keys.labels_N}, bytes_read=images.nbytes
         )
 
 
@@ -77,11 +84,13 @@ def open_spec(spec: str, location: str, options: Mapping[str, str]) -> FashionMn
     """A split by its name; `classes=FIRST-LAST` keeps some classes, `limit=N` the first N photos."""
     if location not in SPLITS:
         raise SettingsError(f"source {spec!r}: unknown split {location!r}; want one of {', '.join(SPLITS)}")
-    start, stop = SPLITS[location]
-    labels = _arrays()[1][start:stop]
-    chosen = np.isin(labels, range_option(spec, options, "classes", range(10)))
-    ids = np.flatnonzero(chosen)[: int_option(spec, options, "limit", stop - start)] + start
-    return FashionMnist(spec=spec, ids_N=ids.astype(np.int64), labels_N=labels[ids - start])
+    split = range(*SPLITS[location])
+    return FashionMnist(
+        spec=spec,
+        split=split,
+        classes=range_option(spec, options, "classes", range(10)),
+        limit=int_option(spec, options, "limit", len(split)),
+    )
 
 
 @lru_cache(maxsize=1)

@@ -5,7 +5,8 @@ the URI, so it stays the same when images are added or the folder moves as a who
 an image's label is its directory's place among all directories, sorted; the name is carried as `label_name`, the
 image's location as `uri`. Sources with other directories number them differently: compare names, not labels.
 
-Owns: ids, labels, reading. The listing is made once per process: beyond a few million images use Parquet.
+Owns: ids, labels, reading. Every photo takes about a hundred bytes of memory on the driver: beyond some tens of millions use
+Parquet.
 """
 
 from __future__ import annotations
@@ -19,44 +20,71 @@ import numpy as np
 
 from fct_ray.errors import SettingsError, SourceError
 from fct_ray.sources.decoding import decode_all
-from fct_ray.sources.files import Files, list_files
-from fct_ray.sources.items import IntArray, Items
+from fct_ray.sources.files import ListedFile, list_files, open_place
+from fct_ray.sources.items import IntArray, Items, Keys
+from fct_ray.sources.listing import ListedSource, Listing, whole_objects
 from fct_ray.sources.registry import int_option
 
 OPTIONS = ("limit",)
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ImageFolder:
-    """The images below a URI."""
+    """Lists and reads the images below a URI."""
 
     spec: str
-    files: Files
-    ids_N: IntArray
-    labels_N: IntArray | None
-    label_names: Sequence[str]
-    """The name of each label; empty without labels."""
+    location: str
+    limit: int | None
+    ids_are_paths: bool = True
 
-    @property
-    def num_items(self) -> int:
-        """How many images there are."""
-        return len(self.ids_N)
+    def list_items(self) -> tuple[Listing, Keys]:
+        """The images that are there now, sorted by path.
 
-    def read(self, positions_N: IntArray) -> Items:
+        Raises:
+            SourceError: no image is there, it cannot be listed, or two paths have one hash.
+        """
+        place, files = list_files(self.location, SUFFIXES, may_be_glob=False)
+        paths = [file.path for file in files]
+        directories = {_directory(path) for path in paths}
+        names = tuple(sorted(directories)) if directories != {""} else None
+        ids_N = _unique_ids(paths, place.uri)
+        kept = files[: self.limit]
+        listing = Listing(
+            source=ListedSource(spec=self.spec, uri=place.uri, root=place.root, label_names=names),
+            spans=whole_objects(
+                [file.path for file in kept],
+                [file.bytes for file in kept],
+                [file.mark for file in kept],
+                [1] * len(kept),
+            ),
+        )
+        return listing, Keys(ids_N=ids_N[: self.limit], labels_N=_labels(paths[: self.limit], names))
+
+    def keys(self, listing: Listing) -> Keys:
+        """Ids and labels, which follow from the paths."""
+        paths = listing.spans["path"].to_pylist()
+        ids_N = np.fromiter(map(path_id, paths), np.int64, len(paths))
+        return Keys(ids_N=ids_N, labels_N=_labels(paths, listing.source.label_names))
+
+    def read(self, listing: Listing) -> Items:
         """Images uint8 RGB, [N, H, W, 3] or a list of [H, W, 3] where sizes differ.
 
         Raises:
-            SourceError: an image cannot be read or decoded; the message has its URI.
+            SourceError: an image cannot be read or decoded, or was changed since it was listed; the message has its URI.
         """
-        paths = [self.files.paths[position] for position in positions_N]
-        uris = [self.files.uri_of(path) for path in paths]
-        images, bytes_read = decode_all([partial(self.files.read, path) for path in paths], uris)
-        carried: dict[str, object] = {"uri": uris}
-        if self.labels_N is not None:
-            labels_N = self.labels_N[positions_N]
-            carried |= {"label": labels_N, "label_name": [self.label_names[label] for label in labels_N]}
-        return Items(ids_N=self.ids_N[positions_N], columns={"image": images}, carried=carried, bytes_read=bytes_read)
+        source, spans = listing.source, listing.spans
+        place = open_place(source.uri, source.root)
+        files = [
+            ListedFile(path=path, bytes=size, mark=mark)
+            for path, size, mark in zip(*(spans[name].to_pylist() for name in ("path", "bytes", "mark")), strict=True)
+        ]
+        uris = [place.uri_of(file) for file in files]
+        images, bytes_read = decode_all([partial(place.read, file) for file in files], uris)
+        keys, carried = self.keys(listing), dict[str, object](uri=uris)
+        if keys.labels_N is not None and source.label_names is not None:
+            carried |= {"label": keys.labels_N, "label_name": [source.label_names[label] for label in keys.labels_N]}
+        return Items(ids_N=keys.ids_N, columns={"image": images}, carried=carried, bytes_read=bytes_read)
 
 
 def open_spec(spec: str, location: str, options: Mapping[str, str]) -> ImageFolder:
@@ -64,29 +92,14 @@ def open_spec(spec: str, location: str, options: Mapping[str, str]) -> ImageFold
 
     Raises:
         SettingsError: no location.
-        SourceError: no image is there, it cannot be listed, or two paths have one hash.
     """
     if not location:
         raise SettingsError(f"source {spec!r} has no location; want for example images:s3://bucket/photos")
-    files = list_files(location, SUFFIXES, may_be_glob=False)
-    relative = [files.relative(path) for path in files.paths]
-    directories = [path.rpartition("/")[0] for path in relative]
-    label_names = sorted(set(directories)) if any(directories) else []
-    number_of = {name: number for number, name in enumerate(label_names)}
-    labels_N = np.array([number_of[name] for name in directories], np.int64) if label_names else None
-    stop = int_option(spec, options, "limit", len(relative))
-    ids_N = _unique_ids(relative, files.uri)[:stop]
-    return ImageFolder(
-        spec=spec,
-        files=files,
-        ids_N=_frozen(ids_N),
-        labels_N=None if labels_N is None else _frozen(labels_N[:stop]),
-        label_names=label_names,
-    )
+    return ImageFolder(spec=spec, location=location, limit=int_option(spec, options, "limit", None))
 
 
 def path_id(relative_path: str) -> int:
-    """63-bit BLAKE2b hash of a path relative to the source's URI."""
+    """63-bit BLAKE2b hash of a path relative to the URI of the source."""
     return int.from_bytes(hashlib.blake2b(relative_path.encode(), digest_size=8).digest(), "big") >> 1
 
 
@@ -99,7 +112,12 @@ def _unique_ids(relative_paths: Sequence[str], uri: str) -> IntArray:
     return np.fromiter(path_of, np.int64, len(path_of))
 
 
-def _frozen(array_N: IntArray) -> IntArray:
-    """An opened source is shared by all of its process."""
-    array_N.flags.writeable = False
-    return array_N
+def _directory(path: str) -> str:
+    return path.rpartition("/")[0]
+
+
+def _labels(paths: Sequence[str], names: Sequence[str] | None) -> IntArray | None:
+    if names is None:
+        return None
+    number_of = {name: number for number, name in enumerate(names)}
+    return np.fromiter((number_of[_directory(path)] for path in paths), np.int64, len(paths))

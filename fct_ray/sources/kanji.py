@@ -34,8 +34,9 @@ from fct_ray.errors import SettingsError, SourceError
 from fct_ray.sources.data_directory import data_directory
 from fct_ray.sources.debian import unpack_packages
 from fct_ray.sources.glyphs import IMAGE_SIZE, jis_level_1, render
-from fct_ray.sources.items import IntArray, Items
+from fct_ray.sources.items import Items, Keys
 from fct_ray.sources.kanji_typefaces import PACKAGES, SPLITS, TYPEFACES, Typeface
+from fct_ray.sources.listing import ListedSource, Listing, rows_of_one_object
 from fct_ray.sources.registry import int_option, range_option
 
 OPTIONS = ("characters", "typefaces", "limit")
@@ -48,23 +49,34 @@ ID_STRIDE = 10_000
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Kanji:
-    """Glyphs of one split, or of some characters and typefaces of it."""
+    """Lists and reads the glyphs of one split, or of some characters and typefaces of it."""
 
     spec: str
-    ids_N: IntArray
-    labels_N: IntArray
+    typefaces: tuple[int, ...]
+    characters: range
+    limit: int
+    ids_are_paths: bool = False
 
-    @property
-    def num_items(self) -> int:
-        """How many glyphs there are."""
-        return len(self.ids_N)
+    def list_items(self) -> tuple[Listing, Keys]:
+        """The glyphs that the typefaces have, by character, then by typeface."""
+        present = _rendered()[1]
+        at = np.argwhere(present[np.ix_(self.typefaces, self.characters)].T)[: self.limit]
+        labels_N = np.asarray(self.characters, np.int64)[at[:, 0]]
+        ids_N = np.asarray(self.typefaces, np.int64)[at[:, 1]] * ID_STRIDE + labels_N
+        listing = Listing(source=ListedSource(spec=self.spec), spans=rows_of_one_object(ids_N))
+        return listing, self.keys(listing)
 
-    def read(self, positions_N: IntArray) -> Items:
+    def keys(self, listing: Listing) -> Keys:
+        """Rows are ids."""
+        _, ids_N = listing.rows()
+        return Keys(ids_N=ids_N, labels_N=ids_N % ID_STRIDE)
+
+    def read(self, listing: Listing) -> Items:
         """Glyphs uint8 [N, 32, 32, 1], with character (label) and typeface name carried."""
-        ids_N, labels_N = self.ids_N[positions_N], self.labels_N[positions_N]
-        typefaces_N = ids_N // ID_STRIDE
+        _, ids_N = listing.rows()
+        typefaces_N, labels_N = np.divmod(ids_N, ID_STRIDE)
         images = _rendered()[0][typefaces_N, labels_N][..., None]
         carried = {"label": labels_N, "typeface": [TYPEFACES[typeface].name for typeface in typefaces_N]}
         return Items(ids_N=ids_N, columns={"image": images}, carried=carried, bytes_read=images.nbytes)
@@ -85,13 +97,12 @@ def open_spec(spec: str, location: str, options: Mapping[str, str]) -> Kanji:
         raise SettingsError(
             f"source {spec!r}: characters up to {characters.stop - 1}; want FIRST-LAST within 0-{present.shape[1] - 1}"
         )
-    typefaces = _chosen_typefaces(spec, location, options.get("typefaces"))
-    at = np.argwhere(present[np.ix_(typefaces, characters)].T)[: int_option(spec, options, "limit", present.size)]
-    labels_N = np.asarray(characters, np.int64)[at[:, 0]]
-    ids_N = np.asarray(typefaces, np.int64)[at[:, 1]] * ID_STRIDE + labels_N
-    for array in (ids_N, labels_N):
-        array.flags.writeable = False  # an opened source is shared by all of its process
-    return Kanji(spec=spec, ids_N=ids_N, labels_N=labels_N)
+    return Kanji(
+        spec=spec,
+        typefaces=tuple(_chosen_typefaces(spec, location, options.get("typefaces"))),
+        characters=characters,
+        limit=int_option(spec, options, "limit", present.size),
+    )
 
 
 def fetch(directory: Path) -> Path:

@@ -3,66 +3,126 @@
 Images are encoded (JPEG, PNG, ...) in a binary column, or in a struct with a field `bytes` as Hugging Face writes
 them. `id` (default "id") is an integer column, unique over all files. `label` (default "label", if there is one) is an
 integer column, or a string column whose values are numbered in sorted order and carried as `label_name`. A glob may use
-`*` and `[...]`, not `?`, which begins the options.
+`*` and `[...]`, not `?`, which begins the options. Files and directories whose names begin with `_` or `.` are left out.
 
-Owns: which row lies where, ids, labels, reading. Ids and labels are read on opening; items are read by row group, and
-the row groups used last are kept: reading in order touches each once, reading at random is slow for large files.
+Owns: ids, labels, reading. The driver reads ids and labels when it lists; a worker reads those of its own rows, with the
+values, by row group. The row groups used last are kept: reading in order touches each once, reading at random is slow in
+large files. Legend: N items, R row groups of one object.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fct_ray.errors import SettingsError, SourceError
 from fct_ray.sources.decoding import decode_all
-from fct_ray.sources.files import Files, list_files, reading
-from fct_ray.sources.items import IntArray, Items
+from fct_ray.sources.files import ListedFile, Place, list_files, open_place, reading
+from fct_ray.sources.items import IntArray, Items, Keys
+from fct_ray.sources.listing import ListedSource, Listing, whole_objects
 from fct_ray.sources.registry import int_option
 
 OPTIONS = ("image", "text", "id", "label", "limit")
 CACHED_BYTES = 512 << 20
-"""Row groups are kept up to this many bytes per source; always at least one."""
+"""Row groups are kept up to this many bytes per reader; always at least one."""
+CACHED_FOOTERS = 64
+
+GroupKey = tuple[ListedFile, int]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ParquetItems:
-    """Rows of one column of Parquet files."""
+    """Lists and reads rows of Parquet files: one column, with ids and labels."""
 
     spec: str
-    files: Files
+    location: str
     column: str
     is_image: bool
-    ids_N: IntArray
-    labels_N: IntArray | None
-    label_names: Sequence[str]
-    """The name of each label where labels are strings, else empty."""
-    group_starts_R: IntArray
-    """Position of the first row of each row group, over all files."""
-    groups: Sequence[tuple[int, int]]
-    """(file, row group in it) of each row group."""
-    cache: OrderedDict[int, pa.ChunkedArray[Any]] = field(default_factory=OrderedDict, repr=False, compare=False)
+    id_column: str
+    label_column: str | None
+    """None: "label", if the first file has it."""
+    limit: int | None
+    ids_are_paths: bool = False
+    groups: OrderedDict[GroupKey, pa.Table] = field(default_factory=OrderedDict, repr=False, compare=False)
+    """Row groups that were read; the one used last is last."""
+    footers: OrderedDict[ListedFile, pq.FileMetaData] = field(default_factory=OrderedDict, repr=False, compare=False)
 
-    @property
-    def num_items(self) -> int:
-        """How many rows there are."""
-        return len(self.ids_N)
-
-    def read(self, positions_N: IntArray) -> Items:
-        """Decoded images (uint8 RGB, see `decoding`) or texts, in the order of the positions.
+    def list_items(self) -> tuple[Listing, Keys]:
+        """All rows of the files that are there now, in the order of sorted paths.
 
         Raises:
-            SourceError: a value is null or cannot be decoded; the message has its file and id.
+            SourceError: no file, a column is missing or of a wrong type, or ids are null or repeat.
         """
-        values, bytes_read = self._values(np.asarray(positions_N, np.int64))
-        names = [self._name(position) for position in positions_N]
+        place, files = list_files(self.location, (".parquet",), may_be_glob=True, hidden=(".", "_"))
+        label, tables = self.label_column, list[pa.Table]()
+        for number, file in enumerate(files):
+            with place.open(file) as opened:
+                parquet = pq.ParquetFile(opened, pre_buffer=True)
+                schema = parquet.schema_arrow
+                if number == 0 and label is None and "label" in schema.names:
+                    label = "label"
+                _check_columns(schema, place.uri_of(file), self.column, self.id_column, label, is_image=self.is_image)
+                tables.append(parquet.read(columns=sorted({self.id_column, label or self.id_column})))
+        uris = [place.uri_of(file) for file in files]
+        ids_N = _ids([table[self.id_column] for table in tables], self.id_column, uris, place.uri)
+        labels_N, names = _labels([table[label] for table in tables], label, place.uri) if label else (None, None)
+        sizes, marks = [file.bytes for file in files], [file.mark for file in files]
+        listing = Listing(
+            source=ListedSource(spec=self.spec, uri=place.uri, root=place.root, label_names=names),
+            spans=whole_objects([file.path for file in files], sizes, marks, [len(table) for table in tables]),
+        )
+        whole = Keys(ids_N=ids_N, labels_N=labels_N)
+        if self.limit is None or self.limit >= listing.num_items:
+            return listing, whole
+        first = np.arange(self.limit)
+        kept = Keys(ids_N=ids_N[first], labels_N=None if labels_N is None else labels_N[first])
+        return listing.take(first), kept
+
+    def keys(self, listing: Listing) -> Keys:
+        """Ids and labels, read from the objects. Raises SourceError."""
+        place, columns = open_place(listing.source.uri, listing.source.root), self._key_columns(listing)
+        ids_N = np.empty(listing.num_items, np.int64)
+        labels_N = None if listing.source.label_names is None else np.empty(listing.num_items, np.int64)
+        for file, positions_N, rows_N in _rows_of_objects(listing):
+            with place.open(file) as opened:
+                rows = pq.ParquetFile(opened, pre_buffer=True).read(columns=columns).take(pa.array(rows_N))
+            ids_N[positions_N] = rows[self.id_column].cast(pa.int64()).to_numpy()
+            if labels_N is not None:
+                labels_N[positions_N] = _numbered(rows[self._label(listing)], listing.source.label_names)
+        return Keys(ids_N=ids_N, labels_N=labels_N)
+
+    def read(self, listing: Listing) -> Items:
+        """Decoded images (uint8 RGB, see `decoding`) or texts, in the order of the listing.
+
+        Raises:
+            SourceError: a value is null or cannot be decoded, or the object was changed since it was listed; the message
+                has its file and id.
+        """
+        place, bytes_read = open_place(listing.source.uri, listing.source.root), 0
+        values: list[Any] = [None] * listing.num_items
+        names = [""] * listing.num_items
+        ids_N = np.empty(listing.num_items, np.int64)
+        labels_N = None if listing.source.label_names is None else np.empty(listing.num_items, np.int64)
+        for file, positions_N, rows_N in _rows_of_objects(listing):
+            for wanted_N, rows, num_bytes in self._rows(
+                place, file, rows_N, [self.column, *self._key_columns(listing)]
+            ):
+                at_N, bytes_read = positions_N[wanted_N], bytes_read + num_bytes
+                ids_N[at_N] = rows[self.id_column].cast(pa.int64()).to_numpy()
+                if labels_N is not None:
+                    labels_N[at_N] = _numbered(rows[self._label(listing)], listing.source.label_names)
+                for at, value in zip(at_N.tolist(), rows[self.column].to_pylist(), strict=True):
+                    values[at] = value["bytes"] if isinstance(value, dict) else value
+                    names[at] = f"{place.uri_of(file)} id {ids_N[at]}"
         for value, name in zip(values, names, strict=True):
             if value is None:
                 raise SourceError(f"{name} has no {self.column} (null); fill it or leave the row out")
@@ -70,55 +130,66 @@ class ParquetItems:
         if self.is_image:
             content, _ = decode_all([partial(_same, value) for value in values], names)
         carried: dict[str, object] = {}
-        if self.labels_N is not None:
-            labels_N = self.labels_N[positions_N]
+        if labels_N is not None:
             carried["label"] = labels_N
-            if self.label_names:
-                carried["label_name"] = [self.label_names[label] for label in labels_N]
+            if listing.source.label_names:
+                carried["label_name"] = [listing.source.label_names[label] for label in labels_N]
         columns = {"image" if self.is_image else "text": content}
-        return Items(ids_N=self.ids_N[positions_N], columns=columns, carried=carried, bytes_read=bytes_read)
+        return Items(ids_N=ids_N, columns=columns, carried=carried, bytes_read=bytes_read)
 
-    def _values(self, positions_N: IntArray) -> tuple[list[Any], int]:
-        groups_N = np.searchsorted(self.group_starts_R, positions_N, side="right") - 1
-        values: list[Any] = [None] * len(positions_N)
-        bytes_read = 0
-        for group in np.unique(groups_N):
-            column, num_bytes = self._group(int(group))
-            bytes_read += num_bytes
-            wanted = np.flatnonzero(groups_N == group)
-            taken = column.take(pa.array(positions_N[wanted] - self.group_starts_R[group]))
-            for at, value in zip(wanted, taken.to_pylist(), strict=True):
-                values[at] = value["bytes"] if isinstance(value, dict) else value
-        return values, bytes_read
+    def _label(self, listing: Listing) -> str | None:
+        return None if listing.source.label_names is None else self.label_column or "label"
 
-    def _group(self, group: int) -> tuple[pa.ChunkedArray[Any], int]:
-        """The column of a row group, and how many bytes were read for it now."""
-        if group in self.cache:
-            self.cache.move_to_end(group)
-            return self.cache[group], 0
-        file, number = self.groups[group]
-        path = self.files.paths[file]
-        with reading(self.files.uri_of(path)), _open(self.files, path) as parquet:
-            column = parquet.read_row_group(number, columns=[self.column]).column(0)
-            stored = parquet.metadata.row_group(number)
-            sizes = [stored.column(index) for index in range(stored.num_columns)]
-        self.cache[group] = column
-        while len(self.cache) > 1 and sum(kept.nbytes for kept in self.cache.values()) > CACHED_BYTES:
-            self.cache.popitem(last=False)
-        own = (size for size in sizes if size.path_in_schema.split(".")[0] == self.column)
-        return column, sum(size.total_compressed_size for size in own)
+    def _key_columns(self, listing: Listing) -> list[str]:
+        return sorted({self.id_column, self._label(listing) or self.id_column})
 
-    def _name(self, position: int) -> str:
-        group = int(np.searchsorted(self.group_starts_R, position, side="right")) - 1
-        return f"{self.files.uri_of(self.files.paths[self.groups[group][0]])} id {self.ids_N[position]}"
+    def _rows(
+        self, place: Place, file: ListedFile, rows_N: IntArray, columns: Sequence[str]
+    ) -> Iterator[tuple[IntArray, pa.Table, int]]:
+        """Some rows of an object, row group by row group: which of `rows_N`, their values, and how many bytes were read."""
+        with ExitStack() as stack:
+            opened = cache(
+                lambda: stack.enter_context(place.open(file))
+            )  # at most once, and only if something is missing
+            footer = self._footer(file, opened)
+            lengths = [footer.row_group(number).num_rows for number in range(footer.num_row_groups)]
+            starts_R = np.cumsum([0, *lengths], dtype=np.int64)
+            groups_N = np.searchsorted(starts_R, rows_N, side="right") - 1
+            for group in np.unique(groups_N).tolist():
+                wanted_N = np.flatnonzero(groups_N == group)
+                table, num_bytes = self._group(file, group, columns, footer, opened)
+                yield wanted_N, table.take(pa.array(rows_N[wanted_N] - starts_R[group])), num_bytes
+
+    def _footer(self, file: ListedFile, opened: Callable[[], Any]) -> pq.FileMetaData:
+        if file not in self.footers:
+            self.footers[file] = pq.ParquetFile(opened()).metadata
+            if len(self.footers) > CACHED_FOOTERS:
+                self.footers.popitem(last=False)
+        return self.footers[file]
+
+    def _group(
+        self, file: ListedFile, group: int, columns: Sequence[str], footer: pq.FileMetaData, opened: Callable[[], Any]
+    ) -> tuple[pa.Table, int]:
+        """Some columns of a row group, and how many bytes were read to get them now."""
+        kept, key = self.groups, (file, group)
+        if key in kept:
+            kept.move_to_end(key)
+            return kept[key], 0
+        parquet = pq.ParquetFile(opened(), metadata=footer, pre_buffer=True)
+        table = kept[key] = parquet.read_row_group(group, columns=list(columns))
+        while len(kept) > 1 and sum(other.nbytes for other in kept.values()) > CACHED_BYTES:
+            kept.popitem(last=False)
+        stored = footer.row_group(group)
+        sizes = [stored.column(index) for index in range(stored.num_columns)]
+        own = (size for size in sizes if size.path_in_schema.split(".")[0] in columns)
+        return table, sum(size.total_compressed_size for size in own)
 
 
 def open_spec(spec: str, location: str, options: Mapping[str, str]) -> ParquetItems:
-    """The rows of the files at `location`, in the order of sorted paths.
+    """The rows of the files at `location`.
 
     Raises:
         SettingsError: no location, or not exactly one of `image` and `text`.
-        SourceError: no file, a column is missing or of a wrong type, or ids are null or repeat.
     """
     if not location or ("image" in options) == ("text" in options):
         raise SettingsError(
@@ -126,40 +197,30 @@ def open_spec(spec: str, location: str, options: Mapping[str, str]) -> ParquetIt
             "parquet:s3://bucket/items/*.parquet?image=jpeg"
         )
     is_image = "image" in options
-    column, id_column = options["image" if is_image else "text"], options.get("id", "id")
-    files = list_files(location, (".parquet",), may_be_glob=True)
-    label = options.get("label")
-    tables, groups, lengths = [], [], []
-    for number, path in enumerate(files.paths):
-        with reading(files.uri_of(path)), _open(files, path) as parquet:
-            if number == 0 and "label" in parquet.schema_arrow.names:
-                label = options.get("label", "label")
-            _check_columns(parquet.schema_arrow, files.uri_of(path), column, id_column, label, is_image=is_image)
-            tables.append(parquet.read(columns=sorted({id_column, label or id_column})))
-            for group in range(parquet.metadata.num_row_groups):
-                groups.append((number, group))
-                lengths.append(parquet.metadata.row_group(group).num_rows)
-    stop = int_option(spec, options, "limit", sum(lengths))
-    ids_N = _ids(tables, id_column, files)
-    labels_N, label_names = _labels(tables, label, files.uri)
-    for array_N in (ids_N, labels_N):
-        if array_N is not None:
-            array_N.flags.writeable = False  # an opened source is shared by all of its process
     return ParquetItems(
         spec=spec,
-        files=files,
-        column=column,
+        location=location,
+        column=options["image" if is_image else "text"],
         is_image=is_image,
-        ids_N=ids_N[:stop],
-        labels_N=None if labels_N is None else labels_N[:stop],
-        label_names=label_names,
-        group_starts_R=np.cumsum([0, *lengths[:-1]], dtype=np.int64),
-        groups=groups,
+        id_column=options.get("id", "id"),
+        label_column=options.get("label"),
+        limit=int_option(spec, options, "limit", None),
     )
 
 
-def _open(files: Files, path: str) -> pq.ParquetFile:
-    return pq.ParquetFile(path, filesystem=files.filesystem, pre_buffer=True)
+def _rows_of_objects(listing: Listing) -> Iterator[tuple[ListedFile, IntArray, IntArray]]:
+    """For each object of a listing: the object, the positions of the items that it has, and their rows in it."""
+    spans_N, rows_N = listing.rows()
+    columns = (listing.spans[name].to_pylist() for name in ("path", "bytes", "mark"))
+    files = [ListedFile(path=path, bytes=size, mark=mark) for path, size, mark in zip(*columns, strict=True)]
+    objects = {file: number for number, file in enumerate(dict.fromkeys(files))}
+    object_S = np.fromiter((objects[file] for file in files), np.int64, len(files))
+    objects_N = object_S[spans_N]
+    by_object_N = np.argsort(objects_N, kind="stable")
+    stops_O = np.searchsorted(objects_N[by_object_N], np.arange(len(objects)), side="right")
+    for file, start, stop in zip(objects, [0, *stops_O[:-1]], stops_O, strict=True):
+        positions_N = by_object_N[start:stop]
+        yield file, positions_N, rows_N[positions_N]
 
 
 def _same(data: bytes) -> bytes:
@@ -188,34 +249,41 @@ def _check_columns(
         )
 
 
-def _ids(tables: Sequence[pa.Table], id_column: str, files: Files) -> IntArray:
-    for table, path in zip(tables, files.paths, strict=True):
-        if table[id_column].null_count:
-            raise SourceError(f"{files.uri_of(path)}: {table[id_column].null_count} ids are null; give every row an id")
-        with reading(f"{files.uri_of(path)} column {id_column}"):
-            table[id_column].cast(pa.int64())
-    ids_N: IntArray = np.concatenate([table[id_column].cast(pa.int64()).to_numpy() for table in tables])
+def _ids(columns: Sequence[pa.ChunkedArray[Any]], name: str, uris: Sequence[str], source_uri: str) -> IntArray:
+    for column, uri in zip(columns, uris, strict=True):
+        if column.null_count:
+            raise SourceError(f"{uri}: {column.null_count} ids are null; give every row an id")
+        with reading(f"{uri} column {name}"):
+            column.cast(pa.int64())
+    ids_N: IntArray = np.concatenate([column.cast(pa.int64()).to_numpy() for column in columns])
     values, counts = np.unique(ids_N, return_counts=True)
     if (counts > 1).any():
-        raise SourceError(f"{files.uri}: id {values[counts > 1][0]} occurs more than once; ids must be unique")
+        raise SourceError(f"{source_uri}: id {values[counts > 1][0]} occurs more than once; ids must be unique")
     return ids_N
 
 
-def _labels(tables: Sequence[pa.Table], label: str | None, uri: str) -> tuple[IntArray | None, list[str]]:
-    if label is None:
-        return None, []
-    kinds = {table[label].type for table in tables}
+def _labels(columns: Sequence[pa.ChunkedArray[Any]], name: str, uri: str) -> tuple[IntArray, tuple[str, ...]]:
+    """The labels as numbers, and the name of each number; no names where labels are numbers already."""
+    kinds = {column.type for column in columns}
     if len(kinds) > 1:
         seen = ", ".join(sorted(map(str, kinds)))
-        raise SourceError(f"{uri}: labels in {label!r} have several types ({seen}); write all files with one type")
-    column = pa.chunked_array([chunk for table in tables for chunk in table[label].chunks], type=kinds.pop())
+        raise SourceError(f"{uri}: labels in {name!r} have several types ({seen}); write all files with one type")
+    column = pa.chunked_array([chunk for column in columns for chunk in column.chunks], type=kinds.pop())
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     if column.null_count:
-        raise SourceError(f"{uri}: {column.null_count} labels in {label!r} are null; fill them or name another column")
+        raise SourceError(f"{uri}: {column.null_count} labels in {name!r} are null; fill them or name another column")
     if pa.types.is_integer(column.type):
-        return np.array(column.cast(pa.int64()).to_numpy()), []
+        return _numbered(column, ()), ()
     if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
-        raise SourceError(f"{uri}: label column {label!r} is {column.type}; wanted integers or strings")
-    names, labels_N = np.unique(np.asarray(column.to_pylist()), return_inverse=True)
-    return labels_N.astype(np.int64), [str(name) for name in names]
+        raise SourceError(f"{uri}: label column {name!r} is {column.type}; wanted integers or strings")
+    names = tuple(sorted(column.unique().to_pylist()))
+    return _numbered(column, names), names
+
+
+def _numbered(column: pa.ChunkedArray[Any], names: Sequence[str] | None) -> IntArray:
+    """Labels as numbers: places among the names, or the numbers themselves where there are no names."""
+    if names:
+        kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+        column = pc.index_in(column.cast(kind), value_set=pa.array(names, kind))
+    return np.array(column.cast(pa.int64()).to_numpy())

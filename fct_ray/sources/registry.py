@@ -1,6 +1,7 @@
-"""From a source's spec, `name[:location][?key=value&key=value]`, to the source.
+"""From the spec of a source, `name[:location][?key=value&key=value]`, to its items.
 
-Owns: the grammar and the list of names. A source that was opened stays open in its process.
+Owns: the grammar and the list of names. Only readers are kept in a process, which hold no listing: who opens a source lists
+its items as they are at that moment.
 """
 
 from __future__ import annotations
@@ -8,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from importlib import import_module
+from typing import overload
 from urllib.parse import parse_qsl
 
 from fct_ray.errors import SettingsError
-from fct_ray.sources.items import Source
+from fct_ray.sources.items import Reader, Source
+from fct_ray.sources.listing import Listing
 
 OPENERS: Mapping[str, str] = {
     "fashion-mnist": "fct_ray.sources.fashion_mnist",
@@ -22,14 +25,26 @@ OPENERS: Mapping[str, str] = {
 """Name -> module with `open_spec(spec, location, options)` and `OPTIONS`, the option names that it takes."""
 
 
-@lru_cache(maxsize=16)
 def open_source(spec: str) -> Source:
-    """The source of a spec, e.g. "fashion-mnist:fit?classes=0-4" or "images:s3://bucket/photos".
+    """The items that a source has now, e.g. of "fashion-mnist:fit?classes=0-4" or "images:s3://bucket/photos".
 
     Raises:
         SettingsError: unknown name or option; the message lists the known ones.
         SourceError: its items cannot be found.
     """
+    reader = open_reader(spec)
+    listing, known = reader.list_items()
+    return Source(listing=listing, reader=reader, known=known)
+
+
+def open_listing(listing: Listing) -> Source:
+    """The items of a listing that was made before; nothing is listed anew."""
+    return Source(listing=listing, reader=open_reader(listing.source.spec))
+
+
+@lru_cache(maxsize=4)
+def open_reader(spec: str) -> Reader:
+    """What reads the items of listings of this source. Raises SettingsError."""
     head, _, query = spec.partition("?")
     name, _, location = head.partition(":")
     if name not in OPENERS:
@@ -42,11 +57,15 @@ def open_source(spec: str) -> Source:
         raise SettingsError(
             f"source {spec!r}: unknown option {unknown[0]!r}; {name} knows {', '.join(known) or 'none'}"
         )
-    opener: Callable[[str, str, Mapping[str, str]], Source] = module.open_spec
+    opener: Callable[[str, str, Mapping[str, str]], Reader] = module.open_spec
     return opener(spec, location, options)
 
 
-def int_option(spec: str, options: Mapping[str, str], name: str, default: int) -> int:
+@overload
+def int_option(spec: str, options: Mapping[str, str], name: str, default: int) -> int: ...
+@overload
+def int_option(spec: str, options: Mapping[str, str], name: str, default: None) -> int | None: ...
+def int_option(spec: str, options: Mapping[str, str], name: str, default: int | None) -> int | None:
     """An option as a number; SettingsError otherwise."""
     text = options.get(name)
     if text is None:

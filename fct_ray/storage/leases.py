@@ -1,6 +1,6 @@
 """Leases: who is at work on what in a store, so that nobody does the same or deletes what another needs.
 
-    <store>/leases/<name>.json    {"holder": "...", "beat": 12, "ttl_s": 30.0, "versions": [1], ...}
+    <store>/leases/<name>.json    {"holder": "...", "renewals": 12, "ttl_s": 30.0, "versions": [1], ...}
 
 Owns: taking, renewing, taking over and releasing a lease. No clock is ever compared with another machine's: a holder
 is dead if it was a process of this machine that is gone, or if its lease was watched for `ttl_s` seconds and did not
@@ -29,12 +29,14 @@ from fct_ray.storage.store import Store
 logger = logging.getLogger(__name__)
 TTL_S = 30.0
 """A holder that could not renew its lease for so long may be taken over."""
-BEATS_PER_TTL = 4
+RENEWALS_PER_TTL = 4
 POLL_S = 0.5
 PUBLISH = "publish"
-"""The lease of whoever moves CURRENT or decides what to delete; held for moments."""
+"""The lease of whoever moves CURRENT or deletes versions."""
 PUBLISH_PATIENCE_S = 1800.0
 """An upgrade that catches up with the last changes holds it for as long as that takes."""
+COLLECTING = "garbage collection"
+"""The purpose of leases that a garbage collection holds. It holds a run's for moments: whoever wants that waits."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,7 +47,8 @@ class LeaseDocument:
     purpose: str
     versions: tuple[int, ...] = ()
     """Versions that must not be deleted while the lease is held."""
-    beat: int = 0
+    renewals: int = 0
+    """How often the holder has renewed it: whoever watches a lease sees that its holder lives."""
     ttl_s: float = TTL_S
 
 
@@ -54,7 +57,7 @@ class Lease:
 
     def __init__(self, store: Store, name: str, document: LeaseDocument) -> None:
         self._uri, self._document = uri_of(store, name), document
-        self._released, self._lost = threading.Event(), threading.Event()
+        self._released, self._lost, self._renewing = threading.Event(), threading.Event(), threading.Lock()
         self._thread = threading.Thread(target=self._renew, name=f"lease {name}", daemon=True)
         self._thread.start()
 
@@ -72,6 +75,17 @@ class Lease:
                 "another's now: stop here, and run the same command again when that one has ended"
             )
 
+    def confirm(self) -> None:
+        """Renew the lease now, which proves that nobody has taken it over since it was taken.
+
+        Raises:
+            LeaseHeldError: another process has taken it over.
+            StoreError: it cannot be renewed.
+        """
+        with self._renewing:
+            self._renew_now()
+        self.check()
+
     def release(self) -> None:
         """Give the lease back; nothing happens if it was lost, and it runs out by itself if storage fails now."""
         self._released.set()
@@ -79,7 +93,7 @@ class Lease:
         if self._lost.is_set():
             return
         try:
-            _swap(self._uri, self._document, replace(self._document, holder=""))
+            _swap(self._uri, documents.dump(self._document), replace(self._document, holder=""))
         except StoreError as error:
             logger.warning("a lease was not given back and runs out by itself: %s", error)
 
@@ -89,21 +103,28 @@ class Lease:
         objects.delete([self._uri])
 
     def _renew(self) -> None:
-        pause_s = self._document.ttl_s / BEATS_PER_TTL
+        pause_s = self._document.ttl_s / RENEWALS_PER_TTL
         renewed_s = time.monotonic()
         while not self._released.wait(pause_s):
-            beaten = replace(self._document, beat=self._document.beat + 1)
             try:
-                if not _swap(self._uri, self._document, beaten):
-                    self._lost.set()
-                    return
+                with self._renewing:
+                    self._renew_now()
             except StoreError as error:
                 logger.warning("%s: cannot renew: %s", self._uri, error)
                 if time.monotonic() - renewed_s > self._document.ttl_s:
                     self._lost.set()
                     return
                 continue
-            self._document, renewed_s = beaten, time.monotonic()
+            if self._lost.is_set():
+                return
+            renewed_s = time.monotonic()
+
+    def _renew_now(self) -> None:
+        renewed = replace(self._document, renewals=self._document.renewals + 1)
+        if self._lost.is_set() or not _swap(self._uri, documents.dump(self._document), renewed):
+            self._lost.set()
+            return
+        self._document = renewed
 
 
 def publishing(store: Store, purpose: str, *, patience_s: float = PUBLISH_PATIENCE_S) -> Lease:
@@ -123,19 +144,21 @@ def take(
     """Take a lease; one that its holder left behind is taken over.
 
     Raises:
-        LeaseHeldError: a living process holds it, and did not release it within `patience_s` seconds.
+        LeaseHeldError: a living process holds it, and did not release it within `patience_s` seconds; a garbage
+            collection is given as long as it takes to publish.
     """
     uri = uri_of(store, name)
     mine = LeaseDocument(holder=this_process(), purpose=purpose, versions=versions, ttl_s=ttl_s)
     started_s = watched_since_s = time.monotonic()
-    seen, renewed = _read(uri), False
+    data, renewed = _read(uri), False
     while True:
+        seen = _parse(data, uri)
         if seen is None or not _may_live(seen) or time.monotonic() - watched_since_s > seen.ttl_s:
-            if _swap(uri, seen, mine):
+            if _swap(uri, data, mine):
                 if seen is not None and seen.holder:
                     logger.info("took over from %s (process %s), which has ended", seen.purpose, seen.holder)
                 return Lease(store, name, mine)
-        elif (renewed or _lives_here(seen)) and time.monotonic() - started_s >= patience_s:
+        elif (renewed or _lives_here(seen)) and time.monotonic() - started_s >= _patience_s(seen, patience_s):
             raise LeaseHeldError(
                 f"{uri}: {seen.purpose} is at work in process {seen.holder}; wait until it has ended, or stop it, then "
                 "run again"
@@ -143,22 +166,27 @@ def take(
         else:
             if watched_since_s == started_s:
                 logger.info("waiting for %s in process %s, up to %.0f s", seen.purpose, seen.holder, seen.ttl_s)
-            time.sleep(min(POLL_S, ttl_s / BEATS_PER_TTL / 2))
-        now = _read(uri)
-        if now != seen:
+            time.sleep(min(POLL_S, ttl_s / RENEWALS_PER_TTL / 2))
+        before, data = data, _read(uri)
+        if data != before:
+            now = _parse(data, uri)
             renewed = seen is not None and now is not None and now.holder == seen.holder
-            seen, watched_since_s = now, time.monotonic()
+            watched_since_s = time.monotonic()
+
+
+def _patience_s(seen: LeaseDocument, patience_s: float) -> float:
+    return max(patience_s, PUBLISH_PATIENCE_S) if seen.purpose == COLLECTING else patience_s
 
 
 def live_leases(store: Store) -> dict[str, LeaseDocument]:
     """Every lease whose holder lives, by name; those of other machines are watched, until renewed or for their `ttl_s`."""
-    seen = {name: lease for name in names(store) if (lease := _read(uri_of(store, name))) and _may_live(lease)}
+    seen = {name: lease for name in names(store) if (lease := _lease_at(uri_of(store, name))) and _may_live(lease)}
     living = {name: lease for name, lease in seen.items() if _lives_here(lease)}
     doubtful, started_s = {name: lease for name, lease in seen.items() if name not in living}, time.monotonic()
     while doubtful:
-        time.sleep(min(POLL_S, *(lease.ttl_s / BEATS_PER_TTL for lease in doubtful.values())))
+        time.sleep(min(POLL_S, *(lease.ttl_s / RENEWALS_PER_TTL for lease in doubtful.values())))
         for name, lease in list(doubtful.items()):
-            now = _read(uri_of(store, name))
+            now = _lease_at(uri_of(store, name))
             if now is not None and now != lease and _may_live(now):
                 living[name] = now
             if name in living or now is None or not now.holder or time.monotonic() - started_s > lease.ttl_s:
@@ -209,16 +237,29 @@ def _holder(lease: LeaseDocument) -> tuple[str, str, str]:
     return machine, process_id, created
 
 
-def _read(uri: str) -> LeaseDocument | None:
+def _lease_at(uri: str) -> LeaseDocument | None:
+    return _parse(_read(uri), uri)
+
+
+def _read(uri: str) -> bytes | None:
     try:
-        return documents.load(LeaseDocument, objects.read_bytes(uri), uri)
+        return objects.read_bytes(uri)
     except NotFoundError:
         return None
 
 
-def _swap(uri: str, seen: LeaseDocument | None, new: LeaseDocument) -> bool:
+def _parse(data: bytes | None, uri: str) -> LeaseDocument | None:
+    if data is None:
+        return None
+    fields = documents.parse(data, uri)
+    if isinstance(fields, dict) and "beat" in fields:  # what `renewals` was called in stores of before November 2026
+        data = documents.dump({"renewals": fields.pop("beat"), **fields})
+    return documents.load(LeaseDocument, data, uri)
+
+
+def _swap(uri: str, expected: bytes | None, new: LeaseDocument) -> bool:
     try:
-        objects.compare_and_swap(uri, expected=None if seen is None else documents.dump(seen), new=documents.dump(new))
+        objects.compare_and_swap(uri, expected=expected, new=documents.dump(new))
     except PublishConflictError:
         return False
     return True

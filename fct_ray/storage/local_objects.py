@@ -56,18 +56,24 @@ def compare_and_swap(path: Path, *, expected: bytes | None, new: bytes) -> bytes
 
 
 def files(directory: Path) -> Iterator[Path]:
-    """All files below `directory`, in no order; nothing if there is no such directory."""
+    """All files below `directory`, in no order; nothing if there is no such directory.
+
+    Files and directories whose names begin with a dot are left out, unless they lie above `directory`.
+    """
     for root, folders, names in os.walk(directory):
         folders[:] = [name for name in folders if not name.startswith(".")]
         yield from (Path(root) / name for name in names if not name.startswith("."))
 
 
-def delete_litter(directory: Path) -> None:
-    """Remove temporary files that killed writers left below `directory`; nobody may be writing there."""
+def all_files(directory: Path) -> Iterator[Path]:
+    """All files below `directory`, in no order, whatever their names."""
     for root, _, names in os.walk(directory):
-        for name in names:
-            if name.startswith(".") and name.endswith(_TEMPORARY):
-                (Path(root) / name).unlink(missing_ok=True)
+        yield from (Path(root) / name for name in names)
+
+
+def litter(directory: Path) -> Iterator[Path]:
+    """Temporary files below `directory`: writers are at work on them, or were killed."""
+    return (path for path in all_files(directory) if path.name.startswith(".") and path.name.endswith(_TEMPORARY))
 
 
 def children(directory: Path) -> list[str]:

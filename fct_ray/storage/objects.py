@@ -7,17 +7,15 @@ in any process and thread; S3 endpoint and credentials come only from the enviro
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pyarrow.fs
-from fsspec.utils import glob_translate
 
 from fct_ray.errors import FormatError, NotFoundError, PublishConflictError, SettingsError, StoreError
-from fct_ray.storage import arrow_objects, local_objects, s3_objects
+from fct_ray.storage import arrow_objects, local_objects, s3_objects, s3_requests
 from fct_ray.storage.documents import sha256_hex
 
 
@@ -30,7 +28,7 @@ def absolute(uri: str) -> str:
     if not uri:
         raise SettingsError("an empty path: wanted a local path or s3://BUCKET/PREFIX")
     if uri.startswith("s3://"):
-        bucket, _ = s3_objects.split(uri)
+        bucket, _ = s3_requests.split(uri)
         if "@" in bucket or ":" in bucket:
             raise SettingsError("an s3:// URI with credentials in it; give them in the environment (AWS_*)")
         return uri.rstrip("/")
@@ -59,7 +57,7 @@ def join(root_uri: str, path: str) -> str:
 
 
 def read_bytes(uri: str) -> bytes:
-    """The content of an object; passing faults are retried within the bounds that `s3_objects` states.
+    """The content of an object; passing faults are retried within the bounds that `s3_requests` states.
 
     Raises:
         NotFoundError: there is no such object.
@@ -122,24 +120,38 @@ def compare_and_swap(uri: str, *, expected: bytes | None, new: bytes) -> None:
 def list_uris(prefix_uri: str) -> list[str]:
     """Sorted URIs of all objects below the directory `prefix_uri`, at any depth; empty if there are none.
 
-    Names that begin with a dot (temporary and lock files) are left out.
+    Names that begin with a dot (temporary and lock files) are left out, unless they lie above the directory.
     """
-    if is_s3(prefix_uri):
-        bucket, _ = s3_objects.split(prefix_uri)
-        return sorted(f"s3://{bucket}/{key}" for key in _keys_below(prefix_uri) if "/." not in f"/{key}")
-    with _local_errors("list", prefix_uri):
-        return sorted(str(path) for path in local_objects.files(_path(prefix_uri)))
+    if not is_s3(prefix_uri):
+        with _local_errors("list", prefix_uri):
+            return sorted(str(path) for path in local_objects.files(_path(prefix_uri)))
+    directory = f"{prefix_uri.rstrip('/')}/"
+    return [uri for uri in list_all_uris(prefix_uri) if "/." not in f"/{uri.removeprefix(directory)}"]
+
+
+def list_all_uris(prefix_uri: str) -> list[str]:
+    """`list_uris`, and those whose names begin with a dot."""
+    if not is_s3(prefix_uri):
+        with _local_errors("list", prefix_uri):
+            return sorted(str(path) for path in local_objects.all_files(_path(prefix_uri)))
+    bucket, _ = s3_requests.split(prefix_uri)
+    # A key that ends with a slash is how consoles mark an empty directory.
+    return sorted(f"s3://{bucket}/{key}" for key in _keys_below(prefix_uri) if not key.endswith("/"))
 
 
 def list_names(prefix_uri: str) -> list[str]:
-    """Sorted names of what lies directly in the directory `prefix_uri`, objects and directories alike."""
+    """Sorted names of what lies directly in the directory `prefix_uri`, objects and directories alike.
+
+    Names that begin with a dot are left out.
+    """
     if not is_s3(prefix_uri):
         with _local_errors("list", prefix_uri):
             return sorted(local_objects.children(_path(prefix_uri)))
-    names = set[str]()
-    for keys, prefixes in s3_objects.pages(f"{prefix_uri.rstrip('/')}/", delimiter="/"):
-        names.update(key.rstrip("/").rpartition("/")[2] for key in [*keys, *prefixes])
-    return sorted(name for name in names if not name.startswith("."))
+    directory, names = f"{prefix_uri.rstrip('/')}/", set[str]()
+    _, prefix = s3_requests.split(directory)
+    for keys, prefixes in s3_objects.pages(directory, delimiter="/"):
+        names.update(key.removeprefix(prefix).rstrip("/") for key in [*keys, *prefixes])
+    return sorted(name for name in names if name and not name.startswith("."))
 
 
 def exists(uri: str) -> bool:
@@ -173,7 +185,7 @@ def delete_tree(uri: str) -> None:
         with _local_errors("delete", uri):
             local_objects.delete_tree(_path(uri))
         return
-    keys = [*_keys_below(uri), *([s3_objects.split(uri)[1]] if exists(uri) else [])]
+    keys = [*_keys_below(uri), *([s3_requests.split(uri)[1]] if exists(uri) else [])]
     s3_objects.delete(uri, keys)
 
 
@@ -182,7 +194,7 @@ def delete(uris: Sequence[str]) -> None:
     buckets: dict[str, list[str]] = {}
     for uri in uris:
         if is_s3(uri):
-            bucket, key = s3_objects.split(uri)
+            bucket, key = s3_requests.split(uri)
             buckets.setdefault(bucket, []).append(key)
         else:
             with _local_errors("delete", uri):
@@ -191,41 +203,24 @@ def delete(uris: Sequence[str]) -> None:
         s3_objects.delete(f"s3://{bucket}", keys)
 
 
-def delete_litter(prefix_uri: str) -> None:
-    """Delete what killed writers left below a directory: temporary files, and on S3 the parts of unfinished uploads.
+def list_litter(prefix_uri: str) -> list[str]:
+    """Sorted URIs of unfinished writes below a directory: temporary files, and on S3 the keys of unfinished uploads.
 
-    Nobody may be writing there. Raises StoreError.
+    Some belong to writers that are at work, the others to writers that were killed.
     """
+    if is_s3(prefix_uri):
+        uploads = s3_objects.uploads(f"{prefix_uri.rstrip('/')}/")
+        return sorted({f"s3://{upload['Bucket']}/{upload['Key']}" for upload in uploads})
+    with _local_errors("list", prefix_uri):
+        return sorted(str(path) for path in local_objects.litter(_path(prefix_uri)))
+
+
+def delete_litter(prefix_uri: str) -> None:
+    """Delete what `list_litter` lists. Nobody may be writing there. Raises StoreError."""
     if is_s3(prefix_uri):
         s3_objects.abort_uploads(f"{prefix_uri.rstrip('/')}/")
         return
-    with _local_errors("tidy up", prefix_uri):
-        local_objects.delete_litter(_path(prefix_uri))
-
-
-def expand_glob(dir_or_glob: str) -> list[str]:
-    """Sorted absolute URIs (`file:///...` or `s3://...`) of the Parquet objects that a path names.
-
-    A directory means all `*.parquet` below it; `*`, `?`, `[...]` and `**` are wildcards; an object means itself.
-
-    Raises:
-        NotFoundError: nothing matches.
-    """
-    pattern = absolute(dir_or_glob)
-    if exists(pattern):
-        return [as_uri(pattern)]
-    if re.search(r"[*?\[]", pattern) and not _path_is_directory(pattern):
-        directory = re.split(r"[*?\[]", pattern, maxsplit=1)[0].rpartition("/")[0]
-    else:
-        directory, pattern = pattern, f"{_escape(pattern)}/**/*.parquet"
-    matches = re.compile(glob_translate(pattern)).match
-    found = [as_uri(uri) for uri in list_uris(directory) if matches(uri)]
-    if not found:
-        raise NotFoundError(
-            f"{dir_or_glob}: no Parquet objects there. Wanted: a directory with *.parquet below it, a pattern like "
-            "DIR/part-*.parquet (in quotes), or one file"
-        )
-    return found
+    delete(list_litter(prefix_uri))
 
 
 def arrow_filesystem(uri: str) -> tuple[pyarrow.fs.FileSystem, str]:
@@ -248,17 +243,9 @@ def _path(uri: str) -> Path:
     return Path(absolute(uri))
 
 
-def _path_is_directory(uri: str) -> bool:
-    return not is_s3(uri) and Path(uri).is_dir()
-
-
 def as_uri(uri: str) -> str:
     """`s3://...` as it is, a local path as `file:///...`: what a manifest may say of an object outside its store."""
     return uri if is_s3(uri) else Path(uri).as_uri()
-
-
-def _escape(path: str) -> str:
-    return re.sub(r"([*?\[])", r"[\1]", path)
 
 
 def _keys_below(prefix_uri: str) -> list[str]:

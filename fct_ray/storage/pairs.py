@@ -12,19 +12,11 @@ from typing import Any
 import numpy.typing as npt
 import pyarrow as pa
 
-from fct_ray.errors import DataError, NotFoundError
+from fct_ray.errors import DataError, FormatError, NotFoundError
 from fct_ray.storage import objects
-from fct_ray.storage.shards import (
-    ID,
-    FloatArray,
-    IdArray,
-    ShardColumns,
-    encode_table,
-    ids_of,
-    parse_shard,
-    read_parquet,
-    read_parquet_bytes,
-)
+from fct_ray.storage.parquet_tables import read_parquet, read_parquet_bytes
+from fct_ray.storage.shards import ID, IdArray, ShardColumns, encode_table, ids_of, parse_shard
+from fct_ray.storage.vector_columns import FloatArray
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,8 +53,11 @@ def read_queries(uri: str) -> QueriesFile:
     return QueriesFile(ids_Q=columns.ids_N, embeddings_QD=columns.embeddings_ND)
 
 
-def read_ids(uri: str) -> IdArray:
+def read_ids(uri: str, num_bytes: int | None = None) -> IdArray:
     """Only the ids of a shard or of a file with a column `id`, [N]; no other column is read.
+
+    `num_bytes` is the size that the object must have (None: any). Its hash cannot be checked without reading it all:
+    whoever then uses more than the ids reads the object with `Store.read`, which checks it.
 
     Raises:
         NotFoundError: there is no such object.
@@ -74,6 +69,11 @@ def read_ids(uri: str) -> IdArray:
     except FileNotFoundError as error:
         raise NotFoundError(f"{uri}: cannot read: there is no such object") from error
     with file:
+        if num_bytes is not None and file.size() != num_bytes:
+            raise FormatError(
+                f"{uri}: has {file.size():,} bytes, the manifest says {num_bytes:,}: the object was damaged or replaced "
+                "after it was written; restore it, or roll back (jobs/store.py rollback)"
+            )
         return ids_of(read_parquet(file, uri, [ID]), uri)
 
 

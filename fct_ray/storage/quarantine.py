@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fct_ray.errors import DataError
-from fct_ray.storage import pairs, shards
+from fct_ray.storage import pairs, shards, vector_columns
 from fct_ray.storage.shards import EMBEDDING, ID, SIDE_INFO, ShardColumns
 from fct_ray.values import BadRow, OnBadRow
 
@@ -30,7 +30,7 @@ def parse_shard(
         FormatError: columns are missing or of other types.
         DataError: a bad row, with REFUSE.
     """
-    table = shards.read_parquet_bytes(data, uri)
+    table = shards.read_shard(data, uri)
     bad: tuple[BadRow, ...] = ()
     if on_bad_row is OnBadRow.QUARANTINE:
         table, bad = without_bad_rows(table, dimension, side_dimension)
@@ -52,7 +52,7 @@ def without_bad_rows(
         _note(reasons, ~valid_N, "the id is null")
         _note(reasons, _repeated(ids.fill_null(0).to_numpy(), valid_N), "the id is that of an earlier row")
     for name, wanted in ((EMBEDDING, dimension), (SIDE_INFO, side_dimension)):
-        if table.column_names.count(name) == 1 and shards.is_list(table.schema.field(name).type):
+        if table.column_names.count(name) == 1 and vector_columns.is_list(table.schema.field(name).type):
             _note_vectors(reasons, table[name].combine_chunks(), name, wanted)
     if not reasons:
         return table, ()

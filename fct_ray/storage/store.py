@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from fct_ray.errors import FormatError, NotFoundError, PublishConflictError, StoreError
-from fct_ray.storage import documents, manifests, objects, paths
+from fct_ray.storage import documents, manifest_checks, objects, paths
 from fct_ray.values import FORMAT_VERSION, Current, Manifest, ObjectRef, Receipt
 
 _CURRENT = "CURRENT.json"
@@ -222,6 +222,10 @@ class Store:
         """Paths, relative to the store, of all objects below one of its directories."""
         return [uri.removeprefix(f"{self.uri}/") for uri in objects.list_uris(self.uri_of(path))]
 
+    def litter_below(self, path: str) -> list[str]:
+        """Paths, relative to the store, of unfinished writes below one of its directories; see `objects.list_litter`."""
+        return [uri.removeprefix(f"{self.uri}/") for uri in objects.list_litter(self.uri_of(path))]
+
     def publish(self, manifest: Manifest, *, expected: Current | None) -> Current:
         """Make a version complete and then current: write its manifest once, then move CURRENT from `expected`.
 
@@ -232,7 +236,7 @@ class Store:
             StoreError: the version is complete already, with another content.
         """
         uri = self.uri_of(self.manifest_path(manifest.version))
-        data = documents.dump(manifests.check_manifest(manifest, uri))
+        data = documents.dump(manifest_checks.check_manifest(manifest, uri))
         if not objects.create(uri, data):
             data = objects.read_bytes(uri)
             written = _parse_manifest(data, uri, manifest.version)
@@ -316,4 +320,4 @@ def _parse_manifest(data: bytes, uri: str, version: int | None) -> Manifest:
     manifest = documents.load(Manifest, data, uri)
     if manifest.version != version:
         raise FormatError(f"{uri}: is the manifest of version {manifest.version}, wanted {version}")
-    return manifests.check_manifest(manifest, uri)
+    return manifest_checks.check_manifest(manifest, uri)

@@ -1,7 +1,7 @@
 """The usage records of a run: `runs/<run id>/usage/<stage>-<part>.json`, one `Usage` each.
 
 Owns: where they lie, writing one, reading those of a stage. Workers and the driver write them; nothing is ever added up
-here (`workflows/run_log` does).
+here (`workflows/run_usage` does).
 """
 
 from __future__ import annotations

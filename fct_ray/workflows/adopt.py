@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fct_ray.engine.tasks import map_tasks
 from fct_ray.errors import FormatError
 from fct_ray.metering.meters import StageMeter
 from fct_ray.plan.identity import run_id
 from fct_ray.plan.versions import adopted_manifest
+from fct_ray.shards.edited_shard import EditJob, write_edited
 from fct_ray.shards.encoder_names import EncoderChoice, EncoderSpec, resolve_encoder
-from fct_ray.shards.read import Inspected, inspect_shard
-from fct_ray.shards.rewrite import EditJob, write_edited
-from fct_ray.shards.write import OutputJob
-from fct_ray.storage import objects, paths
+from fct_ray.shards.shard_output import OutputJob
+from fct_ray.shards.stored_rows import Inspected
+from fct_ray.storage import parquet_listing, paths
 from fct_ray.storage.store import Store
 from fct_ray.values import Current, Manifest, Metric, Receipt, ShardRecord, SideInfoRef
 from fct_ray.workflows.bad_rows import BadRowSettings
@@ -32,6 +32,7 @@ from fct_ray.workflows.commit import (
     now,
     published_by,
 )
+from fct_ray.workflows.inspection import InspectedObjects, inspect_objects
 from fct_ray.workflows.unique_ids import check_unique_ids
 
 
@@ -75,13 +76,13 @@ def plan_adopt(
 
     Raises:
         NotFoundError: there is no Parquet object at that place.
-        FormatError: an object has a name that no manifest may hold.
+        FormatError: an object has a name that no manifest may hold, or belongs to a Delta Lake, Iceberg or Hudi table.
     """
     store = Store(settings.store)
     current, newest = store.pinned() if store.current() is not None else (None, None)
     choice, uris = (
         resolve_encoder(settings.encoder if encoder is None else encoder, store),
-        objects.expand_glob(settings.embeddings),
+        parquet_listing.list_parquet(settings.embeddings),
     )
     paths.adopted_root(uris)
     decisive = (*uris, choice.ref.fingerprint, settings.metric.value, str(settings.on_bad_row))
@@ -111,20 +112,22 @@ def run_adopt(plan: AdoptPlan) -> Committed:
     """
     if plan.finished is not None:
         return committed_before(plan.store, plan.run, plan.finished)
+    notes: list[str] = []
 
-    def write(run: RunInProgress, version: int, meter: StageMeter) -> tuple[list[Inspected], list[ShardRecord]]:
-        inspected_all = _inspect(plan, meter)
-        _copy_without_bad_rows(plan, version, inspected_all)
+    def write(run: RunInProgress, version: int, meter: StageMeter) -> tuple[InspectedObjects, list[ShardRecord]]:
+        inspected = inspect_objects(plan.uris, plan.settings.on_bad_row, meter)
+        _copy_without_bad_rows(plan, version, inspected.with_rows)
         copied = {receipt.record.shard: receipt.record for receipt in run.ledger()}
-        records = [copied.get(inspected.record.shard, inspected.record) for inspected in inspected_all]
+        records = [copied.get(seen.record.shard, seen.record) for seen in inspected.with_rows]
         check_unique_ids(plan.store, records)
-        return inspected_all, records
+        notes.extend(inspected.notes())
+        return inspected, records
 
-    def manifest(version: int, seen: tuple[list[Inspected], list[ShardRecord]], _: Sequence[Receipt]) -> Manifest:
+    def manifest(version: int, seen: tuple[InspectedObjects, list[ShardRecord]], _: Sequence[Receipt]) -> Manifest:
         return _manifest(plan, version, *seen)
 
     parent = None if plan.current is None else plan.current.version
-    return commit(
+    done = commit(
         VersionToMake(
             store=plan.store,
             run=plan.run,
@@ -135,31 +138,18 @@ def run_adopt(plan: AdoptPlan) -> Committed:
             bad_rows=plan.settings,
         )
     )
+    return replace(done, notes=tuple(notes))
 
 
-def _inspect(plan: AdoptPlan, meter: StageMeter) -> list[Inspected]:
-    """What every object holds, in the order of their names."""
-    found: dict[int, Inspected] = {}
-    tasks = [(shard, uri, plan.settings.on_bad_row) for shard, uri in enumerate(plan.uris)]
-    for position, inspected in map_tasks(inspect_shard, tasks, describe="read and check"):
-        found[position] = inspected
-        meter.add(inspected.usage.replace(rows=0) if inspected.num_bad_rows else inspected.usage)
-    inspected_all = [found[position] for position in range(len(plan.uris))]
-    check_same(inspected_all)
-    return inspected_all
-
-
-def _manifest(
-    plan: AdoptPlan, version: int, inspected_all: Sequence[Inspected], records: Sequence[ShardRecord]
-) -> Manifest:
-    settings, first = plan.settings, inspected_all[0]
+def _manifest(plan: AdoptPlan, version: int, inspected: InspectedObjects, records: Sequence[ShardRecord]) -> Manifest:
+    settings, first = plan.settings, inspected.with_rows[0]
     return adopted_manifest(
         version=version,
         created_at=now(),
         encoder=plan.choice.ref,
         dimension=first.dimension,
         metric=settings.metric,
-        normalized=all(inspected.normalized for inspected in inspected_all),
+        normalized=inspected.ids_not_unit is None,
         side_info=_side_info(plan, first),
         records=records,
         run=plan.run,
@@ -185,19 +175,6 @@ def _copy_without_bad_rows(plan: AdoptPlan, version: int, inspected_all: Sequenc
     job = EditJob(output=output, side_dimension=first.side_dimension)
     for _ in map_tasks(write_edited, damaged, job, describe="copy without bad rows"):
         pass
-
-
-def check_same(inspected_all: Sequence[Inspected]) -> None:
-    """Refuse objects whose dimensions or side-information differ from the first one's."""
-    first = inspected_all[0]
-    for other in inspected_all:
-        seen = (other.dimension, other.side_dimension, other.side_dtype)
-        wanted = (first.dimension, first.side_dimension, first.side_dtype)
-        if seen != wanted:
-            raise FormatError(
-                f"{other.record.embeddings.path}: (dimension, side dimension, side dtype) is {seen}; want {wanted} as in "
-                f"{first.record.embeddings.path}: one store holds one kind of embedding"
-            )
 
 
 def _side_info(plan: AdoptPlan, first: Inspected) -> SideInfoRef | None:

@@ -16,19 +16,22 @@ from fct_ray.engine.cluster import ClusterSize
 from fct_ray.engine.shard_stream import stream_shards
 from fct_ray.engine.tasks import map_tasks
 from fct_ray.errors import DataError, EncoderMismatchError, FormatError, SettingsError
+from fct_ray.plan.identity import run_id
 from fct_ray.settings import Count
-from fct_ray.shards.embed import EmbedDescriptor, EmbedJob, EmbedWorker
+from fct_ray.shards.embedded_shard import EmbedDescriptor, EmbedJob, EmbedWorker
 from fct_ray.shards.encoder_names import EncoderSpec, model_uri, resolve_encoder
 from fct_ray.shards.model_directory import open_encoder
-from fct_ray.shards.read import inspect_shard, usable_ids
-from fct_ray.shards.write import OutputJob
+from fct_ray.shards.shard_output import OutputJob
+from fct_ray.shards.stored_rows import usable_ids
+from fct_ray.sources.items import Source
 from fct_ray.sources.registry import open_source
-from fct_ray.storage import documents, objects
+from fct_ray.storage import parquet_listing
 from fct_ray.storage.store import Store
 from fct_ray.values import EncoderRef, Manifest, Receipt, ShardRecord
-from fct_ray.workflows.adopt import check_same
 from fct_ray.workflows.bad_rows import BadRowSettings
 from fct_ray.workflows.edit import Edit, EditOutcome, make_edit, rewriting, run_unless_published, shards_with
+from fct_ray.workflows.inspection import InspectedObjects, inspect_objects
+from fct_ray.workflows.run_items import ShardRanges, items_of_run
 from fct_ray.workflows.unique_ids import refuse_repeated
 
 IdArray = npt.NDArray[np.int64]
@@ -50,6 +53,9 @@ class AppendSettings(BadRowSettings):
     """With --source: the side-information model, if the store keeps side-information."""
     rows_per_shard: Count = 20_000
     """With --source: items per new shard."""
+    restart: bool = False
+    """With --source: begin anew with the items as they are now, also if an interrupted run could go on with those that it
+    began with."""
     pool: PoolSettings = field(default_factory=PoolSettings)
     """The actors that do it."""
 
@@ -81,80 +87,93 @@ def _appended_objects(
     settings: AppendSettings, encoder: EncoderSpec, embeddings: str, store: Store, parent: Manifest
 ) -> Edit | None:
     _check_encoder(resolve_encoder(encoder, store).ref, parent)
-    uris = objects.expand_glob(embeddings)
-    tasks = [(shard, uri, settings.on_bad_row) for shard, uri in enumerate(uris)]
-    found = dict(map_tasks(inspect_shard, tasks, describe="read and check"))
-    inspected_all = [found[position] for position in range(len(uris))]
-    check_same(inspected_all)
-    side = parent.side_info
-    found_kind = (inspected_all[0].dimension, inspected_all[0].side_dimension, inspected_all[0].side_dtype)
-    wanted = (parent.dimension, None if side is None else side.dimension, None if side is None else side.dtype)
-    if found_kind != wanted:
-        raise FormatError(
-            f"{uris[0]}: (dimension, side dimension, side dtype) is {found_kind}; version {parent.version} has {wanted}: new "
-            "items need embeddings and side-information of the same models"
-        )
-    records = _numbered([inspected.record for inspected in inspected_all], parent)
+    uris = parquet_listing.list_parquet(embeddings)
+    inspected = inspect_objects(uris, settings.on_bad_row)
+    _check_kind(inspected, parent)
+    records = _numbered([seen.record for seen in inspected.with_rows], parent)
     run = run_unless_published("append", store, parent, *(record.embeddings.sha256 for record in records))
     if run is None:
         return None
-    usable = dict(map_tasks(usable_ids, uris, settings.on_bad_row, describe="read ids"))
-    refuse_repeated([(uri, usable[position]) for position, uri in enumerate(uris)])
+    with_rows = [seen.record.embeddings.path for seen in inspected.with_rows]
+    usable = dict(map_tasks(usable_ids, with_rows, settings.on_bad_row, describe="read ids"))
+    refuse_repeated([(uri, usable[position]) for position, uri in enumerate(with_rows)])
     _check_new(store, parent, np.sort(np.concatenate(list(usable.values()))))
     return Edit(
         run=run,
         shards=tuple(record.shard for record in records),
         write=rewriting(records, parent),
-        changed=(num_rows := sum(seen.record.rows + seen.num_bad_rows for seen in inspected_all)),
+        changed=(num_rows := sum(seen.record.rows + seen.num_bad_rows for seen in inspected.with_rows)),
         num_rows=parent.num_rows + num_rows,
+        notes=inspected.notes(),
     )
+
+
+def _check_kind(inspected: InspectedObjects, parent: Manifest) -> None:
+    """Refuse embeddings or side-information of another kind than the gallery's."""
+    first, side = inspected.with_rows[0], parent.side_info
+    seen = (first.dimension, first.side_dimension, first.side_dtype)
+    wanted = (parent.dimension, None if side is None else side.dimension, None if side is None else side.dtype)
+    if seen != wanted:
+        raise FormatError(
+            f"{first.record.embeddings.path}: (dimension, side dimension, side dtype) is {seen}; version {parent.version} "
+            f"has {wanted}: new items need embeddings and side-information of the same models"
+        )
+    if parent.normalized and inspected.ids_not_unit is not None:
+        uri, ids = inspected.ids_not_unit
+        raise FormatError(
+            f"{uri}: vectors of other lengths than 1 (of id {', '.join(str(number) for number in ids)}); all vectors of "
+            f"version {parent.version} have length 1: divide each new vector by its length, as was done with the gallery's"
+        )
 
 
 def _appended_items(
     settings: AppendSettings, encoder: EncoderSpec, source_spec: str, store: Store, parent: Manifest, size: ClusterSize
 ) -> Edit | None:
-    source, encoder_uri = open_source(source_spec), model_uri(encoder, store)
+    encoder_uri = model_uri(encoder, store)
     side_uri = None if settings.side is None else model_uri(settings.side, store)
     _check_encoder(resolve_encoder(encoder, store).ref, parent)
     _check_side(side_uri, parent)
-    known = np.concatenate(
-        [source.ids_N[:0], *(ids_N for _, ids_N in shards_with(store, parent, np.sort(source.ids_N)))]
+    first_shard, rows_per_shard = _next_shard(parent), settings.rows_per_shard
+    request = run_id("append", store.manifest_bytes_sha256(parent.version), source_spec, str(rows_per_shard))
+    items = items_of_run(
+        store,
+        request,
+        open_source(source_spec),
+        ShardRanges(first_shard=first_shard, rows_per_shard=rows_per_shard),
+        choose=lambda source: _new_items(store, parent, source),
+        on_bad_row=settings.on_bad_row,
+        restart=settings.restart,
     )
-    positions_N = np.flatnonzero(~np.isin(source.ids_N, known))
-    if len(positions_N) == 0:
+    num_items = items.source.num_items
+    if num_items == 0:
         return None
-    run = run_unless_published(
-        "append", store, parent, source_spec, documents.sha256_hex(source.ids_N[positions_N].tobytes()),
-        str(settings.rows_per_shard),
-    )  # fmt: skip
-    if run is None:
-        return None
-    starts = range(0, len(positions_N), settings.rows_per_shard)
     tasks = {
-        shard: EmbedDescriptor(shard=shard, start=start, stop=min(len(positions_N), start + settings.rows_per_shard))
-        for shard, start in enumerate(starts, _next_shard(parent))
+        shard: EmbedDescriptor(shard=shard, start=start, stop=min(num_items, start + rows_per_shard))
+        for shard, start in enumerate(range(0, num_items, rows_per_shard), first_shard)
     }
 
     def write(output: OutputJob, receipts: Sequence[Receipt]) -> None:
         job = EmbedJob(
             output=output,
-            source_spec=source_spec,
+            items_uri=items.keep(store),
             encoder_uri=encoder_uri,
             side_uri=side_uri,
             side_dtype="float32" if parent.side_info is None else parent.side_info.dtype,
-            positions_N=positions_N,
         )
         done = {receipt.record.shard for receipt in receipts}
         descriptors = [task for shard, task in tasks.items() if shard not in done]
         stream_shards(descriptors, EmbedWorker, job, pool=settings.pool, size=size, describe="embed new items")
 
     return Edit(
-        run=run,
-        shards=tuple(tasks),
-        write=write,
-        changed=len(positions_N),
-        num_rows=parent.num_rows + len(positions_N),
+        run=items.run, shards=tuple(tasks), write=write, changed=num_items, num_rows=parent.num_rows + num_items
     )
+
+
+def _new_items(store: Store, parent: Manifest, source: Source) -> Source:
+    """The items whose ids the version does not have."""
+    found = (ids_N for _, ids_N in shards_with(store, parent, np.sort(source.ids_N)))
+    known = np.concatenate([source.ids_N[:0], *found])
+    return source.take(np.flatnonzero(~np.isin(source.ids_N, known)))
 
 
 def _numbered(records: Sequence[ShardRecord], parent: Manifest) -> list[ShardRecord]:

@@ -11,13 +11,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from fct_ray.engine.actor_pool import PoolSettings
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.engine.shard_stream import stream_shards
 from fct_ray.errors import SettingsError
-from fct_ray.index import build, factory
+from fct_ray.index import factory
 from fct_ray.metering.meters import StageMeter
 from fct_ray.models.batch_encoder import BatchEncoder
 from fct_ray.plan.identity import run_id
@@ -25,15 +24,17 @@ from fct_ray.plan.resume import shard_numbers_to_do
 from fct_ray.plan.splits import sample_mask
 from fct_ray.plan.versions import embedded_manifest
 from fct_ray.settings import Count, CountOrZero, Seed
-from fct_ray.shards.embed import EmbedDescriptor, EmbedJob, EmbedWorker
+from fct_ray.shards.embedded_shard import EmbedDescriptor, EmbedJob, EmbedWorker
 from fct_ray.shards.encoder_names import EncoderSpec, model_uri
 from fct_ray.shards.model_directory import open_encoder
-from fct_ray.shards.write import OutputJob
+from fct_ray.shards.shard_output import OutputJob
+from fct_ray.sources.items import Source
 from fct_ray.sources.registry import open_source
-from fct_ray.storage import documents, objects
+from fct_ray.storage import documents
 from fct_ray.storage.store import Store
-from fct_ray.values import Current, EncoderRef, IndexRef, Manifest, ObjectRef, Receipt, SideInfoRef
+from fct_ray.values import Current, EncoderRef, IndexRef, Manifest, Receipt, SideInfoRef
 from fct_ray.workflows.bad_rows import BadRowSettings
+from fct_ray.workflows.chosen_items import encode_items
 from fct_ray.workflows.commit import (
     Committed,
     RunInProgress,
@@ -43,9 +44,9 @@ from fct_ray.workflows.commit import (
     now,
     published_by,
 )
-from fct_ray.workflows.embed_items import encode_items
-from fct_ray.workflows.index_training import check_enough_to_train, trained_index_ref
-from fct_ray.workflows.run_log import RunLog
+from fct_ray.workflows.run_items import RunItems, ShardRanges, items_of_run, run_named
+from fct_ray.workflows.run_usage import RunUsage
+from fct_ray.workflows.trained_index import check_enough_to_train, train_on_vectors, trained_index_ref
 from fct_ray.workflows.verify import verify_version
 
 
@@ -71,6 +72,8 @@ class BackfillSettings(BadRowSettings):
     """Seed of the index training sample."""
     verify_shards: CountOrZero = 2
     """How many shards are read back before publishing."""
+    restart: bool = False
+    """Begin anew with the items as they are now, also if an interrupted run could go on with those that it began with."""
     pool: PoolSettings = field(default_factory=PoolSettings)
     """The actors that embed."""
 
@@ -87,7 +90,7 @@ class BackfillPlan:
     encoder: BatchEncoder
     side_uri: EncoderSpec | None
     side_info: SideInfoRef | None
-    ids_N: npt.NDArray[np.int64]
+    items: RunItems
     starts: range
     finished: Manifest | None
     """The version that this very command published already, if it has."""
@@ -112,15 +115,39 @@ def plan_backfill(
     if source.num_items == 0:
         raise SettingsError(f"{settings.source}: has no items; want at least one to embed")
     factory.check_factory(settings.index, encoder.dimension, encoder.metric)
-    check_enough_to_train(settings.index, source.num_items)
     side_info = None
     if side is not None:
         side_info = SideInfoRef(
             name=side.name, fingerprint=side.fingerprint, dimension=side.dimension, dtype=settings.side_dtype
         )
+    items, finished = _items(settings, store, source, newest, encoder, side)
+    check_enough_to_train(settings.index, items.source.num_items)
+    return BackfillPlan(
+        settings=settings,
+        store=store,
+        current=current,
+        run=items.run,
+        finished=finished,
+        encoder_uri=encoder_uri,
+        encoder=encoder,
+        side_uri=side_uri,
+        side_info=side_info,
+        items=items,
+        starts=range(0, items.source.num_items, settings.rows_per_shard),
+    )
+
+
+def _items(
+    settings: BackfillSettings,
+    store: Store,
+    source: Source,
+    newest: Manifest | None,
+    encoder: BatchEncoder,
+    side: BatchEncoder | None,
+) -> tuple[RunItems, Manifest | None]:
+    """The items of the run, new or interrupted; and the version that it published already, if it has."""
     decisive = {
         "source": settings.source,
-        "ids": documents.sha256_hex(source.ids_N.tobytes()),
         "encoder": encoder.fingerprint,
         "side": None if side is None else side.fingerprint,
         "side_dtype": settings.side_dtype,
@@ -131,24 +158,22 @@ def plan_backfill(
         "on_bad_row": str(settings.on_bad_row),
     }
 
-    def run_of(parent: Manifest | None) -> str:
+    def request_of(parent: Manifest | None) -> str:
         before = None if parent is None else store.manifest_bytes_sha256(parent.version)
         return run_id("embed", documents.dump({"parent": before, **decisive}).decode())
 
-    finished = published_by(store, newest, run_of)
-    return BackfillPlan(
-        settings=settings,
-        store=store,
-        current=current,
-        run=run_of(newest) if finished is None else finished.run,
-        finished=finished,
-        encoder_uri=encoder_uri,
-        encoder=encoder,
-        side_uri=side_uri,
-        side_info=side_info,
-        ids_N=source.ids_N,
-        starts=range(0, source.num_items, settings.rows_per_shard),
+    finished = published_by(store, newest, lambda parent: run_named(store, request_of(parent), source.listing))
+    if finished is not None:
+        return RunItems(run=finished.run, source=source), finished
+    items = items_of_run(
+        store,
+        request_of(newest),
+        source,
+        ShardRanges(first_shard=0, rows_per_shard=settings.rows_per_shard),
+        on_bad_row=settings.on_bad_row,
+        restart=settings.restart,
     )
+    return items, None
 
 
 def run_backfill(plan: BackfillPlan, size: ClusterSize) -> Committed:
@@ -161,8 +186,9 @@ def run_backfill(plan: BackfillPlan, size: ClusterSize) -> Committed:
         return committed_before(plan.store, plan.run, plan.finished)
 
     def write(run: RunInProgress, version: int, _meter: StageMeter) -> IndexRef:
+        items_uri = plan.items.keep(plan.store)
         index = _trained(plan, version, run.log, size)
-        _stream(plan, version, index, size)
+        _stream(plan, items_uri, version, index, size)
         return index
 
     def manifest(version: int, index: IndexRef, receipts: Sequence[Receipt]) -> Manifest:
@@ -199,13 +225,13 @@ def _manifest(plan: BackfillPlan, version: int, index: IndexRef, receipts: Seque
         index=index,
         receipts=receipts,
         num_shards=len(plan.starts),
-        num_rows=len(plan.ids_N),
+        num_rows=plan.items.source.num_items,
         run=plan.run,
         parent=None if plan.current is None else plan.current.version,
     )
 
 
-def _stream(plan: BackfillPlan, version: int, index: IndexRef, size: ClusterSize) -> None:
+def _stream(plan: BackfillPlan, items_uri: str, version: int, index: IndexRef, size: ClusterSize) -> None:
     settings = plan.settings
     job = EmbedJob(
         output=OutputJob(
@@ -219,7 +245,7 @@ def _stream(plan: BackfillPlan, version: int, index: IndexRef, size: ClusterSize
             on_bad_row=settings.on_bad_row,
             max_bad_rows=settings.max_bad_rows,
         ),
-        source_spec=settings.source,
+        items_uri=items_uri,
         encoder_uri=plan.encoder_uri,
         side_uri=plan.side_uri,
         side_dtype=settings.side_dtype,
@@ -228,7 +254,7 @@ def _stream(plan: BackfillPlan, version: int, index: IndexRef, size: ClusterSize
         EmbedDescriptor(
             shard=shard,
             start=plan.starts[shard],
-            stop=min(len(plan.ids_N), plan.starts[shard] + settings.rows_per_shard),
+            stop=min(plan.items.source.num_items, plan.starts[shard] + settings.rows_per_shard),
         )
         for shard in shard_numbers_to_do(len(plan.starts), plan.store.ledger(plan.run))
     ]
@@ -242,26 +268,30 @@ def _stream(plan: BackfillPlan, version: int, index: IndexRef, size: ClusterSize
     )
 
 
-def _trained(plan: BackfillPlan, version: int, log: RunLog, size: ClusterSize) -> IndexRef:
+def _trained(plan: BackfillPlan, version: int, log: RunUsage, size: ClusterSize) -> IndexRef:
     """The index, trained on the embeddings of a sample of items where its type needs training."""
     settings = plan.settings
     known = trained_index_ref(plan.store, version, settings.index)
     if known is not None:
         return known
-    count = min(len(plan.ids_N), factory.training_rows_wanted(settings.index))
-    positions_N = np.flatnonzero(sample_mask(plan.ids_N, count, settings.seed))
+    source = plan.items.source
+    count = min(source.num_items, factory.training_rows_wanted(settings.index))
+    positions_N = np.flatnonzero(sample_mask(source.ids_N, count, settings.seed))
     sample = encode_items(
-        settings.source,
+        source,
         (plan.encoder_uri,),
         positions_N,
         pool=settings.pool,
         size=size,
         describe="embed a sample to train the index",
     )
-    log.record_part("stream", "training", sample.usage.replace(rows=0))
-    trained = build.train_index(
-        settings.index, plan.encoder.dimension, plan.encoder.metric, sample.embeddings[0], settings.seed
+    log.record_part("stream", "sample", sample.usage.replace(rows=0))
+    return train_on_vectors(
+        plan.store,
+        version,
+        sample.embeddings[0],
+        index_factory=settings.index,
+        metric=plan.encoder.metric,
+        seed=settings.seed,
+        log=log,
     )
-    path = plan.store.trained_path(version)
-    num_bytes, sha256 = objects.write_bytes(plan.store.uri_of(path), trained)
-    return IndexRef(factory=settings.index, trained=ObjectRef(path=path, bytes=num_bytes, sha256=sha256))

@@ -30,7 +30,7 @@ from fct_ray.storage.leases import Lease
 from fct_ray.storage.store import Store
 from fct_ray.values import Current, Manifest, Receipt, Usage
 from fct_ray.workflows.bad_rows import BadRowSettings, list_bad_rows
-from fct_ray.workflows.run_log import RunLog
+from fct_ray.workflows.run_usage import RunUsage
 
 OutcomeT = TypeVar("OutcomeT")
 WrittenT = TypeVar("WrittenT")
@@ -53,6 +53,8 @@ class Committed:
     """Largest resident set of a worker process; 0 where no worker left a receipt."""
     done_before: bool = False
     """Whether an earlier run of the same command had published it, so that nothing was done now."""
+    notes: tuple[str, ...] = ()
+    """What else its report must say, e.g. which objects were skipped."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,7 +64,7 @@ class RunInProgress:
     store: Store
     run: str
     lease: Lease
-    log: RunLog
+    log: RunUsage
 
     def claim(self, parent: int | None) -> int:
         """The number of the version that this run makes of `parent`; the same again when it resumes."""
@@ -110,7 +112,7 @@ def run_in_progress(store: Store, run: str, *, reads: tuple[int, ...]) -> Iterat
         LeaseHeldError: another living process does this run.
     """
     with leases.take(store, run, run, versions=reads) as lease:
-        yield RunInProgress(store=store, run=run, lease=lease, log=RunLog(store, run))
+        yield RunInProgress(store=store, run=run, lease=lease, log=RunUsage(store, run))
 
 
 def commit(work: VersionToMake[WrittenT]) -> Committed:
@@ -149,7 +151,7 @@ def committed_before(store: Store, run: str, published: Manifest) -> Committed:
     return Committed(
         store=store,
         published=published,
-        stages=RunLog(store, run).used(),
+        stages=RunUsage(store, run).used(),
         done_before=True,
         num_bad_rows=sum(len(receipt.bad_rows) for receipt in receipts),
         peak_memory_bytes=max((receipt.peak_memory_bytes for receipt in receipts), default=0),

@@ -27,8 +27,8 @@ from fct_ray.values import Manifest, ObjectRef, ShardRecord
 from fct_ray.workflows.backfill import BackfillPlan, BackfillSettings, plan_backfill, run_backfill
 from fct_ray.workflows.commit import Committed
 from fct_ray.workflows.quality import Galleries, Quality, QueryEncoders, check_labels, measure_quality
-from fct_ray.workflows.savings import side_information_work
 from fct_ray.workflows.scratch import scratch_places
+from fct_ray.workflows.side_information import side_information_work
 from fct_ray.workflows.upgrade.forecast import backfill_forecast
 from fct_ray.workflows.upgrade.plan import UpgradePlan, plan_upgrade
 from fct_ray.workflows.upgrade.run import UpgradeOutcome, run_upgrade
@@ -151,7 +151,9 @@ def _plan(
             pool=settings.pool,
         )
     )
-    full = backfill_forecast(len(backfill.ids_N), backfill.encoder, usd_per_node_hour=usd_per_node_hour, size=size)
+    full = backfill_forecast(
+        backfill.items.source.num_items, backfill.encoder, usd_per_node_hour=usd_per_node_hour, size=size
+    )
     expected = upgrade.forecast + full
     check_budget(expected, max_usd=settings.max_usd)
     encoders = QueryEncoders(

@@ -20,9 +20,9 @@ from fct_ray.metering.meters import StageMeter
 from fct_ray.plan.identity import run_id
 from fct_ray.plan.resume import shards_to_do
 from fct_ray.plan.versions import edited_manifest
-from fct_ray.shards.read import ids_in_shard
-from fct_ray.shards.rewrite import EditJob, write_edited
-from fct_ray.shards.write import OutputJob
+from fct_ray.shards.edited_shard import EditJob, write_edited
+from fct_ray.shards.shard_output import OutputJob
+from fct_ray.shards.stored_rows import ids_in_shard
 from fct_ray.storage.store import Store
 from fct_ray.values import Current, Manifest, Receipt, ShardRecord, Usage
 from fct_ray.workflows.bad_rows import BadRowSettings
@@ -47,6 +47,8 @@ class EditOutcome:
     stages: Mapping[str, Usage]
     changed: int
     num_bad_rows: int = 0
+    notes: tuple[str, ...] = ()
+    """What else its report must say, e.g. which objects were skipped."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,6 +66,7 @@ class Edit:
     """Shards of which no row is left."""
     num_rows: int
     """What the new version must have."""
+    notes: tuple[str, ...] = ()
 
 
 def make_edit(
@@ -93,6 +96,7 @@ def make_edit(
             stages=done.stages,
             changed=edit.changed - done.num_bad_rows,
             num_bad_rows=done.num_bad_rows,
+            notes=edit.notes,
         )
 
     return start_again_on_conflict(attempt)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from fct_ray.errors import SettingsError
-from fct_ray.sources.registry import open_source
+from fct_ray.sources.items import Source
 
 LabelArray = npt.NDArray[np.int64] | npt.NDArray[np.str_]
 
@@ -44,7 +44,7 @@ def joined_labels(parts: Sequence[npt.NDArray[Any] | None]) -> LabelArray | None
 
 
 def comparable_labels(
-    source_spec: str,
+    source: Source,
     positions_Q: npt.NDArray[np.int64],
     labels_Q: npt.NDArray[np.int64] | None,
     version: int,
@@ -52,7 +52,7 @@ def comparable_labels(
 ) -> tuple[LabelArray, LabelArray]:
     """Labels [Q] and [G] of queries and gallery: names where the gallery has names, else numbers.
 
-    `positions_Q` are the places of the queries in their source, `version` is the gallery's, for messages.
+    `positions_Q` are the places of the queries in `source`, `version` is the gallery's, for messages.
 
     Raises:
         SettingsError: one side has no labels, without which retrieval quality has no meaning, or only one side has names.
@@ -63,14 +63,14 @@ def comparable_labels(
             "measure retrieval: embed a labelled source"
         )
     if labels_Q is None:
-        raise SettingsError(f"{source_spec}: has no labels; want labelled queries to measure retrieval")
+        raise SettingsError(f"{source.spec}: has no labels; want labelled queries to measure retrieval")
     if labels_G.dtype.kind != "U":
         return labels_Q, labels_G
     numbers, first = np.unique(labels_Q, return_index=True)
-    carried = open_source(source_spec).read(positions_Q[first]).carried  # one item of each label: it knows the name
+    carried = source.read(positions_Q[first]).carried  # one item of each label: it knows the name
     if "label_name" not in carried:
         raise SettingsError(
-            f"{source_spec}: its labels are numbers, those of version {version} are names such as {labels_G[0]!r}; want "
+            f"{source.spec}: its labels are numbers, those of version {version} are names such as {labels_G[0]!r}; want "
             "names on both sides: name a source of images in directories, or of Parquet with a column of strings"
         )
     names_Q = np.asarray(carried["label_name"], dtype=np.str_)[np.searchsorted(numbers, labels_Q)]

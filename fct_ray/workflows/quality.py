@@ -25,7 +25,7 @@ from fct_ray.sources.registry import open_source
 from fct_ray.storage import shards
 from fct_ray.storage.store import Store
 from fct_ray.values import CompatibilityRow, Manifest, Method, RecoveredShare
-from fct_ray.workflows.embed_items import encode_items
+from fct_ray.workflows.chosen_items import encode_items
 from fct_ray.workflows.labels import LabelArray, comparable_labels, joined_labels, labels_of_shard
 
 FloatArray = npt.NDArray[np.float32]
@@ -118,7 +118,7 @@ def check_labels(store: Store, manifest: Manifest, query_source: str) -> None:
         side_dimension=None if side is None else side.dimension,
     )
     positions = np.arange(source.num_items)
-    comparable_labels(query_source, positions, source.labels_N, manifest.version, labels_of_shard(columns.table))
+    comparable_labels(source, positions, source.labels_N, manifest.version, labels_of_shard(columns.table))
 
 
 def measure_quality(
@@ -178,10 +178,11 @@ def _embedded_queries(
     size: ClusterSize,
 ) -> tuple[_Queries, LabelArray]:
     """The queries, and the labels [G] of the gallery of the same kind as theirs."""
-    positions = np.flatnonzero(_first(open_source(query_source).num_items, max_queries))
+    source = open_source(query_source)
+    positions = np.flatnonzero(_first(source.num_items, max_queries))
     uris = (encoders.old_uri, encoders.new_uri) + (() if encoders.side_uri is None else (encoders.side_uri,))
-    encoded = encode_items(query_source, uris, positions, pool=pool, size=size, describe="embed the queries")
-    labels_Q, labels_G = comparable_labels(query_source, positions, encoded.labels_N, version.version, gallery.labels_G)
+    encoded = encode_items(source, uris, positions, pool=pool, size=size, describe="embed the queries")
+    labels_Q, labels_G = comparable_labels(source, positions, encoded.labels_N, version.version, gallery.labels_G)
     queries = _Queries(
         ids_Q=encoded.ids_N,
         labels_Q=labels_Q,

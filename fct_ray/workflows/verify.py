@@ -13,13 +13,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from fct_ray.engine.cluster import count_nodes
 from fct_ray.engine.tasks import map_tasks
 from fct_ray.errors import FctRayError, FormatError
 from fct_ray.metering.meters import StageMeter, measure_stage
 from fct_ray.plan import integrity
 from fct_ray.plan.catch_up import same_space
 from fct_ray.settings import CheckedSettings, Count, CountOrZero, PartOrAll
-from fct_ray.shards.check import ShardCheck, ShardInput, Vectors, check_shard
+from fct_ray.shards.shard_check import ShardCheck, ShardInput, Vectors, check_shard
 from fct_ray.storage.store import Store
 from fct_ray.values import Manifest, Precision, ShardRecord, Usage
 from fct_ray.workflows.unique_ids import check_unique_ids
@@ -79,7 +80,7 @@ def verify_version(
         for record in _spread(manifest.shards, num_shards)
     ]
     recalls = []
-    for _, findings in map_tasks(check_shard, checks, describe="verify"):
+    for _, findings in map_tasks(check_shard, checks, describe="verify", name=_shard_of):
         meter.add(findings.usage)
         if findings.problems:
             raise FormatError(f"{findings.problems[0]}. Nothing was published; run the same command again")
@@ -96,7 +97,7 @@ def verify_store(settings: VerifySettings) -> Verified:
     store = Store(settings.store)
     manifest = store.manifest(settings.version)
     problems = _document_problems(store, manifest)
-    with measure_stage() as meter:
+    with measure_stage(count_nodes) as meter:
         try:
             check_unique_ids(store, manifest.shards)
         except FctRayError as error:
@@ -105,7 +106,7 @@ def verify_store(settings: VerifySettings) -> Verified:
         again = {record.shard for record in _spread(chosen, settings.recompute)} if settings.recompute else set()
         checks = _with_inputs(store, manifest, [_check(store, manifest, record) for record in chosen], again)
         recalls = []
-        for _, findings in map_tasks(check_shard, checks, describe="verify"):
+        for _, findings in map_tasks(check_shard, checks, describe="verify", name=_shard_of):
             meter.add(findings.usage)
             problems += findings.problems
             recalls += [] if findings.recall is None else [findings.recall]
@@ -133,6 +134,10 @@ def _spread(records: Sequence[ShardRecord], count: int) -> list[ShardRecord]:
     """`count` of the shards, evenly: the first, the last and some between."""
     positions = np.unique(np.linspace(0, len(records) - 1, min(count, len(records))).astype(int))
     return [records[position] for position in positions]
+
+
+def _shard_of(check: ShardCheck) -> str:
+    return f"shard {check.record.shard}"
 
 
 def _check(store: Store, manifest: Manifest, record: ShardRecord) -> ShardCheck:

@@ -41,7 +41,7 @@ class Actions:
 
     def parquet(self, data: bytes) -> None:
         """Pairs, queries, a file to adopt, a shard, a table of another run."""
-        from fct_ray.shards.read import inspect_shard
+        from fct_ray.shards.stored_rows import inspect_shard
         from fct_ray.values import OnBadRow
 
         def _inspect(uri: str) -> object:

@@ -13,13 +13,13 @@ import pyarrow as pa
 import torch
 
 from fct_ray.index.build import ShardIndexBuilder, train_index
-from fct_ray.models.files import PackedModel, pack_model
+from fct_ray.models.model_files import PackedModel, pack_model
 from fct_ray.models.transformation import Transformation, TransformationArchitecture
 from fct_ray.plan.versions import adopted_manifest
 from fct_ray.shards.encoder_names import resolve_encoder
 from fct_ray.shards.model_directory import save_model
-from fct_ray.shards.read import inspect_shard
-from fct_ray.storage import objects, paths, shards
+from fct_ray.shards.stored_rows import inspect_shard
+from fct_ray.storage import objects, parquet_listing, paths, shards
 from fct_ray.storage import pairs as pair_files
 from fct_ray.storage.store import Store
 from fct_ray.values import (
@@ -79,7 +79,7 @@ def make_store(directory: Path) -> Path:
 
 
 def _adopted(gallery: Path) -> Manifest:
-    uris = objects.expand_glob(str(gallery))
+    uris = parquet_listing.list_parquet(str(gallery))
     return adopted_manifest(
         version=1,
         created_at="2026-01-01T00:00:00+00:00",
@@ -88,7 +88,11 @@ def _adopted(gallery: Path) -> Manifest:
         metric=Metric.IP,
         normalized=True,
         side_info=SideInfoRef(name="s", fingerprint="f", dimension=4, dtype="int8"),
-        records=[inspect_shard((shard, uri, OnBadRow.REFUSE)).record for shard, uri in enumerate(uris)],
+        records=[
+            inspected.record
+            for shard, uri in enumerate(uris)
+            if (inspected := inspect_shard((shard, uri, OnBadRow.REFUSE))) is not None
+        ],
         run="adopt-1",
         adopted_from=paths.adopted_root(uris),
     )

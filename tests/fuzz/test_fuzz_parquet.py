@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fct_ray.errors import FormatError
-from fct_ray.storage import shards
+from fct_ray.storage import parquet_tables, shards
 from tests.fuzz.damage import budget, damaged
 from tests.fuzz.outcome import Child
 from tests.fuzz.small_store import ROWS, D, gallery_table
@@ -112,7 +112,7 @@ def test_a_footer_that_claims_other_row_counts_is_refused_unread(child: Child, c
     data = _with_claimed_rows(ORIGINS["ours"], claimed)
     assert not child.run("parquet", data)
     with pytest.raises(FormatError, match=r"claims|not a readable Parquet file"):
-        shards.read_parquet_bytes(data, "uri")
+        parquet_tables.read_parquet_bytes(data, "uri")
 
 
 def test_a_small_file_that_unfolds_to_forty_million_rows_is_refused_unread() -> None:
@@ -127,7 +127,7 @@ def test_a_small_file_that_unfolds_to_forty_million_rows_is_refused_unread() -> 
     data = bytes(sink.getvalue())
     assert len(data) < 200_000
     with pytest.raises(FormatError, match="claims row counts of 4,000,000 to 40,000,000"):
-        shards.read_parquet_bytes(data, "bomb.parquet")
+        parquet_tables.read_parquet_bytes(data, "bomb.parquet")
 
 
 @pytest.mark.parametrize("size", [0, D + 1, 2**31 - 1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -221,6 +222,20 @@ def test_a_row_finds_itself_at_distance_zero() -> None:
     scores, ids = ShardedIndex(_shards("Flat", Metric.L2)).search(rows_ND[:30], 1)
     assert ids[:, 0].tolist() == ids_N[:30].tolist()
     np.testing.assert_allclose(scores[:, 0], 0.0, atol=1e-4)
+
+
+@pytest.mark.parametrize("factory", [*FACTORIES, "HNSW32,RFlat", "PCA8,IVF64,Flat", "IVF64,PQ8,RFlat", "IVF64,PQ8x4fs"])
+def test_searches_at_the_same_time_do_not_change_each_others_effort(factory: str) -> None:
+    queries_QD = _gallery()[2]
+    efforts = [(k, nprobe) for k in (1, 10, 60) for nprobe in ((1, NLIST, None) if "IVF" in factory else (None,))]
+    alone = [ShardedIndex(_shards(factory, Metric.IP)).search(queries_QD, *effort) for effort in efforts]
+    index = ShardedIndex(_shards(factory, Metric.IP))
+    with ThreadPoolExecutor(6) as threads:
+        found = list(threads.map(lambda effort: index.search(queries_QD, *effort), efforts * 30))
+    for number, (scores, ids) in enumerate(found):
+        wanted_scores, wanted_ids = alone[number % len(efforts)]
+        np.testing.assert_array_equal(ids, wanted_ids, err_msg=f"k, nprobe = {efforts[number % len(efforts)]}")
+        np.testing.assert_array_equal(scores, wanted_scores)
 
 
 def test_recall_by_hand() -> None:

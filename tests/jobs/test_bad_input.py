@@ -21,7 +21,7 @@ from fct_ray.cli.pricing import PricingSettings, pricing_of
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.errors import DataError, FctRayError, FormatError, ModelError, NotFoundError, SettingsError, StoreError
 from fct_ray.models.batch_encoder import BatchEncoder
-from fct_ray.models.files import pack_model
+from fct_ray.models.model_files import pack_model
 from fct_ray.models.transformation import Transformation, TransformationArchitecture
 from fct_ray.report.outcomes import plan_report
 from fct_ray.storage.store import Store

@@ -68,7 +68,9 @@ def test_a_file_that_is_not_a_mapping_or_not_there_is_refused(tmp_path: Path) ->
         flags_of_yaml(tmp_path / "missing.yaml")
 
 
-@pytest.mark.parametrize("tasks", ["shards.read", "shards.rewrite", "shards.check", "shards.unique_ids"])
+@pytest.mark.parametrize(
+    "tasks", ["shards.stored_rows", "shards.edited_shard", "shards.shard_check", "shards.unique_ids"]
+)
 def test_tasks_that_compute_nothing_start_without_torch_ray_data_and_s3fs(tasks: str) -> None:
     code = f"import sys, fct_ray.{tasks}; print({{'torch', 'ray.data', 's3fs'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)

@@ -7,7 +7,7 @@ import random
 import numpy as np
 import torch
 
-from fct_ray.models.augment import AugmentSettings, two_views
+from fct_ray.models.augmentation import AugmentSettings, two_views
 from fct_ray.models.encoder import Encoder, EncoderArchitecture
 from fct_ray.models.losses import ArcFaceLoss, NormalizedLinearClassifier
 from fct_ray.models.seeding import generator, seed_everything

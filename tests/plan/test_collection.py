@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from fct_ray.plan.collection import Collected, collection, holding_deleted
+from fct_ray.plan.collection import Collected, collection, deletion_order, holding_deleted, owner_of
 from fct_ray.values import Manifest, ObjectRef
 from tests.plan.manifests import parent_manifest
 
@@ -32,7 +32,10 @@ V3 = _version(3, 2, "delete-3", {0: 1, 1: 3, 2: 2})
 V5 = _version(5, 3, "upgrade-4", {0: 4, 1: 5, 2: 4})  # worked in 4, caught up with 3 in 5
 ALL = {1: V1, 2: V2, 3: V3, 5: V5}
 CLAIMS = {1: "embed-1", 2: "append-2", 3: "delete-3", 4: "upgrade-4", 5: "upgrade-4", 6: "upgrade-6"}
-RUNS = ["upgrade-4", "upgrade-6"]
+LITTER = [
+    "versions/000004/shards/.00001.parquet.ab.tmp", "versions/000006/shards/.00001.parquet.cd.tmp",
+    "runs/upgrade-4/.pairs.parquet.ab.tmp", "runs/upgrade-6/fit/.x.ab.tmp", "leases/.publish.json.ab.tmp",
+]  # fmt: skip
 PATHS = [
     *(f"versions/{number:06d}/{name}" for number in ALL for name in ("manifest.json", "run.json")),
     *(record.embeddings.path for manifest in ALL.values() for record in manifest.shards),
@@ -58,7 +61,7 @@ def _collected(
         pinned=pinned or {},
         live=live,
         claims=CLAIMS,
-        runs=RUNS,
+        litter=LITTER,
         paths=PATHS,
     )
 
@@ -88,10 +91,34 @@ def test_what_runs_left_goes_but_for_figures_and_for_runs_at_work() -> None:
     assert not {"runs/upgrade-6/pairs.parquet", _shard(6, 0), "versions/000006/run.json"} & set(gone)
 
 
-def test_litter_is_looked_for_where_no_living_process_writes() -> None:
-    litter_in = _collected(live=("upgrade-6",)).litter_in
-    assert {"versions/000004", "runs/upgrade-4"} <= set(litter_in)
-    assert not {"versions/000006", "runs/upgrade-6"} & set(litter_in)
+def test_litter_of_runs_that_ended_goes() -> None:
+    everything = ("runs/upgrade-4", "runs/upgrade-6", "versions/000004", "versions/000006")
+    assert _collected().litter_in == everything
+    assert _collected(live=("upgrade-6",)).litter_in == ("runs/upgrade-4", "versions/000004")
+
+
+def test_an_object_belongs_to_the_run_that_claimed_its_directory() -> None:
+    owners = {
+        _shard(4, 1): "upgrade-4",
+        "versions/000006/run.json": "upgrade-6",
+        "runs/upgrade-4/pairs.parquet": "upgrade-4",
+        "versions/000009/shards/00000.parquet": None,
+        "versions/strange/x": None,
+        "leases/reader-b.json": None,
+    }
+    assert {path: owner_of(path, CLAIMS) for path in owners} == owners
+
+
+def test_receipts_go_first_and_claims_last() -> None:
+    paths = [
+        "runs/u/fit/h.json", "runs/u/run.json", "versions/000006/index/00000.faiss", "versions/000006/receipts/00000.json",
+        "versions/000006/run.json", "versions/000006/shards/run.json",
+    ]  # fmt: skip
+    receipts, others, claims = deletion_order(paths)
+    assert receipts == ("versions/000006/receipts/00000.json",)
+    assert claims == ("versions/000006/run.json",)
+    assert set(others) == set(paths) - {*receipts, *claims}
+    assert deletion_order(["runs/u/pairs.parquet"]) == (("runs/u/pairs.parquet",),)
 
 
 def test_leases_of_readers_that_ended_go_and_all_others_stay() -> None:

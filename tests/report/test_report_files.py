@@ -14,7 +14,7 @@ from fct_ray.cli.price_book import load_price_book
 from fct_ray.errors import SettingsError
 from fct_ray.report.content import Report
 from fct_ray.report.environment import describe_environment
-from fct_ray.report.write import write_report
+from fct_ray.report.report_files import write_report
 
 BOOK = """
 date: "2026-01-31"

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from fct_ray.report.content import Report
-from fct_ray.report.figures import plots_of
 from fct_ray.report.html_file import render_html
+from fct_ray.report.plots import plots_of
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 HOSTILE = "</title><script>document.title='owned'</script><img src=x onerror=alert(1)>\"'"

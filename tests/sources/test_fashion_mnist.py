@@ -50,9 +50,8 @@ def test_classes_and_limit_keep_some_photos_and_change_none() -> None:
     assert np.array_equal(whole.read(positions[:9]).columns["image"], some.read(np.arange(9)).columns["image"])
 
 
-def test_the_same_spec_is_opened_once_per_process_and_can_cross_to_another() -> None:
+def test_an_opened_source_can_cross_to_another_process() -> None:
     source = open_source("fashion-mnist:query?limit=3")
-    assert open_source("fashion-mnist:query?limit=3") is source
     assert np.array_equal(pickle.loads(pickle.dumps(source)).ids_N, source.ids_N)  # noqa: S301 (our own bytes)
 
 

@@ -72,33 +72,33 @@ def test_the_same_photos_on_s3_have_the_same_ids(tmp_path: Path, s3_uri: str) ->
 
 def test_an_id_is_63_bits_of_the_relative_path_and_survives_new_photos(tmp_path: Path) -> None:
     (tmp_path / "b.png").write_bytes(png(plain((1, 2, 3))))
-    before = folder.open_spec("images:x", str(tmp_path), {})
+    before = open_source(f"images:{tmp_path}")
     (tmp_path / "a.png").write_bytes(png(plain((1, 2, 3))))
-    after = folder.open_spec("images:y", str(tmp_path) + "/", {})
+    after = open_source(f"images:{tmp_path}/")
     assert before.labels_N is None, "without sub-directories there are no labels"
     assert after.ids_N[1] == before.ids_N[0] == folder.path_id("b.png")
     assert (after.ids_N >= 0).all()
-    assert folder.open_spec("images:z", str(tmp_path), {"limit": "1"}).ids_N.tolist() == [folder.path_id("a.png")]
+    assert open_source(f"images:{tmp_path}?limit=1").ids_N.tolist() == [folder.path_id("a.png")]
 
 
 def test_photos_of_unequal_size_come_as_a_list(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(png(plain((1, 2, 3), (5, 2))))
     (tmp_path / "b.jpg").write_bytes(png(plain((100,), (2, 7), "L"), "JPEG"))
-    images = folder.open_spec("images:x", str(tmp_path), {}).read(np.arange(2)).columns["image"]
+    images = open_source(f"images:{tmp_path}").read(np.arange(2)).columns["image"]
     assert [image.shape for image in images] == [(2, 5, 3), (7, 2, 3)]
 
 
 def test_a_damaged_photo_is_named(tmp_path: Path) -> None:
     (tmp_path / "good.png").write_bytes(png(plain((1, 2, 3))))
     (tmp_path / "cut.jpg").write_bytes(png(plain((1, 2, 3), (64, 64)), "JPEG")[:300])
-    source = folder.open_spec("images:x", str(tmp_path), {})
+    source = open_source(f"images:{tmp_path}")
     with pytest.raises(SourceError, match=r"cut\.jpg \(300 bytes\) cannot be decoded"):
         source.read(np.arange(2))
 
 
 def test_a_photo_that_vanished_is_named(tmp_path: Path) -> None:
     (tmp_path / "gone.png").write_bytes(png(plain((1, 2, 3))))
-    source = folder.open_spec("images:x", str(tmp_path), {})
+    source = open_source(f"images:{tmp_path}")
     (tmp_path / "gone.png").unlink()
     with pytest.raises(SourceError, match=r"gone\.png does not exist"):
         source.read(np.arange(1))

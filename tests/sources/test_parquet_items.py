@@ -83,9 +83,10 @@ def test_a_limit_keeps_the_first_rows(tmp_path: Path) -> None:
 def test_only_as_many_row_groups_are_kept_as_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_texts(str(tmp_path))
     monkeypatch.setattr(parquet_items, "CACHED_BYTES", 1)
-    source = parquet_items.open_spec("parquet:x", str(tmp_path), {"text": "text"})
+    source = open_source(f"parquet:{tmp_path}?text=text")
     source.read(np.arange(5))
-    assert list(source.cache) == [2]
+    assert isinstance(source.reader, parquet_items.ParquetItems)
+    assert [(file.path, group) for file, group in source.reader.groups] == [("2.parquet", 0)]
     assert source.read(np.arange(5)).columns["text"] == ["ten", "eleven", "twelve", "five", "six"]
 
 

@@ -98,3 +98,28 @@ def test_who_waits_gets_the_lease_when_it_is_released(root: str) -> None:
         assert set(leases.live_leases(store)) == {leases.PUBLISH}
     assert leases.live_leases(store) == {}
     assert leases.names(store) == [leases.PUBLISH]
+
+
+OF_AN_EARLIER_RELEASE = """{
+ "beat": 12,
+ "holder": "%s",
+ "purpose": "upgrade-1",
+ "ttl_s": 30.0,
+ "versions": [
+  1
+ ]
+}
+"""
+
+
+def test_leases_that_earlier_releases_wrote_are_read_taken_over_and_respected(root: str) -> None:
+    store = Store(root)
+    released, held = leases.uri_of(store, "upgrade-1"), leases.uri_of(store, "upgrade-2")
+    objects.write_bytes(released, (OF_AN_EARLIER_RELEASE % "").encode())
+    objects.write_bytes(held, (OF_AN_EARLIER_RELEASE % leases.this_process()).encode())
+    assert leases.live_leases(store).keys() == {"upgrade-2"}
+    assert leases.live_leases(store)["upgrade-2"].renewals == 12
+    with pytest.raises(LeaseHeldError, match="upgrade-1 is at work"):
+        leases.take(store, "upgrade-2", "upgrade-2")
+    with leases.take(store, "upgrade-1", "upgrade-1 again"):
+        assert leases.live_leases(store)["upgrade-1"].purpose == "upgrade-1 again"

@@ -12,7 +12,7 @@ import pyarrow.fs
 import pytest
 
 from fct_ray.errors import FormatError, NotFoundError, PublishConflictError, SettingsError, StoreError
-from fct_ray.storage import objects, s3_objects
+from fct_ray.storage import objects, s3_objects, s3_requests
 from tests.s3_server import S3Server
 
 
@@ -68,6 +68,22 @@ def test_listings_are_sorted_and_complete_without_own_and_neighbouring_files(roo
     assert objects.list_names(f"{root}/nothing") == []
 
 
+@pytest.mark.parametrize("place", [".hidden/store", "a/.x/b/store", ".store"])
+def test_a_place_below_a_directory_that_begins_with_a_dot_is_listed_like_any_other(root: str, place: str) -> None:
+    directory = f"{root}/{place}"
+    for path in ("a", "b/c", ".own/x", "b/.own"):
+        objects.write_bytes(f"{directory}/{path}", b"x")
+    assert objects.list_uris(directory) == objects.list_uris(f"{directory}/") == [f"{directory}/a", f"{directory}/b/c"]
+    assert objects.list_names(directory) == objects.list_names(f"{directory}/") == ["a", "b"]
+
+
+def test_the_empty_objects_with_which_consoles_mark_directories_on_s3_are_no_objects(s3_uri: str) -> None:
+    for key in ("d/", "d/sub/", "d/x"):
+        s3_objects.put(f"{s3_uri}/{key}", b"")
+    assert objects.list_uris(f"{s3_uri}/d") == [f"{s3_uri}/d/x"]
+    assert objects.list_names(f"{s3_uri}/d") == ["sub", "x"]
+
+
 def test_a_listing_of_more_than_one_page_is_complete_and_can_be_deleted(s3_uri: str) -> None:
     bucket_key = f"{s3_uri}/many"
     names = [f"{number:04d}" for number in range(1003)]
@@ -92,34 +108,6 @@ def test_delete_tree_spares_neighbours_and_accepts_nothing(root: str) -> None:
 def test_a_whole_bucket_or_file_system_is_never_deleted(uri: str) -> None:
     with pytest.raises(SettingsError, match="refusing"):
         objects.delete_tree(uri)
-
-
-def test_globs_find_parquet_objects_as_absolute_uris(root: str) -> None:
-    for path in ("x/p-1.parquet", "x/p-2.parquet", "x/deep/q.parquet", "x/p.txt", "x/[1].parquet", "y.parquet"):
-        objects.write_bytes(objects.join(root, path), b"x")
-
-    def uris(*names: str) -> list[str]:
-        return [f"{root}/{name}" if root.startswith("s3") else Path(root, name).as_uri() for name in names]
-
-    assert objects.expand_glob(f"{root}/x") == uris(
-        "x/[1].parquet", "x/deep/q.parquet", "x/p-1.parquet", "x/p-2.parquet"
-    )
-    assert objects.expand_glob(f"{root}/x/p-*.parquet") == uris("x/p-1.parquet", "x/p-2.parquet")
-    assert objects.expand_glob(f"{root}/**/q.parquet") == uris("x/deep/q.parquet")
-    assert objects.expand_glob(f"{root}/x/[[]1].parquet") == uris("x/[1].parquet")
-    assert objects.expand_glob(f"{root}/y.parquet") == uris("y.parquet")
-    assert objects.read_bytes(objects.expand_glob(f"{root}/x/deep")[0]) == b"x"
-    for nothing in (f"{root}/z", f"{root}/x/z-*.parquet"):
-        with pytest.raises(NotFoundError, match="no Parquet objects"):
-            objects.expand_glob(nothing)
-
-
-def test_relative_local_paths_of_globs_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    objects.write_bytes("odd name/%20.parquet", b"x")
-    (found,) = objects.expand_glob("odd name")
-    assert found == (tmp_path / "odd name" / "%20.parquet").as_uri()
-    assert objects.read_bytes(found) == b"x"
 
 
 def test_join_keeps_absolute_uris_and_refuses_to_climb_out() -> None:
@@ -230,8 +218,8 @@ def test_a_failed_write_leaves_no_temporary_files(tmp_path: Path) -> None:
 def test_litter_of_killed_writers_goes_and_objects_stay(root: str) -> None:
     objects.write_bytes(f"{root}/versions/000001/shards/0.parquet", b"whole")
     if root.startswith("s3://"):
-        bucket, key = s3_objects.split(f"{root}/versions/000001/shards/1.parquet")
-        s3 = s3_objects.connection()
+        bucket, key = s3_requests.split(f"{root}/versions/000001/shards/1.parquet")
+        s3 = s3_requests.connection()
         upload = s3.call_s3("create_multipart_upload", Bucket=bucket, Key=key)["UploadId"]
         s3.call_s3("upload_part", Bucket=bucket, Key=key, UploadId=upload, PartNumber=1, Body=b"part")
     else:
@@ -239,7 +227,7 @@ def test_litter_of_killed_writers_goes_and_objects_stay(root: str) -> None:
     objects.delete_litter(f"{root}/versions")
     assert objects.read_bytes(f"{root}/versions/000001/shards/0.parquet") == b"whole"
     if root.startswith("s3://"):
-        left = s3_objects.connection().call_s3("list_multipart_uploads", Bucket=bucket, Prefix=key)
+        left = s3_requests.connection().call_s3("list_multipart_uploads", Bucket=bucket, Prefix=key)
         assert not left.get("Uploads")
     else:
         assert [path.name for path in (Path(root) / "versions/000001/shards").iterdir()] == ["0.parquet"]

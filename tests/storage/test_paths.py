@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from fct_ray.errors import FormatError
-from fct_ray.storage import documents, objects, paths
-from fct_ray.storage.manifests import check_manifest
+from fct_ray.storage import documents, objects, parquet_listing, paths
+from fct_ray.storage.manifest_checks import check_manifest
 from fct_ray.storage.store import Store
 from fct_ray.values import Current, IndexRef, Manifest, ObjectRef
 from tests.plan.manifests import parent_manifest
@@ -153,7 +153,7 @@ def test_files_with_any_legitimate_name_can_be_adopted_and_opened_again(
     root = f"{tmp_path}/the gallery" if place == "local" else f"{request.getfixturevalue('s3_uri')}/the gallery"
     for name in NAMES:
         objects.write_bytes(f"{root}/{name}", name.encode())
-    uris = objects.expand_glob(root)
+    uris = parquet_listing.list_parquet(root)
     assert paths.adopted_root(uris) == objects.as_uri(root)
     for uri in uris:
         manifest = dataclasses.replace(_manifest(uri), adopted_from=(objects.as_uri(root),))

@@ -20,7 +20,7 @@ import pytest
 from pyarrow.fs import FileSelector
 
 from fct_ray.errors import NotFoundError, PublishConflictError, StoreError
-from fct_ray.storage import objects, s3_objects
+from fct_ray.storage import objects, s3_objects, s3_requests
 from tests.faulty_s3 import CONDITIONAL_ONLY, PASSING, Fault, FaultyS3, Request, faulty_s3, no_faults, random_faults
 from tests.s3_server import S3Server
 
@@ -45,14 +45,14 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> int:
     """Shorter bounds, only so that the test is short; the number of attempts is a bound that is checked."""
-    monkeypatch.setattr(s3_objects, "ATTEMPTS", 3)
+    monkeypatch.setattr(s3_requests, "ATTEMPTS", 3)
     _cut_sooner(monkeypatch)
     return 3
 
 
 def _cut_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(s3_objects, "STALL_S", 1.0)
-    monkeypatch.setattr(s3_objects, "SLOWEST_BYTES_PER_S", 4 * 1024 * 1024)
+    monkeypatch.setattr(s3_requests, "STALL_S", 1.0)
+    monkeypatch.setattr(s3_requests, "SLOWEST_BYTES_PER_S", 4 * 1024 * 1024)
 
 
 def _arrow_read(root: str) -> bytes:
@@ -205,7 +205,7 @@ def test_a_read_that_is_given_up_names_the_object(faulty: FaultyS3, s3_uri: str,
 def test_attempts_are_spread_over_growing_random_waits(
     faulty: FaultyS3, s3_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(s3_objects, "ATTEMPTS", 4)
+    monkeypatch.setattr(s3_requests, "ATTEMPTS", 4)
     arrivals_s: dict[str, list[float]] = {}
 
     def storm(request: Request) -> Fault:
@@ -329,13 +329,13 @@ def test_a_stall_of_30_s_is_cut_and_survived_with_the_bounds_of_everyday(faulty:
     with ThreadPoolExecutor(len(acts)) as threads:
         read, _, _ = list(threads.map(lambda act: act(s3_uri), acts))
     assert read == OLD
-    assert s3_objects.STALL_S <= time.monotonic() - started_s < 29
+    assert s3_requests.STALL_S <= time.monotonic() - started_s < 29
 
 
 @pytest.mark.usefixtures("impatient")
 def test_a_dead_endpoint_is_said_with_its_address(s3_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")  # the discard port: nobody listens
-    s3_objects.connection().connect()  # loads botocore's models, which takes seconds on a busy machine; asks nobody
+    s3_requests.connection().connect()  # loads botocore's models, which takes seconds on a busy machine; asks nobody
     started_s = time.monotonic()
     with pytest.raises(StoreError, match=r"s3://test/.*127\.0\.0\.1:9"):
         objects.read_bytes(f"{s3_uri}/x")
@@ -348,7 +348,7 @@ def test_an_endpoint_that_swallows_everything_is_given_up(
     s3_uri: str, waiting: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody accepts: once the queue of the listening socket is full, connections are not even established."""
-    monkeypatch.setattr(s3_objects, "CONNECT_S", 1.0)
+    monkeypatch.setattr(s3_requests, "CONNECT_S", 1.0)
     with socket.socket() as listening, contextlib.ExitStack() as stack:
         listening.bind(("127.0.0.1", 0))
         listening.listen(waiting)
@@ -356,7 +356,7 @@ def test_an_endpoint_that_swallows_everything_is_given_up(
             queued = stack.enter_context(socket.socket())
             queued.connect(listening.getsockname())
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{listening.getsockname()[1]}")
-        s3_objects.connection().connect()
+        s3_requests.connection().connect()
         started_s = time.monotonic()
         with pytest.raises(StoreError, match=rf"{s3_uri}/x: cannot read: .*[Tt]ime"):
             objects.read_bytes(f"{s3_uri}/x")
@@ -370,7 +370,7 @@ def test_an_endpoint_without_a_scheme_is_refused_with_its_value(s3_uri: str, mon
 
 
 def _unfinished_uploads(s3: S3Server, prefix_uri: str) -> list[Any]:
-    bucket, prefix = s3_objects.split(prefix_uri)
+    bucket, prefix = s3_requests.split(prefix_uri)
     client = botocore.session.Session().create_client(
         "s3",
         region_name="us-east-1",

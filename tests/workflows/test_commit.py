@@ -16,7 +16,7 @@ from fct_ray.workflows.adopt import AdoptSettings, plan_adopt, run_adopt
 from fct_ray.workflows.append import AppendSettings, append
 from fct_ray.workflows.backfill import BackfillSettings, plan_backfill, run_backfill
 from fct_ray.workflows.delete import DeleteSettings, delete
-from fct_ray.workflows.savings import side_information_work
+from fct_ray.workflows.side_information import side_information_work
 from tests.galleries import read_version, write_ids, write_rows
 from tests.workflows.living import START, Living
 

@@ -16,7 +16,7 @@ from fct_ray.shards.model_directory import load_model
 from fct_ray.storage import leases, objects
 from fct_ray.values import Manifest
 from fct_ray.workflows.append import AppendSettings, append
-from fct_ray.workflows.run_log import RunLog
+from fct_ray.workflows.run_usage import RunUsage
 from fct_ray.workflows.search import open_searcher
 from fct_ray.workflows.upgrade.judgement import fit_and_judge
 from fct_ray.workflows.upgrade.plan import plan_upgrade
@@ -153,7 +153,7 @@ def test_a_fit_that_a_run_killed_at_the_gate_had_finished_is_found_again_and_cou
         living.settings(), transformation=None, index="Flat", fit=TransformationFit(inner=32, epochs=2)
     )
     plan = plan_upgrade(settings, None, None)
-    log = RunLog(plan.store, plan.run)
+    log = RunUsage(plan.store, plan.run)
     judged, _ = fit_and_judge(plan, log, living.size)
     before = log.used()["fit"]
     Path(living.store.run_uri(plan.run, "gate.json")).unlink()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fct_ray.models.encoder import Encoder, EncoderArchitecture
-from fct_ray.models.files import pack_model
+from fct_ray.models.model_files import pack_model
 from fct_ray.shards.model_directory import save_model
 from tests.conftest import ROOT
 from tests.fuzz.small_store import D, make_store

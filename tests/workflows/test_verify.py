@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from fct_ray.errors import FormatError, StoreError
-from fct_ray.storage import documents, pairs, shards
+from fct_ray.storage import documents, pairs, parquet_tables, shards
 from fct_ray.storage.store import Store
 from fct_ray.values import ObjectRef, ShardRecord
 from fct_ray.workflows.verify import VerifySettings, verify_store
@@ -157,7 +157,7 @@ def _id_of_another_shard(store: Store) -> None:
 
 
 def _ipc(store: Store, number: int) -> bytes:
-    table = shards.read_parquet_bytes(store.read(_shard(store, number).embeddings), "shard")
+    table = parquet_tables.read_parquet_bytes(store.read(_shard(store, number).embeddings), "shard")
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from fct_ray.bench.pipelines import Done, PipelineJob
 from fct_ray.bench.pipelines.running_cluster import start_cluster
 from fct_ray.models.encoder import Encoder, EncoderArchitecture
-from fct_ray.models.files import pack_model
+from fct_ray.models.model_files import pack_model
 from fct_ray.models.seeding import seed_everything
 from fct_ray.shards.model_directory import save_model
 from fct_ray.workflows.backfill import BackfillSettings, plan_backfill, run_backfill

@@ -19,11 +19,12 @@ from fct_ray.errors import SettingsError, SourceError
 from fct_ray.metering.meters import measure_stage
 from fct_ray.models.encoder import Encoder, EncoderArchitecture
 from fct_ray.models.encoder_loop import EncoderFit, EncoderLoopSettings, EncoderLoss, encoder_loop
-from fct_ray.models.files import pack_model
+from fct_ray.models.model_files import pack_model
 from fct_ray.plan.identity import run_id
 from fct_ray.settings import CheckedSettings, Seed
 from fct_ray.shards.encoder_names import MODEL_JSON
 from fct_ray.shards.model_directory import load_model, save_model
+from fct_ray.sources.items import Source
 from fct_ray.sources.registry import open_source
 from fct_ray.storage import documents, objects
 from fct_ray.values import EncoderRef, Usage
@@ -69,15 +70,16 @@ def fit_encoder(settings: FitEncoderSettings, size: ClusterSize) -> FittedEncode
         SourceError: the source has no images of one size, or no labels.
         FitError: the fit diverged or lost its workers too often.
     """
-    run = _identity(settings)
+    source = open_source(settings.source)
+    run = _identity(settings, source)
     memory_uri = objects.join(settings.output, f"fits/{run}.json")
     if objects.exists(memory_uri):
         directory = str(documents.load(dict, objects.read_bytes(memory_uri), memory_uri)["model"])
         if objects.exists(objects.join(objects.join(settings.output, directory), MODEL_JSON)):
             logger.info("model %s was fitted before: %s", settings.name, directory)
             return _fitted(objects.join(settings.output, directory), run, reused=True)
-    architecture = _architecture(settings)
-    classes = class_labels(settings.source)
+    architecture = _architecture(settings, source)
+    classes = class_labels(source)
     if len(classes) == 0 and settings.fit.loss is not EncoderLoss.SIMCLR:
         raise SourceError(
             f"{settings.source}: has no labels, which {settings.fit.loss.value} wants; name a labelled source, or use simclr"
@@ -86,7 +88,7 @@ def fit_encoder(settings: FitEncoderSettings, size: ClusterSize) -> FittedEncode
         architecture=architecture,
         fit=settings.fit,
         num_classes=len(classes),
-        num_items=open_source(settings.source).num_items,
+        num_items=source.num_items,
         seed=settings.seed,
     )
     with measure_stage(count_nodes) as meter:
@@ -97,7 +99,7 @@ def fit_encoder(settings: FitEncoderSettings, size: ClusterSize) -> FittedEncode
             storage_uri=objects.join(settings.output, "fits"),
             train=settings.train,
             size=size,
-            dataset=items_dataset(settings.source, settings.seed),
+            dataset=items_dataset(source, settings.seed),
             describe=f"fit {settings.name} ({settings.fit.backbone}, {settings.fit.loss.value})",
         )
         meter.add(outcome.usage)
@@ -121,11 +123,11 @@ def fit_encoder(settings: FitEncoderSettings, size: ClusterSize) -> FittedEncode
     return _fitted(uri, run, reused=False)
 
 
-def _identity(settings: FitEncoderSettings) -> str:
+def _identity(settings: FitEncoderSettings, source: Source) -> str:
     decisive = {
         "name": settings.name,
         "source": settings.source,
-        "ids": documents.sha256_hex(open_source(settings.source).ids_N.tobytes()),
+        "items": source.listing.fingerprint,
         "fit": asdict(settings.fit),
         "workers": settings.train.num_workers,
         "seed": settings.seed,
@@ -144,9 +146,8 @@ def _fitted(uri: str, run: str, *, reused: bool) -> FittedEncoder:
     )
 
 
-def _architecture(settings: FitEncoderSettings) -> EncoderArchitecture:
+def _architecture(settings: FitEncoderSettings, source: Source) -> EncoderArchitecture:
     """Input size and normalisation from the images themselves."""
-    source = open_source(settings.source)
     if source.num_items < settings.fit.batch_size:
         raise SettingsError(
             f"{settings.source}: {source.num_items} items, batch size {settings.fit.batch_size}; want at least one batch"

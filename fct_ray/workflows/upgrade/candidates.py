@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.engine.trainer import TrainSettings, run_fit
 from fct_ray.metering.meters import ProcessMeter
-from fct_ray.models.files import LoadedModel, PackedModel, pack_model, unpack_model
 from fct_ray.models.flops import transformation_flops
+from fct_ray.models.model_files import LoadedModel, PackedModel, pack_model, unpack_model
 from fct_ray.models.transformation import (
     LinearTransformation,
     Transformation,

@@ -15,7 +15,7 @@ from fct_ray.evaluation import ways
 from fct_ray.evaluation.compatibility import cosine_mean, recovered_shares
 from fct_ray.evaluation.held_out import HeldOutItems, held_out_evidence
 from fct_ray.evaluation.ways import WayToSearch
-from fct_ray.models.files import LoadedModel
+from fct_ray.models.model_files import LoadedModel
 from fct_ray.models.transformation_runner import TransformRunner
 from fct_ray.plan.checks import MIN_GATE_PAIRS
 from fct_ray.plan.gate import judge, loses_too_much, with_loss

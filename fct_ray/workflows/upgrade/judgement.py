@@ -14,7 +14,7 @@ import numpy as np
 
 from fct_ray.engine.actor_pool import gpus_per_actor
 from fct_ray.engine.cluster import ClusterSize
-from fct_ray.models.files import LoadedModel
+from fct_ray.models.model_files import LoadedModel
 from fct_ray.models.transformation_runner import fast_precision
 from fct_ray.plan import checks
 from fct_ray.plan.splits import gate_mask
@@ -30,7 +30,7 @@ from fct_ray.values import (
     Usage,
     method_of_transformation,
 )
-from fct_ray.workflows.run_log import RunLog
+from fct_ray.workflows.run_usage import RunUsage
 from fct_ray.workflows.upgrade.candidates import Direction, fit_candidates
 from fct_ray.workflows.upgrade.gate import GateOutcome, run_gate, run_gate_in
 from fct_ray.workflows.upgrade.pair_origin import PairsFromFile
@@ -55,7 +55,7 @@ class JudgedTransformation:
     """Whether they were fitted by an earlier run: their busy time is counted, their wall time is not in this one."""
 
 
-def fit_and_judge(plan: UpgradePlan, log: RunLog, size: ClusterSize) -> tuple[JudgedTransformation, np.ndarray]:
+def fit_and_judge(plan: UpgradePlan, log: RunUsage, size: ClusterSize) -> tuple[JudgedTransformation, np.ndarray]:
     """The stages pairs, fit and gate; returns the judgement, and held-out vectors of the new model [Q, W] to search with.
 
     Raises:
@@ -68,7 +68,7 @@ def fit_and_judge(plan: UpgradePlan, log: RunLog, size: ClusterSize) -> tuple[Ju
     return judged, pairs.new_PW[held_out_P][:MAX_QUERIES]
 
 
-def _pairs(plan: UpgradePlan, log: RunLog, size: ClusterSize) -> Pairs:
+def _pairs(plan: UpgradePlan, log: RunUsage, size: ClusterSize) -> Pairs:
     uri = plan.store.run_uri(plan.run, PAIRS_FILE)
     if objects.exists(uri):
         return Pairs.from_table(pair_files.read_table(uri))
@@ -97,7 +97,7 @@ def _fit_and_judge(
     plan: UpgradePlan,
     pairs: Pairs,
     held_out_P: np.ndarray,
-    log: RunLog,
+    log: RunUsage,
     size: ClusterSize,
 ) -> JudgedTransformation:
     fitted, models, reused = {}, {}, False
@@ -128,7 +128,7 @@ def _fit_and_judge(
 
 
 def _fit(
-    plan: UpgradePlan, pairs: Pairs, log: RunLog, size: ClusterSize
+    plan: UpgradePlan, pairs: Pairs, log: RunUsage, size: ClusterSize
 ) -> tuple[dict[Method, str], dict[Method, LoadedModel], bool]:
     side = plan.parent.side_info
     candidates = fit_candidates(

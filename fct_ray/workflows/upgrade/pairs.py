@@ -23,11 +23,12 @@ from fct_ray.errors import DataError, SourceError
 from fct_ray.metering.meters import StageMeter
 from fct_ray.plan.splits import pairs_per_shard
 from fct_ray.shards.encoder_names import EncoderSpec
-from fct_ray.shards.read import ShardSelection, select_rows, vectors_column
+from fct_ray.shards.stored_rows import ShardSelection, select_rows, vectors_column
+from fct_ray.sources.items import Source
 from fct_ray.sources.registry import open_source
 from fct_ray.storage.store import Store
 from fct_ray.values import Manifest, ShardRecord
-from fct_ray.workflows.embed_items import encode_items
+from fct_ray.workflows.chosen_items import encode_items
 from fct_ray.workflows.upgrade.pair_origin import PairsFromFile
 
 FloatArray = npt.NDArray[np.float32]
@@ -149,24 +150,25 @@ def pairs_from_encoder(
         if count
     ]
     stored = _collect(selections, meter, "pairs: sample the store")
-    positions_P = positions_of(stored["id"].to_numpy(), source_spec)
+    source = open_source(source_spec)
+    positions_P = positions_of(stored["id"].to_numpy(), source)
     encoded = encode_items(
-        source_spec, (encoder_uri,), positions_P, pool=pool, size=size, describe="pairs: embed with the new model"
+        source, (encoder_uri,), positions_P, pool=pool, size=size, describe="pairs: embed with the new model"
     )
     meter.add(encoded.usage)
     return Pairs.from_table(stored.append_column("new", vectors_column(encoded.embeddings[0])))
 
 
-def positions_of(ids_P: IntArray, source_spec: str) -> IntArray:
+def positions_of(ids_P: IntArray, source: Source) -> IntArray:
     """Where the items with these ids are in a source; SourceError if it does not have one."""
-    source_ids = open_source(source_spec).ids_N
+    source_ids = source.ids_N
     order = np.argsort(source_ids, kind="stable")
     found = np.searchsorted(source_ids, ids_P, sorter=order)
     positions = order[np.minimum(found, len(order) - 1)]
     wrong = source_ids[positions] != ids_P
     if wrong.any():
         raise SourceError(
-            f"{source_spec}: has no item with id {ids_P[wrong][0]} ({int(wrong.sum()):,} of {len(ids_P):,} ids are "
+            f"{source.spec}: has no item with id {ids_P[wrong][0]} ({int(wrong.sum()):,} of {len(ids_P):,} ids are "
             "missing); want the source that the store was embedded from"
         )
     return np.asarray(positions, dtype=np.int64)
@@ -184,7 +186,8 @@ def _selection(
 ) -> ShardSelection:
     side = manifest.side_info
     return ShardSelection(
-        uri=store.uri_of(record.embeddings.path),
+        store_uri=store.uri,
+        embeddings=record.embeddings,
         dimension=manifest.dimension,
         side_dimension=side.dimension if side is not None and use_side else None,
         wanted_ids=wanted,

@@ -11,17 +11,17 @@ from dataclasses import asdict, dataclass
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.errors import ModelError, SettingsError
 from fct_ray.index import factory
-from fct_ray.models.files import LoadedModel
+from fct_ray.models.model_files import LoadedModel
 from fct_ray.plan import checks
 from fct_ray.plan.catch_up import bases
 from fct_ray.plan.forecast import Forecast
 from fct_ray.plan.identity import run_id
 from fct_ray.shards.encoder_names import EncoderChoice, EncoderSpec, resolve_encoder
 from fct_ray.shards.model_directory import load_model, open_encoder
-from fct_ray.storage import documents, shards
+from fct_ray.storage import documents, vector_columns
 from fct_ray.storage.store import Store
 from fct_ray.values import Manifest, SideInfoUse
-from fct_ray.workflows.index_training import check_enough_to_train
+from fct_ray.workflows.trained_index import check_enough_to_train
 from fct_ray.workflows.upgrade.forecast import TargetSpace, upgrade_forecast
 from fct_ray.workflows.upgrade.pair_origin import PairOrigin, PairsFromEncoder, check_num_pairs, num_pairs, pair_origin
 from fct_ray.workflows.upgrade.pairs import check_ids_in_range
@@ -171,7 +171,9 @@ def _target_space(settings: UpgradeSettings, parent: Manifest, choice: EncoderCh
                 f"{pairs.uri}: embeddings have dimension {seen}, encoder {encoder.name} has {encoder.dimension}: embed the "
                 "pairs with that encoder"
             )
-    return TargetSpace(dimension=seen, metric=metric, normalized=shards.are_normalized(pairs.given.embeddings_NW))
+    return TargetSpace(
+        dimension=seen, metric=metric, normalized=vector_columns.are_normalized(pairs.given.embeddings_NW)
+    )
 
 
 def _given_transformation(

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fct_ray.engine.cluster import ClusterSize
-from fct_ray.models.files import LoadedModel
+from fct_ray.models.model_files import LoadedModel
 from fct_ray.plan.catch_up import check_catch_up
 from fct_ray.plan.versions import upgraded_manifest
 from fct_ray.shards.encoder_names import MODEL_JSON
@@ -27,7 +27,7 @@ from fct_ray.storage import leases, objects
 from fct_ray.values import Current, IndexRef, Manifest, Receipt, TransformationRef, Usage
 from fct_ray.workflows.bad_rows import list_bad_rows
 from fct_ray.workflows.commit import RunInProgress, now, run_in_progress
-from fct_ray.workflows.run_log import RunLog
+from fct_ray.workflows.run_usage import RunUsage
 from fct_ray.workflows.upgrade.judgement import JudgedTransformation, fit_and_judge, read_judged
 from fct_ray.workflows.upgrade.plan import UpgradePlan
 from fct_ray.workflows.upgrade.stream import TransformStream, stream_transformed
@@ -60,7 +60,7 @@ def run_upgrade(plan: UpgradePlan, size: ClusterSize) -> UpgradeOutcome:
         FctRayError: a stage failed. CURRENT is unchanged and finished shards are kept.
     """
     if plan.finished is not None:
-        log = RunLog(plan.store, plan.run)
+        log = RunUsage(plan.store, plan.run)
         logger.info("run %s has published version %d already", plan.run, plan.finished.version)
         judged = read_judged(plan)
         return UpgradeOutcome(plan=plan, published=plan.finished, stages=log.used(), judged=judged)

@@ -12,14 +12,14 @@ from fct_ray.engine.actor_pool import PoolSettings
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.engine.shard_stream import stream_shards
 from fct_ray.plan.resume import done_receipts, shards_to_do
-from fct_ray.shards.transform import TransformJob, TransformWorker
-from fct_ray.shards.write import OutputJob
+from fct_ray.shards.shard_output import OutputJob
+from fct_ray.shards.transformed_shard import TransformJob, TransformWorker
 from fct_ray.storage import objects
 from fct_ray.storage.store import Store
 from fct_ray.values import IndexRef, Manifest, Metric, Precision, Receipt
 from fct_ray.workflows.bad_rows import BadRowSettings
-from fct_ray.workflows.index_training import train_on_transformed
-from fct_ray.workflows.run_log import RunLog
+from fct_ray.workflows.run_usage import RunUsage
+from fct_ray.workflows.trained_index import train_on_transformed
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ def stream_transformed(
         side_dimension=stream.side_dimension,
         seed=stream.seed,
         batch_rows=stream.batch_rows,
-        log=RunLog(stream.store, stream.run),
+        log=RunUsage(stream.store, stream.run),
     )
     version = stream.store.claim_version(stream.run, head.version)
     todo = shards_to_do(head.shards, stream.store.ledger(stream.run))

@@ -12,10 +12,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from fct_ray.errors import FormatError
-from fct_ray.metering.meters import ProcessMeter
+from fct_ray.metering.meters import process_meter
 from fct_ray.plan.splits import sample_mask
-from fct_ray.storage import documents, objects, quarantine, shards
+from fct_ray.storage import documents, objects, quarantine, shards, vector_columns
 from fct_ray.storage import pairs as parquet_files
+from fct_ray.storage.store import Store
 from fct_ray.values import ObjectRef, OnBadRow, Provenance, ShardRecord, Usage
 
 FloatArray = npt.NDArray[np.float32]
@@ -32,18 +33,27 @@ class Inspected:
     dimension: int
     side_dimension: int | None
     side_dtype: str | None
-    normalized: bool
+    ids_not_unit: tuple[int, ...]
+    """Ids of the first few rows whose vectors have neither length 1 nor length 0; none: the vectors are normalized."""
     usage: Usage
 
 
-def inspect_shard(item: tuple[int, str, OnBadRow]) -> Inspected:
-    """Hash, dimensions, id range and values of one object's usable rows. Runs in a Ray task."""
-    meter, (shard, uri, on_bad_row) = ProcessMeter(), item
+def inspect_shard(item: tuple[int, str, OnBadRow]) -> Inspected | None:
+    """Hash, dimensions, id range and values of one object's usable rows; None if it is a file without any rows.
+
+    Runs in a Ray task. Raises FormatError, DataError: it cannot be used.
+    """
+    meter, (shard, uri, on_bad_row) = process_meter(), item
     data = objects.read_bytes(uri)
     columns, bad = quarantine.parse_shard(data, uri, on_bad_row, dimension=None, side_dimension=None)
     rows = len(columns.ids_N)
+    if rows == 0 and not bad:
+        return None
     if rows == 0:
-        raise FormatError(f"{uri}: has no usable rows; want at least one: take the object out of the glob")
+        raise FormatError(
+            f"{uri}: has no usable rows among {len(bad):,}; want at least one: take the object out of the glob. Its row "
+            f"{bad[0].row}: {bad[0].reason}"
+        )
     record = ShardRecord(
         shard=shard,
         embeddings=ObjectRef(path=uri, bytes=len(data), sha256=documents.sha256_hex(data)),
@@ -60,7 +70,7 @@ def inspect_shard(item: tuple[int, str, OnBadRow]) -> Inspected:
         dimension=columns.embeddings_ND.shape[1],
         side_dimension=None if columns.side_info_NS is None else columns.side_info_NS.shape[1],
         side_dtype=shards.side_dtype(columns.table),
-        normalized=shards.are_normalized(columns.embeddings_ND),
+        ids_not_unit=tuple(columns.ids_N[vector_columns.without_unit_length(columns.embeddings_ND)][:3].tolist()),
         usage=meter.read() + Usage(bytes_read=len(data), rows=rows),
     )
 
@@ -75,15 +85,17 @@ def usable_ids(uri: str, on_bad_row: OnBadRow) -> IdArray:
 
 def ids_in_shard(task: tuple[ShardRecord, str, IdArray]) -> IdArray:
     """Those of the given ids that a shard has. Runs in a Ray task."""
-    _, uri, ids_N = task
-    return np.asarray(np.intersect1d(parquet_files.read_ids(uri), ids_N))
+    record, uri, ids_N = task
+    return np.asarray(np.intersect1d(parquet_files.read_ids(uri, record.embeddings.bytes), ids_N))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShardSelection:
     """Which rows of one shard a worker picks: these ids, or `count` sampled ones."""
 
-    uri: str
+    store_uri: str
+    embeddings: ObjectRef
+    """The shard's Parquet object, of the store or adopted."""
     dimension: int
     side_dimension: int | None
     """None: the side-information is left out, also where the shard has some."""
@@ -96,12 +108,15 @@ def select_rows(selection: ShardSelection) -> tuple[pa.Table, Usage]:
     """Rows of one shard as (id, old, side, label), and what reading them took. Runs in a Ray task.
 
     Labels are whole numbers; a `label` column of another type is carried through an upgrade but judges nothing.
+
+    Raises:
+        FormatError: the object is not the one that was published: its hash differs.
     """
-    meter = ProcessMeter()
-    data = objects.read_bytes(selection.uri)
+    meter, store = process_meter(), Store(selection.store_uri)
+    data = store.read(selection.embeddings)
     columns, _ = quarantine.parse_shard(  # bad rows are no pairs; whether they are refused is the stream's to say
         data,
-        selection.uri,
+        store.uri_of(selection.embeddings.path),
         OnBadRow.QUARANTINE,
         dimension=selection.dimension,
         side_dimension=selection.side_dimension,

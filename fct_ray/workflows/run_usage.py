@@ -24,7 +24,7 @@ from fct_ray.values import Usage
 STAGES = ("plan", "pairs", "fit", "gate", "stream", "verify", "publish", "refine")
 
 
-class RunLog:
+class RunUsage:
     """The usage records of one run."""
 
     def __init__(self, store: Store, run: str) -> None:

@@ -1,6 +1,6 @@
 """One shard of an edit: an object copied in, or a shard written again without deleted rows. Runs in Ray tasks.
 
-Owns: only where the rows come from; `write` commits them. Vectors, side-information and all other columns
+Owns: only where the rows come from; `shard_output` commits them. Vectors, side-information and all other columns
 of rows that stay are untouched.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from fct_ray.shards.write import OutputJob, ShardWriter
+from fct_ray.shards.shard_output import OutputJob, ShardWriter
 from fct_ray.storage import quarantine, shards
 from fct_ray.values import ShardRecord, Usage
 

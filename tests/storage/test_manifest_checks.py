@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fct_ray.errors import FormatError
-from fct_ray.storage.manifests import MAX_DIMENSION, check_manifest
+from fct_ray.storage.manifest_checks import MAX_DIMENSION, check_manifest
 from fct_ray.values import IndexRef, ObjectRef, SideInfoRef
 from tests.plan.manifests import parent_manifest
 

@@ -10,15 +10,15 @@ import pytest
 from fct_ray.metering import meters
 from fct_ray.storage.store import Store
 from fct_ray.values import Usage
-from fct_ray.workflows.run_log import RunLog
+from fct_ray.workflows.run_usage import RunUsage
 
 
 @pytest.fixture
-def log(tmp_path: Path) -> RunLog:
-    return RunLog(Store(str(tmp_path)), "upgrade-1")
+def log(tmp_path: Path) -> RunUsage:
+    return RunUsage(Store(str(tmp_path)), "upgrade-1")
 
 
-def test_attempts_at_a_stage_add_up_and_a_part_that_is_found_again_counts_once(log: RunLog) -> None:
+def test_attempts_at_a_stage_add_up_and_a_part_that_is_found_again_counts_once(log: RunUsage) -> None:
     for flops in (1.0, 2.0):
         with log.stage("stream") as meter:
             log.record_part("stream", "training", Usage(flops=100.0, bytes_read=7))
@@ -27,13 +27,13 @@ def test_attempts_at_a_stage_add_up_and_a_part_that_is_found_again_counts_once(l
     assert (used.flops, used.bytes_read) == (103.0, 7)
 
 
-def test_a_part_counts_though_the_attempt_that_did_it_left_no_record(log: RunLog) -> None:
+def test_a_part_counts_though_the_attempt_that_did_it_left_no_record(log: RunUsage) -> None:
     log.record_part("fit", "candidates", Usage(flops=5.0, wall_s=9.0, node_s=9.0))
     assert log.used() == {"fit": Usage(flops=5.0)}
 
 
 def test_of_an_attempt_that_is_killed_the_time_is_known_but_not_the_work_that_will_be_done_again(
-    log: RunLog, monkeypatch: pytest.MonkeyPatch
+    log: RunUsage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(meters, "COUNT_NODES_EVERY_S", 0.02)
     monkeypatch.setattr(meters, "RECORD_EVERY_S", 0.05)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fct_ray.errors import SettingsError
-from fct_ray.models.augment import LIGHT, SIMCLR, AugmentSettings, augmented, two_views
+from fct_ray.models.augmentation import LIGHT, SIMCLR, AugmentSettings, augmented, two_views
 from fct_ray.models.seeding import generator
 
 

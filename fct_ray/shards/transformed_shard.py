@@ -1,6 +1,6 @@
 """One stored shard through the transformation h, then written and indexed.
 
-Owns: reading the shard, applying h, leaving out rows that cannot be used. `write` commits what comes out.
+Owns: reading the shard, applying h, leaving out rows that cannot be used. `shard_output` commits what comes out.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 
 from fct_ray.models.transformation_runner import TransformRunner
 from fct_ray.shards.model_directory import load_model
-from fct_ray.shards.write import OutputJob, ShardWriter, done
+from fct_ray.shards.shard_output import OutputJob, ShardWriter, done
 from fct_ray.storage import documents, quarantine, shards
 from fct_ray.values import Precision, Provenance, Receipt, ShardRecord, Usage
 

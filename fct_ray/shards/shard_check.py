@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from fct_ray.errors import StoreError
 from fct_ray.index import build, search
-from fct_ray.metering.meters import ProcessMeter
+from fct_ray.metering.meters import process_meter
 from fct_ray.storage import quarantine, shards
 from fct_ray.storage.store import Store
 from fct_ray.values import IndexRef, Metric, OnBadRow, Precision, ShardRecord, Usage
@@ -68,7 +68,7 @@ class ShardFindings:
 
 def check_shard(check: ShardCheck) -> ShardFindings:
     """Hashes, ids and vectors of one shard against its record, its index and its input. Runs in a Ray task."""
-    meter, store, record = ProcessMeter(), Store(check.store_uri), check.record
+    meter, store, record = process_meter(), Store(check.store_uri), check.record
     problems: list[str] = []
     recall, read = None, 0
     try:

@@ -11,7 +11,7 @@ from fct_ray.shards.encoder_names import is_model_uri
 from fct_ray.shards.model_directory import load_model, open_encoder
 from fct_ray.storage.store import Store
 from fct_ray.values import Manifest, Receipt, Usage
-from fct_ray.workflows.run_log import RunLog
+from fct_ray.workflows.run_usage import RunUsage
 
 
 def side_information_work(store: Store, old: Manifest, side_uri: str | None) -> Usage | None:
@@ -44,5 +44,5 @@ def _node_s(store: Store, origins: list[Receipt], receipts: list[Receipt]) -> fl
     for run in {receipt.run for receipt in origins}:
         rows = sum(receipt.record.rows for receipt in receipts if receipt.run == run)
         mine = sum(receipt.record.rows for receipt in origins if receipt.run == run)
-        total += RunLog(store, run).used().get("stream", Usage()).node_s * mine / rows
+        total += RunUsage(store, run).used().get("stream", Usage()).node_s * mine / rows
     return total

@@ -1,6 +1,6 @@
 """Raw items of one shard through encoders, then written and indexed.
 
-Owns: reading the items, applying the encoders, leaving out what cannot be used. `write` commits what comes out.
+Owns: reading the items, applying the encoders, leaving out what cannot be used. `shard_output` commits what comes out.
 """
 
 from __future__ import annotations
@@ -11,15 +11,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from fct_ray.errors import SourceError
+from fct_ray.models.batch_encoder import encode_metered
 from fct_ray.shards.encoder_names import EncoderSpec
+from fct_ray.shards.listed_items import ListedItems
 from fct_ray.shards.model_directory import open_encoder
-from fct_ray.shards.write import OutputJob, ShardWriter, done
-from fct_ray.sources.items import Items, Source
-from fct_ray.sources.registry import open_source
+from fct_ray.shards.shard_output import OutputJob, ShardWriter, done
+from fct_ray.sources.items import Items, Reader
+from fct_ray.sources.listing import Listing
+from fct_ray.sources.registry import open_reader
 from fct_ray.storage import documents, quarantine, shards
 from fct_ray.values import BadRow, OnBadRow, Provenance, Receipt, Usage
 
@@ -29,17 +31,16 @@ class EmbedJob:
     """A full backfill's stream: raw items through one encoder, and another for side-information (or None)."""
 
     output: OutputJob
-    source_spec: str
+    items_uri: str
+    """The items of the run, as `listed_items` keeps them."""
     encoder_uri: EncoderSpec
     side_uri: EncoderSpec | None
     side_dtype: str
-    positions_N: npt.NDArray[np.int64] | None = None
-    """The items to embed, as positions in the source, in order. None: all."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EmbedDescriptor:
-    """One shard to embed: items [start, stop) of the source, or of the job's positions in it."""
+    """One shard to embed: items [start, stop) of the run."""
 
     shard: int
     start: int
@@ -53,7 +54,8 @@ class EmbedWorker:
         """Load the encoders once per actor."""
         torch.set_num_threads(job.output.threads)
         self.job, self.writer = job, ShardWriter(job.output)
-        self.source = open_source(job.source_spec)
+        self.items = ListedItems(job.items_uri)
+        self.reader = open_reader(self.items.source.spec)
         self.encoder = open_encoder(job.encoder_uri)
         self.side = open_encoder(job.side_uri) if job.side_uri is not None else None
 
@@ -64,21 +66,19 @@ class EmbedWorker:
 
     def _embed(self, task: EmbedDescriptor) -> Receipt:
         started_at = time.time()
-        chosen = np.arange(task.start, task.stop)
-        positions_N = chosen if self.job.positions_N is None else self.job.positions_N[chosen]
-        items, bad = read_items(self.source, positions_N, self.job.output.on_bad_row)
-        embeddings_NW = self.encoder.encode(items.columns)
-        side_NS = self.side.encode(items.columns) if self.side is not None else None
+        listing = self.items.part(task.start, task.stop)
+        items, bad = read_items(self.reader, listing, self.job.output.on_bad_row)
+        embeddings_NW, usage = encode_metered(self.encoder, items.columns)
+        side_NS, side_usage = (None, Usage()) if self.side is None else encode_metered(self.side, items.columns)
         good_N = quarantine.finite(embeddings_NW)
         if side_NS is not None:
             good_N &= quarantine.finite(side_NS)
         if not good_N.all():
-            name = f"shard {task.shard} of {self.job.source_spec}"
+            name = f"shard {task.shard} of {self.items.source.spec}"
             bad = quarantine.not_finite(items.ids_N, bad, good_N, "an encoder", name, self.job.output.on_bad_row)
             embeddings_NW, side_NS = embeddings_NW[good_N], None if side_NS is None else side_NS[good_N]
             items = items.rows(good_N)
         table = shards.build_table(items.ids_N, embeddings_NW, side_NS, items.carried, side_dtype=self.job.side_dtype)
-        flops = self.encoder.flops_per_item + (self.side.flops_per_item if self.side is not None else 0.0)
         return self.writer.commit(
             task.shard,
             items.ids_N,
@@ -86,32 +86,41 @@ class EmbedWorker:
             table,
             provenance=Provenance.EMBEDDED,
             input_sha256=None,
-            usage=Usage(flops=flops * len(items.ids_N), bytes_read=items.bytes_read),
+            usage=usage + side_usage + Usage(bytes_read=items.bytes_read),
             started_at=started_at,
             bad_rows=bad,
         )
 
 
-def read_items(
-    source: Source, positions_N: npt.NDArray[np.int64], on_bad_row: OnBadRow
-) -> tuple[Items, tuple[BadRow, ...]]:
-    """The items at these positions; with QUARANTINE without those that cannot be read, which are the second value.
+def read_items(reader: Reader, listing: Listing, on_bad_row: OnBadRow) -> tuple[Items, tuple[BadRow, ...]]:
+    """The items of a listing; with QUARANTINE without those that cannot be read, which are the second value.
+
+    Items whose object was changed or deleted since it was listed are among those.
 
     Raises:
         SourceError: an item cannot be read, with REFUSE; or none can.
     """
     try:
-        return source.read(positions_N), ()
+        return reader.read(listing), ()
     except SourceError:
         if on_bad_row is OnBadRow.REFUSE:
             raise
     bad: list[BadRow] = []
-    for row, position in enumerate(positions_N):  # one by one: only so it is known which
+    for row in range(listing.num_items):  # one by one: only so it is known which
+        item = listing.take(np.array([row]))
         try:
-            source.read(positions_N[row : row + 1])
+            reader.read(item)
         except SourceError as error:
-            bad.append(BadRow(row=row, id=int(source.ids_N[position]), reason=str(error)))
-    good_N = np.delete(positions_N, [unreadable.row for unreadable in bad])
+            bad.append(BadRow(row=row, id=_id_of(reader, item), reason=str(error)))
+    good_N = np.delete(np.arange(listing.num_items), [unreadable.row for unreadable in bad])
     if len(good_N) == 0:
-        raise SourceError(f"none of {len(positions_N):,} items can be read; the first: {bad[0].reason}")
-    return source.read(good_N), tuple(bad)
+        raise SourceError(f"none of {listing.num_items:,} items can be read; the first: {bad[0].reason}")
+    return reader.read(listing.take(good_N)), tuple(bad)
+
+
+def _id_of(reader: Reader, item: Listing) -> int | None:
+    """The id of one item; None if the object that has it cannot be read either."""
+    try:
+        return int(reader.keys(item).ids_N[0])
+    except SourceError:
+        return None

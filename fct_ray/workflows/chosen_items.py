@@ -15,10 +15,11 @@ import pyarrow as pa
 from fct_ray.engine.actor_pool import PoolSettings, run_pool
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.engine.progress import bar
-from fct_ray.shards.encode import EncodeWorker
+from fct_ray.shards.chosen_items import EncodeWorker
 from fct_ray.shards.encoder_names import EncoderSpec
 from fct_ray.shards.model_directory import open_encoder
-from fct_ray.sources.registry import open_source
+from fct_ray.sources.items import Source
+from fct_ray.sources.listing import spans_to_bytes
 from fct_ray.values import Usage
 
 CHUNK_ROWS = 512
@@ -36,7 +37,7 @@ class EncodedItems:
 
 
 def encode_items(
-    source_spec: str,
+    source: Source,
     encoder_uris: tuple[EncoderSpec, ...],
     positions_N: npt.NDArray[np.int64],
     *,
@@ -46,36 +47,36 @@ def encode_items(
 ) -> EncodedItems:
     """Embed the items at these positions of the source with each encoder; `usage` is what the workers used.
 
+    Each task carries where its items lie and in which version, so workers list nothing.
+
     Raises:
-        FctRayError: what a worker raised (an unreadable item, a damaged model).
+        FctRayError: what a worker raised (an unreadable item, one that was changed since it was listed, a damaged model).
     """
-    chunks = [positions_N[start : start + CHUNK_ROWS] for start in range(0, len(positions_N), CHUNK_ROWS)]
-    tasks = [{"positions": np.ascontiguousarray(chunk, dtype=np.int64).tobytes()} for chunk in chunks]
-    arguments, tables = (source_spec, encoder_uris, pool.threads), []
+    starts = range(0, len(positions_N), CHUNK_ROWS)
+    chunks = [source.listing.take(positions_N[start : start + CHUNK_ROWS]) for start in starts]
+    tasks = [{"first": start, "spans": spans_to_bytes(chunk)} for start, chunk in zip(starts, chunks, strict=True)]
+    arguments, tables = (source.listing.source, encoder_uris, pool.threads), []
+    names = [f"items {start:,} to {start + CHUNK_ROWS - 1:,}" for start in starts]
     with bar(len(positions_N), describe, "item") as shown:
-        for answer in run_pool(tasks, EncodeWorker, arguments, pool=pool, size=size):
+        for answer in run_pool(tasks, EncodeWorker, arguments, names=names, pool=pool, size=size):
             tables.append(pa.ipc.open_stream(answer["encoded"]).read_all())
             shown.update(len(tables[-1]))
-    return _in_order(pa.concat_tables(tables), positions_N, source_spec, encoder_uris)
+    return _in_order(pa.concat_tables(tables), encoder_uris)
 
 
-def _in_order(
-    table: pa.Table, positions_N: npt.NDArray[np.int64], source_spec: str, encoder_uris: tuple[EncoderSpec, ...]
-) -> EncodedItems:
-    order = np.argsort(table["position"].to_numpy(), kind="stable")
-    back = np.empty(len(order), dtype=np.int64)
-    back[np.argsort(positions_N, kind="stable")] = order
-    labels = open_source(source_spec).labels_N
+def _in_order(table: pa.Table, encoder_uris: tuple[EncoderSpec, ...]) -> EncodedItems:
+    table = table.sort_by("position")
     usage = Usage(
         busy_cpu_s=float(np.sum(table["busy_cpu_s"].to_numpy())),
+        busy_gpu_s=float(np.sum(table["busy_gpu_s"].to_numpy())),
         bytes_read=int(np.sum(table["bytes_read"].to_numpy())),
-        flops=sum(open_encoder(uri).flops_per_item for uri in encoder_uris) * len(positions_N),
-        rows=len(positions_N),
+        flops=sum(open_encoder(uri).flops_per_item for uri in encoder_uris) * len(table),
+        rows=len(table),
     )
     return EncodedItems(
-        ids_N=table["id"].to_numpy()[back],
-        embeddings=tuple(_matrix(table, f"embedding_{number}")[back] for number in range(len(encoder_uris))),
-        labels_N=None if labels is None else labels[positions_N],
+        ids_N=table["id"].to_numpy(),
+        embeddings=tuple(_matrix(table, f"embedding_{number}") for number in range(len(encoder_uris))),
+        labels_N=table["label"].to_numpy() if "label" in table.column_names else None,
         usage=usage,
     )
 

@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from fct_ray.errors import DataError
 from fct_ray.index import build
-from fct_ray.metering.meters import ProcessMeter, peak_memory_bytes
+from fct_ray.metering.meters import peak_memory_bytes, process_meter
 from fct_ray.storage import objects, shards
 from fct_ray.storage.store import Store
 from fct_ray.values import BadRow, IndexRef, Metric, ObjectRef, OnBadRow, Provenance, Receipt, ShardRecord, Usage
@@ -59,7 +59,7 @@ class ShardWriter:
         self.template = None if trained is None else self.store.read(trained)
         self.threads = ThreadPoolExecutor(thread_name_prefix="parquet")
         self.computing = threading.Lock()
-        self.meter = ProcessMeter(include_startup=True)
+        self.meter = process_meter()
 
     def commit(
         self,
@@ -106,7 +106,7 @@ class ShardWriter:
             record=record,
             usage=usage,
             peak_memory_bytes=peak_memory_bytes(),
-            worker=f"{os.environ.get('RAY_NODE_ID', 'local')[:12]}:{os.getpid()}",
+            worker=f"{os.environ.get('FCT_RAY_NODE_ID', 'local')[:12]}:{os.getpid()}",  # the node is set by the engine
             started_at=started_at,
             ended_at=time.time(),
             bad_rows=bad_rows,

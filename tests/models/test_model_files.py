@@ -14,7 +14,7 @@ from safetensors.torch import load, save
 
 from fct_ray.errors import ModelError, SettingsError
 from fct_ray.models.encoder import Encoder, EncoderArchitecture
-from fct_ray.models.files import AnyModel, PackedModel, pack_model, unpack_model
+from fct_ray.models.model_files import AnyModel, PackedModel, pack_model, unpack_model
 from fct_ray.models.transformation import (
     TransformationArchitecture,
     TransformationKind,

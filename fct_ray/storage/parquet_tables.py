@@ -1,0 +1,50 @@
+"""Arrow tables out of Parquet bytes that nobody vouches for.
+
+Owns: what makes a file unreadable, and the bound on what a damaged or malicious footer may claim. Knows no columns.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fct_ray.errors import FormatError
+
+MAX_VALUES_PER_BYTE, LEAST_MAX_VALUES = 64, 1 << 24
+"""A file that claims more values is refused unread: it would unfold to hundreds of times its size. Vectors have less than
+one value per byte; the second number leaves room for small files of equal values."""
+_PARQUET_ERRORS = (pa.ArrowException, OSError, MemoryError, ValueError, TypeError, LookupError)
+"""What pyarrow raises on damaged files; the last three come from names that are no text, and from extension types."""
+
+
+def read_parquet_bytes(data: bytes, uri: str) -> pa.Table:
+    """The table in Parquet `data`. Raises FormatError naming `uri`."""
+    return read_parquet(pa.BufferReader(data), uri)
+
+
+def read_parquet(source: pa.NativeFile, uri: str, columns: list[str] | None = None) -> pa.Table:
+    """The table in an open Parquet file, or those of `columns` that it has. Raises FormatError naming `uri`."""
+    try:
+        file = pq.ParquetFile(source)
+        _check_claims(file, source.size(), uri)
+        table = file.read(columns=columns)
+        _ = table.column_names  # decodes them: they may not be UTF-8
+    except _PARQUET_ERRORS as error:
+        raise FormatError(
+            f"{uri}: not a readable Parquet file ({error!s:.500}). If it speaks of list sizes, a row of a fixed_size_list is "
+            "null: embed that item or remove it; otherwise write or copy the file again"
+        ) from error
+    return table
+
+
+def _check_claims(file: pq.ParquetFile, num_bytes: int, uri: str) -> None:
+    # Rows only: metadata.row_group(n).column(m) of a damaged footer ends the process (pyarrow 25, uncaught C++ exception).
+    metadata, kinds = file.metadata, file.schema_arrow.types
+    rows = [metadata.num_rows, *(metadata.row_group(number).num_rows for number in range(metadata.num_row_groups))]
+    values = sum(max(kind.list_size, 1) if pa.types.is_fixed_size_list(kind) else 1 for kind in kinds) * max(rows)
+    most = max(MAX_VALUES_PER_BYTE * num_bytes, LEAST_MAX_VALUES)
+    if min(rows) < 0 or values > most:
+        raise FormatError(
+            f"{uri}: its footer claims row counts of {min(rows):,} to {max(rows):,}, {values:,} values in {num_bytes:,} "
+            f"bytes; wanted 0 to {most:,} values. Is the file damaged? Copy or write it again"
+        )
