@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,6 +43,50 @@ class Provenance(StrEnum):
     EMBEDDED = "embedded"
     TRANSFORMED = "transformed"
     MIXED = "mixed"
+
+
+class Method(StrEnum):
+    """A way to search a gallery, from doing nothing to the full backfill; the keys of reports."""
+
+    OLD_OLD = "old_old"
+    """Old queries on the old gallery: doing nothing."""
+    DIRECT = "direct"
+    """New queries on the old gallery as it is."""
+    FUSED = "fused"
+    """Old queries on old embeddings and side-information, both joined; nothing is fitted."""
+    BCT = "bct"
+    """New queries of a backward-compatible new model on the old gallery."""
+    LINEAR_NOSIDE = "linear_noside"
+    """New queries on the gallery through a linear map of the old embeddings."""
+    LINEAR_SIDE = "linear_side"
+    """New queries on the gallery through a linear map of old embeddings and side-information."""
+    FCT_NOSIDE = "fct_noside"
+    """New queries on the gallery through an MLP of the old embeddings."""
+    FCT_SIDE = "fct_side"
+    """New queries on the gallery through an MLP of old embeddings and side-information."""
+    NEW_NEW = "new_new"
+    """New queries on the gallery embedded with the new model: a full backfill."""
+
+    @property
+    def reads_side(self) -> bool:
+        """Whether it needs side-information."""
+        return self in (Method.FUSED, Method.LINEAR_SIDE, Method.FCT_SIDE)
+
+
+def method_of_transformation(kind: Literal["mlp", "linear"], *, reads_side: bool) -> Method:
+    """The method by which a transformation of this architecture is reported."""
+    if kind == "linear":
+        return Method.LINEAR_SIDE if reads_side else Method.LINEAR_NOSIDE
+    return Method.FCT_SIDE if reads_side else Method.FCT_NOSIDE
+
+
+class SideInfoUse(StrEnum):
+    """Whether an upgrade reads the side-information that a store keeps."""
+
+    STORED = "stored"
+    """Whatever the store has."""
+    NONE = "none"
+    """None, even if the store has some."""
 
 
 class OnBadRow(StrEnum):
@@ -195,13 +239,9 @@ class RetrievalQuality:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CompatibilityRow:
-    """One line of the compatibility table: which queries search which gallery, and how well.
+    """One line of the compatibility table: which queries search which gallery, and how well."""
 
-    `method` is the key under which `recovered_share` reports it: "old_old", "direct", "fct_side", "fct_noside",
-    "linear_side", "linear_noside", "fused", "new_new".
-    """
-
-    method: str
+    method: Method
     query: str
     gallery: str
     side_information: bool
@@ -254,11 +294,11 @@ class GateResult:
     passed: bool
     num_pairs: int
     k: int
-    chosen: str
-    """Which candidate was judged, e.g. "fct_side" or "linear_side"."""
+    chosen: Method
+    """Which candidate was judged."""
     cosine: float
     """Mean cosine between h's outputs and the true new embeddings of the held-out pairs."""
-    agreement: dict[str, float]
+    agreement: dict[Method, float]
     """Neighbour agreement at k with the new model's own top-k, by method."""
     checks: tuple[GateCheck, ...]
     worst_group: dict[str, float] | None = None

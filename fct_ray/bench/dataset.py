@@ -23,6 +23,7 @@ from tqdm import tqdm
 from fct_ray.models.model_files import pack_model
 from fct_ray.models.seeding import seed_everything
 from fct_ray.models.transformation import Transformation, TransformationArchitecture
+from fct_ray.settings import CheckedSettings, Count, CountOrZero, Seed
 from fct_ray.shards.encoder_names import resolve_encoder
 from fct_ray.shards.model_directory import save_model
 from fct_ray.storage import objects, shards
@@ -34,24 +35,24 @@ OLD_NAME, SIDE_NAME, NEW_NAME = "bench-old", "bench-side", "bench-new"
 
 
 @dataclass(frozen=True, kw_only=True)
-class DatasetSettings:
+class DatasetSettings(CheckedSettings):
     """The data of a benchmark."""
 
-    rows: int = 200_000
+    rows: Count = 200_000
     """Rows of the gallery."""
-    rows_per_shard: int = 20_000
+    rows_per_shard: Count = 20_000
     """Rows per Parquet object."""
-    old_dimension: int = 128
+    old_dimension: Count = 128
     """Dimensions of the old embedding."""
-    side_dimension: int = 128
+    side_dimension: CountOrZero = 128
     """Dimensions of the side-information."""
-    new_dimension: int = 128
+    new_dimension: Count = 128
     """Dimensions of the new embedding."""
-    inner: int = 2048
+    inner: Count = 2048
     """Inner width of the reference h (the paper's is 2048)."""
-    num_pairs: int = 20_000
+    num_pairs: Count = 20_000
     """Rows of the pairs file."""
-    data_seed: int = 0
+    data_seed: Seed = 0
     """Seed of all of it."""
 
 

@@ -25,31 +25,32 @@ from fct_ray.bench.pipeline_process import measure
 from fct_ray.bench.pipelines import PipelineJob
 from fct_ray.cli.price_book import load_price_book
 from fct_ray.errors import SettingsError
+from fct_ray.settings import CheckedSettings, Count, CountOrZero, Positive
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class GrowthSettings:
+class GrowthSettings(CheckedSettings):
     """What more rows and more shards cost."""
 
     directory: str = ".data/bench"
     """Where data and outputs go."""
-    sizes: tuple[int, ...] = (100_000, 200_000, 1_000_000)
+    sizes: tuple[Count, ...] = (100_000, 200_000, 1_000_000)
     """Rows of the runs that the model is fitted on, at `data.rows_per_shard`."""
-    small_shards: tuple[int, int] = (200_000, 200)
+    small_shards: tuple[Count, Count] = (200_000, 200)
     """Rows and rows per shard of one more run, which tells shards from rows: one of `sizes`, in many more shards."""
-    check: int = 10_000_000
+    check: CountOrZero = 10_000_000
     """Rows of the run that the prediction is checked on; 0 leaves it out."""
-    threads: int = 2
+    threads: Count = 2
     """Cores."""
-    batch_rows: int = 4096
+    batch_rows: Count = 4096
     """Rows that h transforms at a time."""
     index: str = "Flat"
     """FAISS factory string of the index."""
     clusters: tuple[str, ...] = ("c7i.4xlarge x 4", "c7i.4xlarge x 32")
     """Clusters to forecast for: a node type of the price book, and how many."""
-    node_bytes_per_s: float = 400e6
+    node_bytes_per_s: Positive = 400e6
     """What one node reads and writes of object storage a second, both ways (an assumption)."""
     data: DatasetSettings = field(default_factory=lambda: DatasetSettings(inner=256))
     """The data; a narrow h, so that the engine's own costs show."""

@@ -21,6 +21,7 @@ from fct_ray.models.matrix_rate import matrix_rate
 from fct_ray.models.transformation_runner import DTYPES, TransformRunner, fast_precision
 from fct_ray.report.quantities import count, percent
 from fct_ray.report.tables import Table
+from fct_ray.settings import CheckedSettings, Count
 from fct_ray.shards.model_directory import load_model
 from fct_ray.storage import shards
 from fct_ray.values import Precision
@@ -31,18 +32,18 @@ LINK_BYTES, LINK_ROUNDS = 1 << 28, 10
 
 
 @dataclass(frozen=True, kw_only=True)
-class OneActorSettings:
+class OneActorSettings(CheckedSettings):
     """h alone, host memory in and out, against the roof of its chip and its link."""
 
     directory: str = ".data/bench"
     """Where data go."""
-    batch_rows: tuple[int, ...] = (1024, 4096, 16384)
+    batch_rows: tuple[Count, ...] = (1024, 4096, 16384)
     """Rows at a time; each is tried."""
     precisions: tuple[Precision, ...] = (Precision.FLOAT32, Precision.BFLOAT16)
     """Precisions to try."""
-    threads: int = 1
+    threads: Count = 1
     """Compute threads of the actor."""
-    rounds: int = 3
+    rounds: Count = 3
     """Measured rounds after one that is thrown away; the median is reported."""
     data: DatasetSettings = field(default_factory=lambda: DatasetSettings(rows=100_000, rows_per_shard=100_000))
     """The data; the first shard is what the actor gets."""

@@ -17,6 +17,7 @@ from fct_ray.engine.cluster import ClusterSettings, connected
 from fct_ray.errors import SettingsError
 from fct_ray.report.quantities import bytes_text, ratio
 from fct_ray.report.tables import Table
+from fct_ray.settings import CheckedSettings, Count
 from fct_ray.shards.model_directory import load_model
 from fct_ray.storage import objects
 from fct_ray.storage.store import Store
@@ -26,20 +27,20 @@ from fct_ray.workflows.upgrade.stream import TransformStream, stream_transformed
 
 
 @dataclass(frozen=True, kw_only=True)
-class OverlapSettings:
+class OverlapSettings(CheckedSettings):
     """How many shards an actor should work on at a time, on a storage."""
 
     storage: str = ".data/bench/overlap"
     """Where shards and store lie while this runs: a directory or s3:// prefix of its own, deleted at the end."""
     directory: str = ".data/bench"
     """Where the data is made (local)."""
-    shards_per_actor: tuple[int, ...] = (1, 2)
+    shards_per_actor: tuple[Count, ...] = (1, 2)
     """Shards at a time; each number is tried."""
-    rounds: int = 3
+    rounds: Count = 3
     """Measured rounds after one that is thrown away; the median is reported."""
-    threads: int = 2
+    threads: Count = 2
     """Cores."""
-    batch_rows: int = 1024
+    batch_rows: Count = 1024
     """Rows that h transforms at a time."""
     data: DatasetSettings = field(default_factory=lambda: DatasetSettings(inner=512))
     """The data; a narrower h, so that storage shows."""

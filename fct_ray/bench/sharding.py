@@ -17,6 +17,7 @@ import numpy.typing as npt
 from fct_ray.index import build, factory, search
 from fct_ray.report.quantities import count, duration, percent
 from fct_ray.report.tables import Table
+from fct_ray.settings import CheckedSettings, Count, Seed
 from fct_ray.values import Metric
 
 FloatArray = npt.NDArray[np.float32]
@@ -26,24 +27,24 @@ WAYS = ("one index", "shards, merged when loaded", "shards, one by one")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShardingSettings:
+class ShardingSettings(CheckedSettings):
     """What sharding an index costs."""
 
-    rows: int = 500_000
+    rows: Count = 500_000
     """Rows of the gallery."""
-    shards: int = 25
+    shards: Count = 25
     """Shards of it."""
-    dimension: int = 128
+    dimension: Count = 128
     """Dimensions."""
     factories: tuple[str, ...] = ("Flat", "IVF1024,Flat", "IVF1024,PQ16", "HNSW32")
     """FAISS factory strings; HNSW types are built on a tenth of the rows."""
-    queries: int = 200
+    queries: Count = 200
     """Queries, asked one at a time for latency and all at once for throughput."""
-    k: int = 10
+    k: Count = 10
     """Neighbours."""
-    threads: int = 2
+    threads: Count = 2
     """Threads of FAISS."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of rows and training."""
 
 

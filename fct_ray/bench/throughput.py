@@ -25,6 +25,7 @@ from fct_ray.bench.pipelines import PIPELINES, PipelineJob, is_installed
 from fct_ray.bench.roof import Roof, measure_roof
 from fct_ray.errors import IncompleteRunError, SettingsError
 from fct_ray.models.flops import transformation_flops
+from fct_ray.settings import CheckedSettings, Count, CountOrZero, NumBytes
 from fct_ray.shards.model_directory import load_model
 
 logger = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ OTHER_WORK = ("backfill_small", "backfill_resnet50")  # rows of another size: co
 
 
 @dataclass(frozen=True, kw_only=True)
-class ThroughputSettings:
+class ThroughputSettings(CheckedSettings):
     """Rows a second of several pipelines, in turns on the same data."""
 
     directory: str = ".data/bench"
@@ -42,15 +43,15 @@ class ThroughputSettings:
     pipelines: tuple[str, ...] = ("loop", "ours", "plain_ray_data", "daft")
     """What is compared, ratios against the first. Known:
     loop, ours, ours_whole, plain_ray_data, daft, backfill_small, backfill_resnet50."""
-    rounds: int = 3
+    rounds: Count = 3
     """Measured rounds; the median is reported."""
-    warm_up_rows: int = 40_000
+    warm_up_rows: CountOrZero = 40_000
     """Rows of the round that is thrown away; 0 for none."""
-    threads: int = 2
+    threads: Count = 2
     """Cores that every pipeline may use."""
-    batch_rows: int = 4096
+    batch_rows: Count = 4096
     """Rows that h transforms at a time."""
-    storage_bytes: int = 1 << 30
+    storage_bytes: NumBytes = 1 << 30
     """Size of the file by which the storage rate is measured."""
     index: str = "Flat"
     """FAISS factory string of our index (the loop writes Flat)."""

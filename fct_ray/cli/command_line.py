@@ -19,8 +19,9 @@ import tyro
 
 from fct_ray.cli.yaml_file import load_mapping
 from fct_ray.errors import FctRayError, GateRefusedError, SettingsError
+from fct_ray.settings import CheckedSettings, check_settings, checked_together
 
-SettingsT = TypeVar("SettingsT")
+SettingsT = TypeVar("SettingsT", bound=CheckedSettings)
 VALUES_OF_ENUMS = (tyro.conf.EnumChoicesFromValues,)
 Command = tuple[type[Any], Callable[[Any], None]]
 _SETTING = re.compile(r"(?!(?:h|help|config)$)[A-Za-z][A-Za-z0-9_-]*")
@@ -88,7 +89,8 @@ def parse_settings(
     """Settings from `--config FILE` (if given), overridden by the command line.
 
     Raises:
-        SettingsError: the YAML file is missing or is not a mapping; a value is a URI with credentials in it.
+        SettingsError: the YAML file is missing or is not a mapping; a value is a URI with credentials in it, or one with
+            which no work could end well.
         SystemExit: an unknown setting or a value of the wrong type (code 2, with suggestions).
     """
     config, rest = ConfigFile(), list(arguments)
@@ -98,7 +100,10 @@ def parse_settings(
         rest = [*flags_of_yaml(config.config), *rest]
     _refuse_credentials(rest)
     text = (description or settings_type.__doc__ or "") + "\n\nAlso: --config FILE.yaml reads any of these settings."
-    return tyro.cli(settings_type, args=rest, description=text, prog=prog, config=VALUES_OF_ENUMS)
+    with checked_together():
+        settings = tyro.cli(settings_type, args=rest, description=text, prog=prog, config=VALUES_OF_ENUMS)
+    check_settings(settings, "--", "-")
+    return settings
 
 
 def flags_of_yaml(path: Path) -> list[str]:

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 
 from fct_ray.cli.pricing import PricingSettings
 from fct_ray.engine.cluster import ClusterSettings
+from fct_ray.settings import CheckedSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class JobSettings:
+class JobSettings(CheckedSettings):
     """Where the work runs, what it costs, and where its report goes."""
 
     cluster: ClusterSettings = field(default_factory=ClusterSettings)

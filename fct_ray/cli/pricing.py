@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from fct_ray.cli.price_book import load_price_book
 from fct_ray.plan.cost import usd_per_node_hour
 from fct_ray.report.content import Pricing
+from fct_ray.settings import CheckedSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class PricingSettings:
+class PricingSettings(CheckedSettings):
     """What node-hours cost."""
 
     node_type: str = "m7i.large"

@@ -31,6 +31,7 @@ from fct_ray.engine.isolated import run_isolated
 from fct_ray.errors import FctRayError, SettingsError
 from fct_ray.plan.failures import MOST_LOSSES, TaskFailure, failed_together, lost_worker, most_failures
 from fct_ray.plan.pool_size import pool_size
+from fct_ray.settings import CheckedSettings, Count, Positive, PositiveOrZero
 
 Worker = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 """A task (a row of `run_pool`'s tasks) in, its answer (values that Arrow knows) out; no name begins with "_"."""
@@ -39,37 +40,29 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class PoolSettings:
+class PoolSettings(CheckedSettings):
     """The actors that shards stream through."""
 
-    min_actors: int | None = None
+    min_actors: Count | None = None
     """Smallest pool. None: one per `cpus_per_actor` of the cluster as it stands (at least 1)."""
-    max_actors: int | None = None
+    max_actors: Count | None = None
     """Largest pool, also on a larger cluster; above what the cluster has, its autoscaler is asked for more. None: as the
     smallest pool."""
-    cpus_per_actor: float = 1
+    cpus_per_actor: Positive = 1
     """Logical CPUs that each actor holds; also its number of compute threads (rounded down, at least 1)."""
-    gpus_per_actor: float | None = None
+    gpus_per_actor: PositiveOrZero | None = None
     """GPUs that each actor holds. None: 1 if the cluster has any, else 0."""
-    shards_per_actor: int | None = None
+    shards_per_actor: Count | None = None
     """Shards that an actor works on at once when it transforms: one is computed, others are read and written meanwhile.
     Each takes its vectors' memory. None: 2 on S3, 1 on a disk; more may pay with fast GPUs and slow storage."""
 
     def __post_init__(self) -> None:
-        """Raises SettingsError for sizes below 1, a largest pool below the smallest, or actors without a CPU."""
-        for name in ("min_actors", "max_actors", "shards_per_actor"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise SettingsError(f"--pool.{name.replace('_', '-')} is {value}; want 1 or more, or leave it out")
+        """Raises SettingsError for a number that cannot work, or for a largest pool below the smallest."""
+        super().__post_init__()
         if self.min_actors is not None and self.max_actors is not None and self.max_actors < self.min_actors:
             raise SettingsError(
                 f"--pool.max-actors is {self.max_actors}, --pool.min-actors {self.min_actors}; want the largest pool to "
                 "be at least the smallest"
-            )
-        if self.cpus_per_actor <= 0 or (self.gpus_per_actor or 0) < 0:
-            raise SettingsError(
-                f"--pool.cpus-per-actor is {self.cpus_per_actor}, --pool.gpus-per-actor {self.gpus_per_actor}; want more "
-                "than 0 CPUs, and 0 GPUs or more"
             )
 
     @property

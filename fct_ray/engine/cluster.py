@@ -24,6 +24,7 @@ import ray._private.worker
 
 from fct_ray.engine.border import set_before_torch
 from fct_ray.errors import IncompleteRunError, SettingsError
+from fct_ray.settings import CheckedSettings, Count
 
 logger = logging.getLogger(__name__)
 ANSWERS_WITHIN_S = 10.0
@@ -36,12 +37,12 @@ LOCAL_OBJECT_STORE_BYTES = 1 << 30  # shards never pass through the object store
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClusterSettings:
+class ClusterSettings(CheckedSettings):
     """Where the work runs."""
 
     address: str | None = None
     """Ray address ("auto", "host:port"). None: $RAY_ADDRESS if set (as in a submitted job), else a local cluster."""
-    num_cpus: int | None = None
+    num_cpus: Count | None = None
     """Logical CPUs of a local cluster. None: all of this machine."""
     verbose: bool = False
     """Show what workers log, and keep a local cluster's log files."""

@@ -34,6 +34,7 @@ from fct_ray.engine.cluster import ClusterSize
 from fct_ray.engine.progress import progress_bar
 from fct_ray.errors import FitError
 from fct_ray.metering.meters import ProcessMeter, process_meter
+from fct_ray.settings import CheckedSettings, Count, CountOrZero
 from fct_ray.storage import objects
 from fct_ray.values import Usage
 
@@ -45,14 +46,14 @@ CHECKPOINT_LIST = "checkpoint_manager_snapshot.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainSettings:
+class TrainSettings(CheckedSettings):
     """The Ray Train workers of a fit."""
 
-    num_workers: int = 1
+    num_workers: Count = 1
     """Data-parallel workers; batches are divided among them."""
-    threads: int | None = None
+    threads: Count | None = None
     """Compute threads of each worker. None: the node's cores divided by the workers on it."""
-    max_failures: int = 3
+    max_failures: CountOrZero = 3
     """How often a lost worker group is restarted from its last checkpoint."""
 
 

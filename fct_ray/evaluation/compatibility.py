@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +16,8 @@ from numpy.typing import NDArray
 from fct_ray.errors import SettingsError
 from fct_ray.evaluation.fused import normalized
 from fct_ray.evaluation.retrieval import retrieval_quality
-from fct_ray.evaluation.ways import NEW_NEW, OLD_OLD, WayToSearch
-from fct_ray.values import CompatibilityRow, RecoveredShare
+from fct_ray.evaluation.ways import WayToSearch
+from fct_ray.values import CompatibilityRow, Method, RecoveredShare
 
 logger = logging.getLogger(__name__)
 
@@ -24,8 +25,8 @@ logger = logging.getLogger(__name__)
 def compatibility_rows(
     ways: Iterable[WayToSearch],
     *,
-    query_labels_Q: NDArray[np.int64],
-    gallery_labels_G: NDArray[np.int64],
+    query_labels_Q: NDArray[Any],
+    gallery_labels_G: NDArray[Any],
     query_ids_Q: NDArray[np.int64],
     gallery_ids_G: NDArray[np.int64],
 ) -> tuple[CompatibilityRow, ...]:
@@ -54,7 +55,7 @@ def compatibility_rows(
     )
 
 
-def recovered_shares(rows: Sequence[CompatibilityRow]) -> dict[str, RecoveredShare]:
+def recovered_shares(rows: Sequence[CompatibilityRow]) -> dict[Method, RecoveredShare]:
     """Recovered share of top-1 and mAP of every method but `old_old` and `new_new`, keyed by method, in row order.
 
     Where new/new equals old/old in top-1 or in mAP there is nothing to recover and the share does not exist:
@@ -73,13 +74,13 @@ def recovered_shares(rows: Sequence[CompatibilityRow]) -> dict[str, RecoveredSha
     """
     by_method = {row.method: row for row in rows}
     if len(by_method) != len(rows):
-        raise SettingsError(f"methods {[row.method for row in rows]} repeat; give one row per method")
-    missing = [method for method in (OLD_OLD, NEW_NEW) if method not in by_method]
+        raise SettingsError(f"methods {', '.join(row.method for row in rows)} repeat; give one row per method")
+    missing = [method for method in (Method.OLD_OLD, Method.NEW_NEW) if method not in by_method]
     if missing:
         raise SettingsError(
-            f"rows {sorted(by_method)} lack {missing}; measure them: recovered shares are relative to them"
+            f"rows {', '.join(by_method)} lack {', '.join(missing)}; measure them: recovered shares are relative to them"
         )
-    old, new = by_method[OLD_OLD], by_method[NEW_NEW]
+    old, new = by_method[Method.OLD_OLD], by_method[Method.NEW_NEW]
     top1_gain, map_gain = new.top1 - old.top1, new.map - old.map
     if top1_gain == 0 or map_gain == 0:
         logger.warning(
@@ -90,7 +91,7 @@ def recovered_shares(rows: Sequence[CompatibilityRow]) -> dict[str, RecoveredSha
     return {
         row.method: RecoveredShare(top1=(row.top1 - old.top1) / top1_gain, map=(row.map - old.map) / map_gain)
         for row in rows
-        if row.method not in (OLD_OLD, NEW_NEW)
+        if row.method not in (Method.OLD_OLD, Method.NEW_NEW)
     }
 
 

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from fct_ray.evaluation.agreement import neighbour_agreement, top_k
 from fct_ray.evaluation.retrieval import PerQuery, per_query
 from fct_ray.evaluation.ways import WayToSearch
-from fct_ray.values import CompatibilityRow, QueryScores
+from fct_ray.values import CompatibilityRow, Method, QueryScores
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,7 +33,7 @@ class HeldOutItems:
 class Evidence:
     """What was measured of every way."""
 
-    scores: Mapping[str, QueryScores]
+    scores: Mapping[Method, QueryScores]
     """By method, over the same queries in the same order."""
     rows: tuple[CompatibilityRow, ...]
     """The compatibility table; empty where labels are missing or too few."""
@@ -44,7 +44,7 @@ def held_out_evidence(
     items: HeldOutItems,
     *,
     ceiling: WayToSearch,
-    cosines: Mapping[str, float],
+    cosines: Mapping[Method, float],
     k: int,
     min_labelled: int,
 ) -> Evidence:
@@ -59,7 +59,7 @@ def held_out_evidence(
     """
     labels_Q = items.labels_Q if _num_with_relevant(items.labels_Q) >= min_labelled else None
     reference_QK = _neighbours(ceiling, items, k)
-    scores, rows = dict[str, QueryScores](), []
+    scores, rows = dict[Method, QueryScores](), []
     for way in ways:
         agreement_Q = neighbour_agreement(reference_QK, _neighbours(way, items, k))
         cosine = cosines.get(way.method, 0.0)

@@ -19,9 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fct_ray.evaluation import fused
-from fct_ray.values import CompatibilityRow, Metric, RetrievalQuality
+from fct_ray.values import CompatibilityRow, Method, Metric, RetrievalQuality
 
-OLD_OLD, NEW_NEW, DIRECT, FUSED = "old_old", "new_new", "direct", "fused"
 FloatArray = NDArray[np.float32]
 
 
@@ -29,8 +28,7 @@ FloatArray = NDArray[np.float32]
 class WayToSearch:
     """Whose queries search which gallery, and how they are compared; one line of the compatibility table."""
 
-    method: str
-    """Name of the way; a candidate's is that of its h, e.g. "fct_side"."""
+    method: Method
     query: str
     """Whose queries, in words: "new"."""
     gallery: str
@@ -56,23 +54,29 @@ class WayToSearch:
 
 def doing_nothing(old_QD: FloatArray, old_GD: FloatArray, metric: Metric) -> WayToSearch:
     """Old queries on old embeddings, float32 [Q, D] and [G, D]: what any upgrade is held against."""
-    return WayToSearch(method=OLD_OLD, query="old", gallery="old", query_QD=old_QD, gallery_GD=old_GD, metric=metric)
+    return WayToSearch(
+        method=Method.OLD_OLD, query="old", gallery="old", query_QD=old_QD, gallery_GD=old_GD, metric=metric
+    )
 
 
 def full_backfill(new_QW: FloatArray, new_GW: FloatArray, metric: Metric) -> WayToSearch:
     """New queries on true new embeddings, float32 [Q, W] and [G, W]: all that could be gained."""
-    return WayToSearch(method=NEW_NEW, query="new", gallery="new", query_QD=new_QW, gallery_GD=new_GW, metric=metric)
+    return WayToSearch(
+        method=Method.NEW_NEW, query="new", gallery="new", query_QD=new_QW, gallery_GD=new_GW, metric=metric
+    )
 
 
 def direct(new_QW: FloatArray, old_GD: FloatArray, metric: Metric) -> WayToSearch | None:
     """New queries on old embeddings as they are, float32 [Q, W] and [G, D]; None where W is not D."""
     if new_QW.shape[1] != old_GD.shape[1]:
         return None
-    return WayToSearch(method=DIRECT, query="new", gallery="old", query_QD=new_QW, gallery_GD=old_GD, metric=metric)
+    return WayToSearch(
+        method=Method.DIRECT, query="new", gallery="old", query_QD=new_QW, gallery_GD=old_GD, metric=metric
+    )
 
 
 def transformed(
-    method: str, new_QW: FloatArray, output_GW: FloatArray, metric: Metric, *, uses_side: bool
+    method: Method, new_QW: FloatArray, output_GW: FloatArray, metric: Metric, *, uses_side: bool
 ) -> WayToSearch:
     """New queries on the outputs of h, float32 [Q, W] and [G, W]; `method` names h."""
     gallery = "h(old, side)" if uses_side else "h(old)"
@@ -90,7 +94,7 @@ def transformed(
 def fused_search(old_QD: FloatArray, side_QS: FloatArray, old_GD: FloatArray, side_GS: FloatArray) -> WayToSearch:
     """Old and side vectors of queries on those of the gallery, by the mean of both cosines."""
     return WayToSearch(
-        method=FUSED,
+        method=Method.FUSED,
         query="old + side",
         gallery="old + side",
         query_QD=fused.fuse(old_QD, side_QS),

@@ -24,6 +24,7 @@ from fct_ray.models.schedule import warmup_cosine
 from fct_ray.models.seeding import generator, seed_everything
 from fct_ray.models.simclr import SimClrModel
 from fct_ray.models.supervised import SupervisedModel
+from fct_ray.settings import CheckedSettings, Count, Part, PartOrNone, Positive, PositiveOrZero, Share
 
 
 class EncoderLoss(StrEnum):
@@ -35,35 +36,35 @@ class EncoderLoss(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncoderFit:
+class EncoderFit(CheckedSettings):
     """How an encoder is fitted."""
 
     backbone: str = "small_cnn-16"
     """"small_cnn-WIDTH" or "small_cnn-WIDTHxCELLS" for small images, or resnet18, resnet50, mobilenet_v2,
     mobilenet_v3_small, mobilenet_v3_large."""
-    dimension: int = 128
+    dimension: Count = 128
     """Dimensions of the embedding."""
     loss: EncoderLoss = EncoderLoss.CROSS_ENTROPY
     """cross_entropy or arcface (with labels), or simclr (side-information, without labels)."""
-    epochs: int = 3
+    epochs: Count = 3
     """Passes over the items."""
-    batch_size: int = 128
+    batch_size: Count = 128
     """Images per step, over all workers."""
-    learning_rate: float = 0.1
+    learning_rate: Positive = 0.1
     """Peak, after warm-up; cosine to zero."""
-    momentum: float = 0.9
+    momentum: Part = 0.9
     """The momentum of stochastic gradient descent (Nesterov)."""
-    weight_decay: float = 5e-4
+    weight_decay: PositiveOrZero = 5e-4
     """L2 penalty."""
-    warmup_share: float = 0.1
+    warmup_share: Share = 0.1
     """Share of the steps in which the learning rate rises."""
-    label_smoothing: float = 0.1
+    label_smoothing: PartOrNone = 0.1
     """The share of label smoothing in the cross-entropy."""
-    scale: float = 16.0
+    scale: Positive = 16.0
     """What cosine logits are multiplied with (cross_entropy, arcface)."""
-    margin: float = 0.3
+    margin: PositiveOrZero = 0.3
     """The angular margin of ArcFace, in radians."""
-    temperature: float = 0.2
+    temperature: Positive = 0.2
     """The temperature of the contrastive loss (simclr)."""
     augment: bool = False
     """Light augmentation of a supervised fit (SimCLR always augments)."""

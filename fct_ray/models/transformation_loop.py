@@ -25,31 +25,32 @@ from fct_ray.models.model_files import LoadedModel
 from fct_ray.models.schedule import warmup_cosine
 from fct_ray.models.seeding import generator, seed_everything
 from fct_ray.models.transformation import Transformation, TransformationArchitecture, freeze_batch_norm
+from fct_ray.settings import CheckedSettings, Count, Part, Positive, PositiveOrZero, Share
 
 BACKWARD_FACTOR = 3  # forward 1, gradients of inputs and weights 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class TransformationFit:
+class TransformationFit(CheckedSettings):
     """How h is fitted. The published recipe is Adam 5e-4, weight decay 3e-5, 80 epochs, batch 1024, inner 2048."""
 
-    inner: int = 1024
+    inner: Count = 1024
     """Width of h's mixing layers (2048 in the paper; 1024 costs a third)."""
-    epochs: int = 40
+    epochs: Count = 40
     """Passes over the pairs at most."""
-    batch_size: int = 256
+    batch_size: Count = 256
     """Pairs per step, over all workers; with few pairs small batches win, for the number of steps counts."""
-    learning_rate: float = 1e-3
+    learning_rate: Positive = 1e-3
     """Peak of the warm-up-then-cosine schedule."""
-    weight_decay: float = 3e-5
+    weight_decay: PositiveOrZero = 3e-5
     """Adam's L2 penalty."""
-    warmup_share: float = 0.06
+    warmup_share: Share = 0.06
     """Share of the steps in which the learning rate rises."""
-    frozen_share: float = 0.25
+    frozen_share: Share = 0.25
     """Share of the epochs, at the end, in which BatchNorm statistics are frozen."""
-    patience: int = 10
+    patience: Count = 10
     """Stop after so many epochs without a better validation loss."""
-    validation_share: float = 0.1
+    validation_share: Part = 0.1
     """Share of the fit's pairs that choose the best epoch."""
 
 

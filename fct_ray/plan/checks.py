@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from fct_ray.errors import ModelError, SettingsError
 from fct_ray.plan.forecast import Forecast
-from fct_ray.values import EncoderRef, Manifest
+from fct_ray.values import EncoderRef, Manifest, SideInfoUse
 
 MIN_GATE_PAIRS = 30
 """Below this the normal approximation of the gate's bounds is not worth the name."""
@@ -21,12 +21,12 @@ def check_upgrade(
     *,
     new_encoder: EncoderRef,
     new_dimension: int | None = None,
-    side_info: str | None = None,
+    side_info: SideInfoUse | str = SideInfoUse.STORED,
 ) -> None:
     """Refuse an upgrade of this version to this encoder where it cannot work.
 
-    `side_info` is what the user asks for: None (whatever the store has), "none", or the name or fingerprint of the
-    side-information model, which must be the one the version was stored with.
+    `side_info` is what the user asks for: what the store has, none, or the name or fingerprint of the side-information
+    model, which must be the one the version was stored with.
 
     Raises:
         SettingsError: empty store, same encoder, unusable dimension, or side-information that the version lacks.
@@ -43,7 +43,7 @@ def check_upgrade(
         )
     if new_dimension is not None and new_dimension < 1:
         raise SettingsError(f"new embeddings have dimension {new_dimension}, wanted 1 or more: check encoder and pairs")
-    if side_info is None or side_info == "none":
+    if side_info in tuple(SideInfoUse):
         return
     stored = manifest.side_info
     if stored is None:
@@ -156,10 +156,16 @@ def check_budget(expected: Forecast, *, max_usd: float | None = None, max_wall_s
     """Refuse a run whose forecast is over the budget.
 
     Raises:
-        SettingsError: over budget, or a budget in dollars without a price.
+        SettingsError: over budget, a budget in dollars without a price, or work that the forecast leaves out: it could cost
+            more than the budget, and would be let through.
     """
     if max_usd is not None and expected.usd is None:
         raise SettingsError(f"budget is {max_usd:.2f} USD but no price is known: name a node type of the price book")
+    if max_usd is not None and expected.left_out:
+        raise SettingsError(
+            f"budget is {max_usd:.2f} USD, but the forecast leaves out {'; '.join(expected.left_out)}: it cannot be held to "
+            "a budget. Leave --max-usd out, or make that work known or needless (--pairs)"
+        )
     if max_usd is not None and expected.usd is not None and expected.usd > max_usd:
         raise SettingsError(
             f"forecast is {expected.usd:.2g} USD, budget {max_usd:.2g} USD: raise the budget, or use spot nodes"

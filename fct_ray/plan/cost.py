@@ -1,8 +1,8 @@
 """Money and savings: pure arithmetic on usage and a dated price book.
 
-Owns: the shape of a price book, dollars from node-seconds, saving factors, the break-even gallery size. Knows no
-file: `cluster/prices.yaml` is loaded elsewhere and validated against these dataclasses. An unknown price is an
-error, never zero.
+Owns: the shape of a price book, dollars from node-seconds (the only place where they are made), saving factors, the
+break-even gallery size. Knows no file: `cluster/prices.yaml` is loaded elsewhere and validated against these dataclasses.
+A price that is asked for and unknown is an error, unknown money is None: neither is ever zero.
 
 Units: `usd` US dollars, `_s` seconds, `gib` 2^30 bytes, `gb` 10^9 bytes; factors are full backfill over upgrade,
 so above 1 the upgrade is cheaper.
@@ -11,7 +11,7 @@ so above 1 the upgrade is cheaper.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -93,19 +93,27 @@ def usd_per_node_hour(node_type: str, book: PriceBook, *, spot: bool = False) ->
     return node.spot_usd_per_hour
 
 
-def cost_usd(usage: Usage, node_type: str, book: PriceBook, *, spot: bool = False) -> float:
-    """US dollars for the node-seconds of `usage`, idle and repeated work included.
+def held_usd(node_s: float, usd_per_node_hour: float | None) -> float | None:
+    """US dollars for holding nodes for so many node-seconds; None where no price is known."""
+    return None if usd_per_node_hour is None else node_s / 3600.0 * usd_per_node_hour
 
-    Raises:
-        SettingsError: unknown price, or work without node-seconds (its cost would come out as zero).
+
+def cost_usd(usage: Usage, usd_per_node_hour: float | None) -> float | None:
+    """US dollars for the node-seconds of some work, idle and repeated work included; None where that is not known.
+
+    It is not known without a price, and where work or its time was counted but not how long nodes were held: that would
+    come out as zero, and unknown money must never be shown as none.
     """
-    price = usd_per_node_hour(node_type, book, spot=spot)
-    if usage.node_s <= 0 and usage.busy_cpu_s + usage.busy_gpu_s > 0:
-        raise SettingsError(
-            f"usage has {usage.busy_cpu_s + usage.busy_gpu_s:.1f} busy seconds but {usage.node_s} node-seconds: "
-            f"count how long nodes were held before asking for money"
-        )
-    return usage.node_s / 3600.0 * price
+    if usage.node_s <= 0 and busy_compute_s(usage) + usage.wall_s > 0:
+        return None
+    return held_usd(usage.node_s, usd_per_node_hour)
+
+
+def total_usd(stages: Iterable[Usage], usd_per_node_hour: float | None) -> float | None:
+    """US dollars for all stages; None where that of one of them is not known."""
+    costs = [cost_usd(usage, usd_per_node_hour) for usage in stages]
+    known = [cost for cost in costs if cost is not None]
+    return sum(known) if len(known) == len(costs) and usd_per_node_hour is not None else None
 
 
 def storage_usd_per_month(num_bytes: int, storage_class: str, book: PriceBook) -> float:
@@ -131,13 +139,7 @@ def busy_compute_s(usage: Usage) -> float:
     return usage.busy_cpu_s + usage.busy_gpu_s
 
 
-def saved(
-    full: Usage,
-    upgrade: Usage,
-    *,
-    full_usd: float | None = None,
-    upgrade_usd: float | None = None,
-) -> dict[str, float]:
+def saved(full: Usage, upgrade: Usage, *, usd_per_node_hour: float | None = None) -> dict[str, float]:
     """Full backfill over upgrade: {"busy_compute", "flops", "usd", "node_s"}; 3.0 means a third of the work.
 
     A key is left out where either side has no figure (not measured, price unknown), because a factor of such a
@@ -150,7 +152,7 @@ def saved(
     pairs: dict[str, tuple[float | None, float | None]] = {
         "busy_compute": (busy_compute_s(full), busy_compute_s(upgrade)),
         "flops": (full.flops, upgrade.flops),
-        "usd": (full_usd, upgrade_usd),
+        "usd": (cost_usd(full, usd_per_node_hour), cost_usd(upgrade, usd_per_node_hour)),
         "node_s": (full.node_s, upgrade.node_s),
     }
     return {name: above / below for name, (above, below) in pairs.items() if above and below}

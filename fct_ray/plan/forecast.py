@@ -12,6 +12,7 @@ import math
 from dataclasses import dataclass
 
 from fct_ray.errors import SettingsError
+from fct_ray.plan.cost import held_usd
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,6 +61,18 @@ class Forecast:
     """None where no price was given: report hours, not zero dollars."""
     bound: str
     """"compute", "storage", "index" or "start"."""
+    left_out: tuple[str, ...] = ()
+    """Work that the figures do not hold, because what it takes is not known: which, and why."""
+
+    def __add__(self, other: Forecast) -> Forecast:
+        """One run after the other."""
+        return Forecast(
+            wall_s=self.wall_s + other.wall_s,
+            node_s=self.node_s + other.node_s,
+            usd=None if self.usd is None or other.usd is None else self.usd + other.usd,
+            bound=max(self, other, key=lambda one: one.wall_s).bound,
+            left_out=(*self.left_out, *other.left_out),
+        )
 
 
 def forecast(
@@ -71,12 +84,13 @@ def forecast(
     rates: Rates,
     usd_per_node_hour: float | None = None,
     fixed_s: float = 0.0,
+    left_out: tuple[str, ...] = (),
 ) -> Forecast:
     """Wall time, node-seconds and dollars of streaming `rows` over `num_nodes` nodes.
 
     wall = worker start + fixed + max(FLOPs / rate, bytes / rate, rows / index rate) / nodes; node-seconds are
     wall * nodes, because nodes are held while others finish. `num_bytes` counts bytes read plus written over all
-    rows; `fixed_s` is what does not grow with the gallery (embedding pairs, fitting h).
+    rows; `fixed_s` is the time of what comes before and after the stream (embedding pairs, fitting h, reading back).
 
     Raises:
         SettingsError: no node, or a negative count.
@@ -109,6 +123,7 @@ def forecast(
     return Forecast(
         wall_s=wall_s,
         node_s=node_s,
-        usd=None if usd_per_node_hour is None else node_s / 3600.0 * usd_per_node_hour,
+        usd=held_usd(node_s, usd_per_node_hour),
         bound=bound if parts_s[bound] >= start_s else "start",
+        left_out=left_out,
     )

@@ -29,14 +29,12 @@ import numpy.typing as npt
 from fct_ray.errors import SettingsError
 from fct_ray.plan.checks import MIN_GATE_PAIRS
 from fct_ray.plan.gate_texts import advice_text, reason_text
-from fct_ray.values import GateCheck, GateResult, QueryScores
+from fct_ray.values import GateCheck, GateResult, Method, QueryScores
 
 AGREEMENT = "agreement"
 MAP = "map"
-BAR = "old_old"
-FUSED = "fused"
-SIMPLEST_FIRST = ("linear_noside", "linear_side", "fct_noside", "fct_side")
-"""Ties go to the earlier: fewer parameters, then fewer inputs. Names not listed come last, in alphabetical order."""
+SIMPLEST_FIRST = (Method.LINEAR_NOSIDE, Method.LINEAR_SIDE, Method.FCT_NOSIDE, Method.FCT_SIDE)
+"""The candidates; ties go to the earlier: fewer parameters, then fewer inputs."""
 TIE_MARGIN = 0.001
 """Means closer than a tenth of a point are a tie: less than a change of seed moves them."""
 MAX_PRECISION_LOSS = 0.005
@@ -141,8 +139,8 @@ def decide(
     return tuple(checks)
 
 
-def choose_candidate(scores: Mapping[str, npt.ArrayLike], *, tie_margin: float = TIE_MARGIN) -> str:
-    """The name with the best mean score; within `tie_margin` of the best, the simplest (`SIMPLEST_FIRST`).
+def choose_candidate(scores: Mapping[Method, npt.ArrayLike], *, tie_margin: float = TIE_MARGIN) -> Method:
+    """The method with the best mean score; within `tie_margin` of the best, the simplest (`SIMPLEST_FIRST`).
 
     Raises:
         SettingsError: no candidates, or scores that are empty or not finite.
@@ -154,12 +152,7 @@ def choose_candidate(scores: Mapping[str, npt.ArrayLike], *, tie_margin: float =
     if broken:
         raise SettingsError(f"scores of {', '.join(broken)} are empty or not finite: check its fit and the pairs")
     best = max(means.values())
-    return min((name for name, mean in means.items() if mean >= best - tie_margin), key=_complexity)
-
-
-def _complexity(name: str) -> tuple[int, str]:
-    known = SIMPLEST_FIRST.index(name) if name in SIMPLEST_FIRST else len(SIMPLEST_FIRST)
-    return known, name
+    return min((name for name, mean in means.items() if mean >= best - tie_margin), key=SIMPLEST_FIRST.index)
 
 
 def worst_group(
@@ -194,7 +187,7 @@ def negative_flips(right_before_Q: npt.ArrayLike, right_after_Q: npt.ArrayLike) 
 
 def judge(
     *,
-    candidates: Mapping[str, QueryScores],
+    candidates: Mapping[Method, QueryScores],
     bar: QueryScores,
     k: int,
     ceiling: QueryScores | None = None,
@@ -253,8 +246,8 @@ def judge(
 
 
 def _checks(
-    candidates: Mapping[str, QueryScores], bar: QueryScores, *, tolerance: float, min_queries: int, k: int
-) -> dict[str, tuple[GateCheck, ...]]:
+    candidates: Mapping[Method, QueryScores], bar: QueryScores, *, tolerance: float, min_queries: int, k: int
+) -> dict[Method, tuple[GateCheck, ...]]:
     """Every candidate against every bar."""
     return {
         name: decide(
@@ -293,10 +286,10 @@ def _mean_map(scores: QueryScores | None) -> float | None:
 
 
 def _mean_agreement(
-    candidates: Mapping[str, QueryScores], *, bar: QueryScores, fused: QueryScores | None
-) -> dict[str, float]:
-    means = {BAR: _mean(bar.agreement_Q), **{name: _mean(s.agreement_Q) for name, s in candidates.items()}}
-    return means if fused is None else {**means, FUSED: _mean(fused.agreement_Q)}
+    candidates: Mapping[Method, QueryScores], *, bar: QueryScores, fused: QueryScores | None
+) -> dict[Method, float]:
+    means = {Method.OLD_OLD: _mean(bar.agreement_Q), **{name: _mean(s.agreement_Q) for name, s in candidates.items()}}
+    return means if fused is None else {**means, Method.FUSED: _mean(fused.agreement_Q)}
 
 
 def _flips(bar: QueryScores, winner: QueryScores) -> float | None:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from fct_ray.values import GateCheck
+from fct_ray.values import GateCheck, Method
 
 
 def reason_text(
-    chosen: str,
+    chosen: Method,
     checks: Sequence[GateCheck],
     *,
     passed: bool,
@@ -58,7 +58,7 @@ def pairs_that_would_decide(check: GateCheck, *, num_pairs: int, tolerance: floa
 
 
 def advice_text(
-    chosen: str,
+    chosen: Method,
     checks: Sequence[GateCheck],
     *,
     passed: bool,
@@ -101,7 +101,7 @@ def advice_text(
 
 
 def _after_refusal(
-    chosen: str,
+    chosen: Method,
     checks: Sequence[GateCheck],
     num_pairs: int,
     min_pairs: int,
@@ -126,6 +126,6 @@ def _after_refusal(
             "the store has no side-information, which was worth about five times the pairs in our trials: store it "
             "with the next backfill (jobs/embed.py)"
         )
-    elif chosen.endswith("_noside"):
+    elif not chosen.reads_side:
         lines.append("no candidate with side-information did better: check that it fits this gallery")
     return lines

@@ -44,10 +44,7 @@ def work_saved(
     one_off = sum((usage for name, usage in upgrade.items() if STAGES[name] is Growth.FIXED), Usage())
 
     def factors(work: Usage) -> Mapping[str, float]:
-        if usd_per_node_hour is None:
-            return saved(backfill, work)
-        per_s = usd_per_node_hour / 3600.0
-        return saved(backfill, work, full_usd=backfill.node_s * per_s, upgrade_usd=work.node_s * per_s)
+        return saved(backfill, work, usd_per_node_hour=usd_per_node_hour)
 
     variants = {"with_fitting_h": factors(per_row + one_off), "without_fitting_h": factors(per_row)}
     if in_advance is not None:

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from fct_ray.plan.cost import cost_usd
 from fct_ray.plan.forecast import Forecast
 from fct_ray.plan.stages import STAGES
-from fct_ray.values import CompatibilityRow, GateResult, RecoveredShare, Usage
+from fct_ray.values import CompatibilityRow, GateResult, Method, RecoveredShare, Usage
 
 SAVED_KEYS = ("busy_compute", "flops", "usd", "node_s")
 """The factors of `Saved`, in the order in which they are shown."""
@@ -81,7 +82,7 @@ class Report:
     environment: Environment
     gate: GateResult | None = None
     compatibility: tuple[CompatibilityRow, ...] = ()
-    recovered_share: Mapping[str, RecoveredShare] = field(default_factory=dict)
+    recovered_share: Mapping[Method, RecoveredShare] = field(default_factory=dict)
     saved: Saved | None = None
     pricing: Pricing | None = None
     notes: tuple[str, ...] = ()
@@ -93,6 +94,6 @@ class Report:
         return (*known, *((name, usage) for name, usage in self.stages.items() if name not in STAGES))
 
     def stage_usd(self, stage: str) -> float | None:
-        """US dollars for the node-seconds of one stage; None without a price or without node-seconds."""
-        node_s = self.stages[stage].node_s
-        return None if self.pricing is None or node_s <= 0 else node_s / 3600.0 * self.pricing.usd_per_node_hour
+        """US dollars for the node-seconds of one stage; None where that is not known."""
+        price = None if self.pricing is None else self.pricing.usd_per_node_hour
+        return cost_usd(self.stages[stage], price)

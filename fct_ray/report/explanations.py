@@ -10,72 +10,68 @@ from collections.abc import Iterable, Mapping
 
 from fct_ray.report.content import Report
 from fct_ray.report.quantities import count, factor, percent
-from fct_ray.values import CompatibilityRow, RecoveredShare
+from fct_ray.values import CompatibilityRow, Method, RecoveredShare
 
-METHOD_TITLES = {
-    "old_old": "old queries on old gallery: doing nothing",
-    "direct": "new queries on old gallery as it is: no h",
-    "fused": "old queries on old + side: nothing fitted",
-    "bct": "backward-compatible new model (BCT): no gallery work",
-    "linear_noside": "linear map, without side-information",
-    "linear_side": "linear map, with side-information",
-    "fct_noside": "FCT, without side-information",
-    "fct_side": "FCT, with side-information",
-    "new_new": "new queries on new gallery: full backfill",
+METHOD_TITLES: Mapping[Method, str] = {
+    Method.OLD_OLD: "old queries on old gallery: doing nothing",
+    Method.DIRECT: "new queries on old gallery as it is: no h",
+    Method.FUSED: "old queries on old + side: nothing fitted",
+    Method.BCT: "backward-compatible new model (BCT): no gallery work",
+    Method.LINEAR_NOSIDE: "linear map, without side-information",
+    Method.LINEAR_SIDE: "linear map, with side-information",
+    Method.FCT_NOSIDE: "FCT, without side-information",
+    Method.FCT_SIDE: "FCT, with side-information",
+    Method.NEW_NEW: "new queries on new gallery: full backfill",
 }
 """What each method of the compatibility table is, in the order from doing nothing to the full backfill."""
+REFERENCES = frozenset({Method.OLD_OLD, Method.NEW_NEW})
+"""What the others are compared with."""
 
 
 def ordered_rows(rows: Iterable[CompatibilityRow]) -> tuple[CompatibilityRow, ...]:
-    """Rows in the order of `METHOD_TITLES`; methods it does not know come last but one, in the order given."""
-    names = list(METHOD_TITLES)
-    before_last = len(names) - 1.5
-    return tuple(sorted(rows, key=lambda row: names.index(row.method) if row.method in names else before_last))
-
-
-def method_title(row: CompatibilityRow) -> str:
-    """What a row's method is, in words."""
-    return METHOD_TITLES.get(row.method, row.method)
+    """Rows in the order of `METHOD_TITLES`."""
+    order = list(METHOD_TITLES)
+    return tuple(sorted(rows, key=lambda row: order.index(row.method)))
 
 
 def why_it_works(report: Report) -> tuple[str, ...]:
     """What the compatibility table shows, one sentence each; empty without the two reference rows."""
     rows = {row.method: row for row in report.compatibility}
-    if "old_old" not in rows or "new_new" not in rows:
+    if Method.OLD_OLD not in rows or Method.NEW_NEW not in rows:
         return ()
-    gain = rows["new_new"].map - rows["old_old"].map
-    old_map, new_map = percent(rows["old_old"].map), percent(rows["new_new"].map)
+    gain = rows[Method.NEW_NEW].map - rows[Method.OLD_OLD].map
+    old_map, new_map = percent(rows[Method.OLD_OLD].map), percent(rows[Method.NEW_NEW].map)
     sentences = [
         f"Doing nothing (old model on both sides) gives {old_map} mAP; re-embedding the whole gallery gives {new_map}."
     ]
     if gain <= 0:
         sentences.append("The new model is not better than the old one on this gallery: there is nothing to recover.")
         return tuple(sentences)
-    if "direct" in rows and rows["direct"].map < rows["old_old"].map:
+    if Method.DIRECT in rows and rows[Method.DIRECT].map < rows[Method.OLD_OLD].map:
         sentences.append(
-            f"New queries cannot search the old embeddings directly ({percent(rows['direct'].map)} mAP): the two "
+            f"New queries cannot search the old embeddings directly ({percent(rows[Method.DIRECT].map)} mAP): the two "
             f"models' spaces have nothing in common, so a map h between them is needed."
         )
     chosen = None if report.gate is None else report.gate.chosen
     if chosen is not None and chosen in report.recovered_share:
         sentences.append(_chosen(chosen, report.recovered_share[chosen].map))
-    sentences += _recovery(report.recovered_share, alone=chosen in (None, "fct_side", "fct_noside"))
+    sentences += _recovery(report.recovered_share, alone=chosen in (None, Method.FCT_SIDE, Method.FCT_NOSIDE))
     return tuple(sentences)
 
 
-def _chosen(method: str, share: float) -> str:
+def _chosen(method: Method, share: float) -> str:
     """What the transformation that the gate chose recovers."""
-    title = METHOD_TITLES.get(method, method)
+    title = METHOD_TITLES[method]
     text = f"The transformation chosen on held-out pairs ({title}) recovers {percent(share)} of that gain"
     return f"{text} without re-embedding the gallery." if share > 0 else f"{text}: it would do harm here."
 
 
-def _recovery(shares: Mapping[str, RecoveredShare], *, alone: bool) -> list[str]:
+def _recovery(shares: Mapping[Method, RecoveredShare], *, alone: bool) -> list[str]:
     """What h recovers without and with side-information, and whether the side-information earned its bytes.
 
     `alone`: no other transformation was chosen, so that one of them is worth a sentence.
     """
-    with_side, without = shares.get("fct_side"), shares.get("fct_noside")
+    with_side, without = shares.get(Method.FCT_SIDE), shares.get(Method.FCT_NOSIDE)
     if with_side is None and without is None:
         return []
     if with_side is None or without is None:

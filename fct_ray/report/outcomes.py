@@ -11,12 +11,14 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from fct_ray.plan.cost import total_usd
 from fct_ray.plan.identity import run_id
 from fct_ray.report.content import Pricing, Report, Saved, Spend
 from fct_ray.report.environment import describe_environment
 from fct_ray.values import Manifest, Usage
 
 if TYPE_CHECKING:
+    from fct_ray.plan.forecast import Forecast
     from fct_ray.plan.savings import SavedWork
     from fct_ray.workflows.commit import Committed
     from fct_ray.workflows.compare import AgainstBackfill, ComparisonOutcome
@@ -33,7 +35,9 @@ def plan_report(plan: UpgradePlan, settings: object, pricing: Pricing) -> Report
     store, parent = plan.store.uri, plan.parent
     report = _report("upgrade", store, parent.version, parent.num_rows, plan.run, {}, settings, pricing)
     note = "planned only: no worker was started and the store's versions are untouched"
-    return dataclasses.replace(report, forecast=plan.forecast, actual=None, notes=(*_planned(plan), note))
+    return dataclasses.replace(
+        report, forecast=plan.forecast, actual=None, notes=(*_planned(plan), note, *_left_out(plan.forecast))
+    )
 
 
 def _planned(plan: UpgradePlan) -> tuple[str, ...]:
@@ -64,10 +68,22 @@ def upgrade_report(
     against: AgainstBackfill | None = None,
 ) -> Report:
     """An upgrade's report; quality on real queries where it was measured, else on the held-out pairs."""
+    report = _report("upgrade", outcome.plan.store.uri, *_version_and_rows(outcome), outcome.stages, settings, pricing)
+    return dataclasses.replace(_judged(report, outcome, against), forecast=outcome.plan.forecast)
+
+
+def _version_and_rows(outcome: UpgradeOutcome) -> tuple[int | None, int, str]:
+    """The version that an upgrade published (None: it was refused), the rows of the gallery, and the run."""
+    plan, published = outcome.plan, outcome.published
+    return None if published is None else published.version, (published or plan.parent).num_rows, plan.run
+
+
+def _judged(report: Report, outcome: UpgradeOutcome, against: AgainstBackfill | None) -> Report:
+    """The report with what the upgrade's gate, its reading back and the comparison measured."""
     judged, quality = outcome.judged, None if against is None else against.quality
-    notes = list(outcome.notes)
-    if outcome.recall is not None:
-        notes.append(f"recall@10 of the new index against brute force, in the shards read back: {outcome.recall:.4f}")
+    notes = [*outcome.notes, *_left_out(outcome.plan.forecast)]
+    if outcome.published is not None and outcome.plan.finished is None:
+        notes.append(_read_back(outcome.recall, outcome.plan.settings.verify_shards))
     if outcome.peak_memory_bytes:
         notes.append(f"peak memory of a worker process: {outcome.peak_memory_bytes / 2**30:.2f} GiB")
     if judged is not None and judged.fit_reused:
@@ -77,20 +93,8 @@ def upgrade_report(
     notes += _bad_rows(outcome.num_bad_rows, outcome.plan.run)
     rows = quality.rows if quality is not None else () if judged is None else judged.compatibility
     recovered = quality.recovered if quality is not None else {} if judged is None else judged.recovered
-    plan, published = outcome.plan, outcome.published
-    report = _report(
-        "upgrade",
-        plan.store.uri,
-        None if published is None else published.version,
-        (published or plan.parent).num_rows,
-        plan.run,
-        outcome.stages,
-        settings,
-        pricing,
-    )
     return dataclasses.replace(
         report,
-        forecast=plan.forecast,
         gate=None if judged is None else judged.result,
         compatibility=rows,
         recovered_share=recovered,
@@ -125,20 +129,10 @@ def transformation_report(fitted: FittedTransformation, settings: object, pricin
 
 def comparison_report(outcome: ComparisonOutcome, settings: object, pricing: Pricing) -> Report:
     """An upgrade and the full backfill it replaces, side by side."""
-    report = upgrade_report(outcome.upgrade, settings, pricing, outcome.against)
     backfill = outcome.against.backfill.stages
     stages = {**outcome.upgrade.stages, **{f"backfill_{name}": usage for name, usage in backfill.items()}}
-    both = (
-        "what was spent is that of both, the upgrade and the full backfill; the forecast is that of the upgrade alone"
-    )
-    return dataclasses.replace(
-        report,
-        job="compare",
-        store=outcome.store_uri,
-        stages=stages,
-        actual=_spend(stages, pricing),
-        notes=(*report.notes, both),
-    )
+    report = _report("compare", outcome.store_uri, *_version_and_rows(outcome.upgrade), stages, settings, pricing)
+    return dataclasses.replace(_judged(report, outcome.upgrade, outcome.against), forecast=outcome.forecast)
 
 
 def version_report(
@@ -213,10 +207,23 @@ def _bad_rows(number: int, run: str) -> tuple[str, ...]:
     return (f"{number:,} rows could not be used and were left out; they are listed in {where}",) if number else ()
 
 
+def _read_back(recall: float | None, num_shards: int) -> str:
+    if num_shards == 0:
+        return "nothing was read back before publishing (--verify-shards 0): the recall of the new index is not known"
+    if recall is None:
+        return "the shards read back have no index: no recall was measured"
+    return f"recall@10 of the new index against brute force, in the shards read back: {recall:.4f}"
+
+
+def _left_out(forecast: Forecast) -> tuple[str, ...]:
+    return tuple(f"the forecast leaves out {work}" for work in forecast.left_out)
+
+
 def _saved(saved: SavedWork) -> Saved:
     return Saved(factors=saved.all_work, variants=saved.variants, break_even_rows=saved.break_even_rows)
 
 
 def _spend(stages: Mapping[str, Usage], pricing: Pricing) -> Spend:
     total = sum(stages.values(), Usage())
-    return Spend(wall_s=total.wall_s, node_s=total.node_s, usd=total.node_s / 3600.0 * pricing.usd_per_node_hour)
+    usd = total_usd(stages.values(), pricing.usd_per_node_hour)
+    return Spend(wall_s=total.wall_s, node_s=total.node_s, usd=usd)

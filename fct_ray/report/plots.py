@@ -17,8 +17,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fct_ray.report.content import Report
-from fct_ray.report.explanations import method_title, ordered_rows
+from fct_ray.report.explanations import METHOD_TITLES, REFERENCES, ordered_rows
 from fct_ray.report.quantities import duration, money, percent
+from fct_ray.values import Method
 
 _STYLE: dict[Any, Any] = {
     "text.parse_math": False,
@@ -32,7 +33,6 @@ _STYLE: dict[Any, Any] = {
 # Okabe and Ito's palette, which colour-blind people can tell apart.
 _BAR, _SIDE_BAR, _OLD_LINE, _NEW_LINE = "#56B4E9", "#0072B2", "#D55E00", "#009E73"
 _LABEL = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
-_REFERENCES = ("old_old", "new_new")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,20 +54,20 @@ def plots_of(report: Report) -> tuple[Plot, ...]:
 def compatibility_plot(report: Report) -> Plot | None:
     """Top-1 and mAP of every method as bars, with old/old and new/new as reference lines."""
     rows = ordered_rows(report.compatibility)
-    bars = [row for row in reversed(rows) if row.method not in _REFERENCES]
+    bars = [row for row in reversed(rows) if row.method not in REFERENCES]
     if not bars:
         return None
-    references = {row.method: row for row in rows if row.method in _REFERENCES}
+    references = {row.method: row for row in rows if row.method in REFERENCES}
     figure = Figure(figsize=(9.5, 1.5 + 0.42 * len(bars)), layout="constrained")
     panels: Sequence[Axes] = figure.subplots(1, 2, sharey=True)
     for axes, measure, title in zip(panels, ("top1", "map"), ("top-1", "mAP"), strict=True):
         shares = [getattr(row, measure) for row in bars]
         colours = [_SIDE_BAR if row.side_information else _BAR for row in bars]
-        drawn = axes.barh([method_title(row) for row in bars], [share * 100 for share in shares], color=colours)
+        drawn = axes.barh([METHOD_TITLES[row.method] for row in bars], [share * 100 for share in shares], color=colours)
         axes.bar_label(drawn, labels=[percent(share) for share in shares], padding=3, fontsize=9, bbox=_LABEL)
         for method, colour, label in (
-            ("old_old", _OLD_LINE, "doing nothing (old/old)"),
-            ("new_new", _NEW_LINE, "full backfill (new/new)"),
+            (Method.OLD_OLD, _OLD_LINE, "doing nothing (old/old)"),
+            (Method.NEW_NEW, _NEW_LINE, "full backfill (new/new)"),
         ):
             if method in references:
                 axes.axvline(getattr(references[method], measure) * 100, color=colour, linestyle="--", label=label)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fct_ray.report.content import SAVED_KEYS, Report
-from fct_ray.report.explanations import method_title, ordered_rows
+from fct_ray.report.explanations import METHOD_TITLES, REFERENCES, ordered_rows
 from fct_ray.report.quantities import (
     UNKNOWN,
     bytes_text,
@@ -67,7 +67,7 @@ def compatibility_table(report: Report) -> Table | None:
         share = report.recovered_share.get(row.method)
         cells.append(
             (
-                method_title(row),
+                METHOD_TITLES[row.method],
                 row.query,
                 row.gallery,
                 "yes" if row.side_information else "no",
@@ -86,7 +86,7 @@ def compatibility_table(report: Report) -> Table | None:
         "gain over doing nothing, (method - old/old) / (new/new - old/old).",
         header=header,
         rows=tuple(cells),
-        emphasized=frozenset(place for place, row in enumerate(rows) if row.method in {"old_old", "new_new"}),
+        emphasized=frozenset(place for place, row in enumerate(rows) if row.method in REFERENCES),
     )
 
 

@@ -17,6 +17,7 @@ from fct_ray.engine.shard_stream import stream_shards
 from fct_ray.engine.tasks import map_tasks
 from fct_ray.errors import DataError, EncoderMismatchError, FormatError, SettingsError
 from fct_ray.plan.identity import run_id
+from fct_ray.settings import Count
 from fct_ray.shards.embedded_shard import EmbedDescriptor, EmbedJob, EmbedWorker
 from fct_ray.shards.encoder_names import EncoderSpec, model_uri, resolve_encoder
 from fct_ray.shards.model_directory import open_encoder
@@ -50,7 +51,7 @@ class AppendSettings(BadRowSettings):
     """Raw items (instead of --embeddings); those whose ids the store does not have are embedded."""
     side: str | None = None
     """With --source: the side-information model, if the store keeps side-information."""
-    rows_per_shard: int = 20_000
+    rows_per_shard: Count = 20_000
     """With --source: items per new shard."""
     restart: bool = False
     """With --source: begin anew with the items as they are now, also if an interrupted run could go on with those that it

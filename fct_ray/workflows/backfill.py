@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from fct_ray.plan.identity import run_id
 from fct_ray.plan.resume import shard_numbers_to_do
 from fct_ray.plan.splits import sample_mask
 from fct_ray.plan.versions import embedded_manifest
+from fct_ray.settings import Count, CountOrZero, Seed
 from fct_ray.shards.embedded_shard import EmbedDescriptor, EmbedJob, EmbedWorker
 from fct_ray.shards.encoder_names import EncoderSpec, model_uri
 from fct_ray.shards.model_directory import open_encoder
@@ -60,15 +62,15 @@ class BackfillSettings(BadRowSettings):
     """The encoder: a model directory or `package.module:factory`."""
     side: str | None = None
     """The side-information model, likewise. None: store none (then a later upgrade has less to work with)."""
-    side_dtype: str = "float32"
+    side_dtype: Literal["float32", "float16", "int8"] = "float32"
     """How side-information is stored: "float32", "float16" or "int8"."""
     index: str = "Flat"
     """FAISS factory string of the index."""
-    rows_per_shard: int = 20_000
+    rows_per_shard: Count = 20_000
     """Items per shard: the unit of work, of resuming and of memory."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the index training sample."""
-    verify_shards: int = 2
+    verify_shards: CountOrZero = 2
     """How many shards are read back before publishing."""
     restart: bool = False
     """Begin anew with the items as they are now, also if an interrupted run could go on with those that it began with."""
@@ -110,10 +112,8 @@ def plan_backfill(
     wanted_side = settings.side if side is None else side
     side_uri = None if wanted_side is None else model_uri(wanted_side, store)
     encoder, side = open_encoder(encoder_uri), None if side_uri is None else open_encoder(side_uri)
-    if source.num_items == 0 or settings.rows_per_shard < 1:
-        raise SettingsError(
-            f"{settings.source}: {source.num_items} items, {settings.rows_per_shard} rows per shard; want at least 1 of each"
-        )
+    if source.num_items == 0:
+        raise SettingsError(f"{settings.source}: has no items; want at least one to embed")
     factory.check_factory(settings.index, encoder.dimension, encoder.metric)
     side_info = None
     if side is not None:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fct_ray.errors import DataError
+from fct_ray.settings import CheckedSettings, CountOrZero
 from fct_ray.storage import quarantine
 from fct_ray.storage.store import Store
 from fct_ray.values import OnBadRow, Receipt
@@ -19,13 +20,13 @@ LIST_FILE = "quarantine.parquet"
 
 
 @dataclass(frozen=True, kw_only=True)
-class BadRowSettings:
+class BadRowSettings(CheckedSettings):
     """What to do with rows that cannot be used."""
 
     on_bad_row: OnBadRow = OnBadRow.REFUSE
     """"refuse" stops at the first row that cannot be used (NaN, no vector, a repeated id, an unreadable item);
     "quarantine" leaves such rows out, counts them and lists them in `runs/<run id>/quarantine.parquet`."""
-    max_bad_rows: int = 1000
+    max_bad_rows: CountOrZero = 1000
     """Quarantine at most so many rows in all: more is not a few bad rows, but a mistake."""
 
 

@@ -15,16 +15,22 @@ from dataclasses import dataclass
 
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.errors import GateRefusedError, SettingsError
+from fct_ray.plan.checks import check_budget
+from fct_ray.plan.forecast import Forecast
+from fct_ray.plan.identity import run_id
 from fct_ray.plan.savings import SavedWork, work_saved
+from fct_ray.settings import Count
 from fct_ray.shards.encoder_names import resolve_encoder
-from fct_ray.storage import objects
+from fct_ray.storage import leases, objects
 from fct_ray.storage.store import Store
 from fct_ray.values import Manifest, ObjectRef, ShardRecord
-from fct_ray.workflows.backfill import BackfillSettings, plan_backfill, run_backfill
+from fct_ray.workflows.backfill import BackfillPlan, BackfillSettings, plan_backfill, run_backfill
 from fct_ray.workflows.commit import Committed
-from fct_ray.workflows.quality import Galleries, Quality, QueryEncoders, measure_quality
+from fct_ray.workflows.quality import Galleries, Quality, QueryEncoders, check_labels, measure_quality
+from fct_ray.workflows.scratch import scratch_places
 from fct_ray.workflows.side_information import side_information_work
-from fct_ray.workflows.upgrade.plan import plan_upgrade
+from fct_ray.workflows.upgrade.forecast import backfill_forecast
+from fct_ray.workflows.upgrade.plan import UpgradePlan, plan_upgrade
 from fct_ray.workflows.upgrade.run import UpgradeOutcome, run_upgrade
 from fct_ray.workflows.upgrade.settings import UpgradeSettings
 
@@ -42,14 +48,15 @@ class CompareSettings(UpgradeSettings):
     side_encoder: str | None = None
     """The side-information model, likewise, to measure fused search and to count what it took."""
     work_dir: str | None = None
-    """Where the two scratch stores go. None: `compare/` in the store's runs."""
-    version: int | None = None
+    """Where the two scratch stores go, as `upgrade` and `backfill`; they are made anew each time, and a place that this verb
+    did not make is refused. None: with the run in the store (`runs/<run id>/scratch`)."""
+    version: Count | None = None
     """The old version. None: CURRENT, or its parent where CURRENT is of the new encoder already."""
-    rows_per_shard: int = 20_000
+    rows_per_shard: Count = 20_000
     """Items per shard of the full backfill."""
-    max_gallery: int = 50_000
+    max_gallery: Count = 50_000
     """Gallery items that quality is measured on (the same of both)."""
-    max_queries: int = 2_000
+    max_queries: Count = 2_000
     """Queries that quality is measured with."""
 
 
@@ -69,63 +76,97 @@ class ComparisonOutcome:
     store_uri: str
     upgrade: UpgradeOutcome
     against: AgainstBackfill
+    forecast: Forecast
+    """What both runs were expected to take."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Plan:
+    """What both runs will do; decided and checked before either starts."""
+
+    upgrade: UpgradePlan
+    backfill: BackfillPlan
+    encoders: QueryEncoders
+    forecast: Forecast
 
 
 def run_compare(settings: CompareSettings, size: ClusterSize, usd_per_node_hour: float | None) -> ComparisonOutcome:
     """Upgrade a copy, backfill another, search both.
 
     Raises:
-        SettingsError: no raw items or no encoder that can embed them, or no labels.
+        SettingsError: no raw items, no encoder that can embed them, no labels, or not a work directory of `compare`.
+        LeaseHeldError: another comparison is at work in the same place.
         GateRefusedError: the upgrade is refused, so that there is nothing to compare.
     """
+    store = Store(settings.store)
+    old, run = _old_version(settings, store), run_id("compare", settings.work_dir or "", str(settings.seed))
+    work = settings.work_dir or store.run_uri(run, "scratch")
+    with (
+        leases.take(store, run, run, versions=(old.version,)),
+        scratch_places(work, "compare", ("upgrade", "backfill"), "--work-dir") as (upgrade_uri, backfill_uri),
+    ):
+        check_labels(store, old, settings.queries)
+        Store(upgrade_uri).publish(_in_place(old, store), expected=None)
+        plan = _plan(settings, store, upgrade_uri, backfill_uri, size, usd_per_node_hour)
+        upgrade = run_upgrade(plan.upgrade, size)
+        if upgrade.published is None or upgrade.judged is None:
+            reason = "" if upgrade.judged is None else upgrade.judged.result.reason
+            raise GateRefusedError(f"the upgrade was refused, so there is nothing to compare: {reason}")
+        against = compare_with_backfill(
+            upgrade,
+            plan.backfill,
+            plan.encoders,
+            made_in=store,
+            query_source=settings.queries,
+            max_gallery=settings.max_gallery,
+            max_queries=settings.max_queries,
+            size=size,
+            usd_per_node_hour=usd_per_node_hour,
+        )
+    return ComparisonOutcome(store_uri=settings.store, upgrade=upgrade, against=against, forecast=plan.forecast)
+
+
+def _plan(
+    settings: CompareSettings,
+    store: Store,
+    upgrade_uri: str,
+    backfill_uri: str,
+    size: ClusterSize,
+    usd_per_node_hour: float | None,
+) -> _Plan:
     if settings.source is None:
         raise SettingsError("no --source: a full backfill needs the raw items, e.g. images:s3://bucket/photos")
-    store = Store(settings.store)
-    old = _old_version(settings, store)
-    work = settings.work_dir or store.run_uri("compare", f"{settings.seed}")
-    upgraded_uri, backfill_uri = objects.join(work, "upgrade"), objects.join(work, "backfill")
-    for uri in (upgraded_uri, backfill_uri):
-        objects.delete_tree(uri)
     encoder_uri = _embedding(settings.encoder, store)
-    scratch = Store(upgraded_uri)
-    scratch.publish(_in_place(old, store), expected=None)
     pairs_source = settings.source if settings.pairs is None else None
-    chosen = dataclasses.replace(settings, store=upgraded_uri, encoder=encoder_uri, source=pairs_source)
-    upgrade = run_upgrade(plan_upgrade(chosen, usd_per_node_hour, size), size)
-    if upgrade.published is None or upgrade.judged is None:
-        reason = "" if upgrade.judged is None else upgrade.judged.result.reason
-        raise GateRefusedError(f"the upgrade was refused, so there is nothing to compare: {reason}")
-    full = BackfillSettings(
-        store=backfill_uri,
-        source=settings.source,
-        encoder=encoder_uri,
-        index=settings.index,
-        rows_per_shard=settings.rows_per_shard,
-        seed=settings.seed,
-        pool=settings.pool,
+    chosen = dataclasses.replace(settings, store=upgrade_uri, encoder=encoder_uri, source=pairs_source)
+    upgrade = plan_upgrade(chosen, usd_per_node_hour, size)
+    backfill = plan_backfill(
+        BackfillSettings(
+            store=backfill_uri,
+            source=settings.source,
+            encoder=encoder_uri,
+            index=settings.index,
+            rows_per_shard=settings.rows_per_shard,
+            seed=settings.seed,
+            pool=settings.pool,
+        )
     )
+    full = backfill_forecast(
+        backfill.items.source.num_items, backfill.encoder, usd_per_node_hour=usd_per_node_hour, size=size
+    )
+    expected = upgrade.forecast + full
+    check_budget(expected, max_usd=settings.max_usd)
     encoders = QueryEncoders(
         old_uri=_embedding(settings.old_encoder, store),
         new_uri=encoder_uri,
         side_uri=None if settings.side_encoder is None else _embedding(settings.side_encoder, store),
     )
-    against = compare_with_backfill(
-        upgrade,
-        full,
-        encoders,
-        made_in=store,
-        query_source=settings.queries,
-        max_gallery=settings.max_gallery,
-        max_queries=settings.max_queries,
-        size=size,
-        usd_per_node_hour=usd_per_node_hour,
-    )
-    return ComparisonOutcome(store_uri=settings.store, upgrade=upgrade, against=against)
+    return _Plan(upgrade=upgrade, backfill=backfill, encoders=encoders, forecast=expected)
 
 
 def compare_with_backfill(
     upgrade: UpgradeOutcome,
-    full: BackfillSettings,
+    full: BackfillPlan,
     encoders: QueryEncoders,
     *,
     made_in: Store,
@@ -135,14 +176,14 @@ def compare_with_backfill(
     size: ClusterSize,
     usd_per_node_hour: float | None,
 ) -> AgainstBackfill:
-    """Embed the gallery anew as `full` says, search old, upgraded and new, and count the work of both.
+    """Embed the gallery anew as `full` plans it, search old, upgraded and new, and count the work of both.
 
     `made_in` is the store whose ledger knows what the old version's side-information took.
     """
     assert upgrade.published is not None  # noqa: S101 (a refused upgrade has nothing to compare)
     assert upgrade.judged is not None  # noqa: S101
     old = upgrade.plan.parent
-    backfill = run_backfill(plan_backfill(full), size)
+    backfill = run_backfill(full, size)
     logger.info("searching the old, the upgraded and the new gallery with the same queries")
     quality = measure_quality(
         Galleries(
@@ -157,8 +198,8 @@ def compare_with_backfill(
         query_source=query_source,
         max_gallery=max_gallery,
         max_queries=max_queries,
-        seed=full.seed,
-        pool=full.pool,
+        seed=full.settings.seed,
+        pool=full.settings.pool,
         size=size,
     )
     saved = work_saved(

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from fct_ray.engine.actor_pool import PoolSettings
 from fct_ray.errors import DataError
+from fct_ray.settings import CheckedSettings
 from fct_ray.storage import documents
 from fct_ray.storage import pairs as parquet_files
 from fct_ray.storage.store import Store
@@ -23,7 +24,7 @@ IdArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
-class DeleteSettings:
+class DeleteSettings(CheckedSettings):
     """Take items out of a gallery, as a new version: embeddings, side-information, other columns and index entries.
 
     Older versions keep them until they are collected: `jobs/store.py gc --purge-deleted`.

@@ -24,8 +24,9 @@ from fct_ray.shards.model_directory import load_model
 from fct_ray.sources.registry import open_source
 from fct_ray.storage import shards
 from fct_ray.storage.store import Store
-from fct_ray.values import CompatibilityRow, Manifest, RecoveredShare
+from fct_ray.values import CompatibilityRow, Manifest, Method, RecoveredShare
 from fct_ray.workflows.chosen_items import encode_items
+from fct_ray.workflows.labels import LabelArray, comparable_labels, joined_labels, labels_of_shard
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
@@ -38,7 +39,8 @@ class GalleryVectors:
     ids_G: IntArray
     embeddings_GD: FloatArray
     side_GS: FloatArray | None
-    labels_G: IntArray
+    labels_G: LabelArray | None
+    """Names where the shards have them (`label_name`, or a `label` of strings), else numbers; None without labels."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,17 +68,13 @@ class Quality:
     """The compatibility table and what each method recovered."""
 
     rows: tuple[CompatibilityRow, ...]
-    recovered: Mapping[str, RecoveredShare]
+    recovered: Mapping[Method, RecoveredShare]
     new_queries_QW: FloatArray
-    query_labels_Q: IntArray
+    query_labels_Q: LabelArray
 
 
 def gallery_vectors(store: Store, manifest: Manifest, max_rows: int, seed: int) -> GalleryVectors:
-    """About `max_rows` rows of a version (all, if it has no more): the same items for every version of one gallery.
-
-    Raises:
-        SettingsError: the shards have no `label` column, without which retrieval quality has no meaning.
-    """
+    """About `max_rows` rows of a version (all, if it has no more): the same items for every version of one gallery."""
     share, side, parts = max_rows / manifest.num_rows, manifest.side_info, []
     for record in manifest.shards:
         uri = store.uri_of(record.embeddings.path)
@@ -86,34 +84,47 @@ def gallery_vectors(store: Store, manifest: Manifest, max_rows: int, seed: int) 
             dimension=manifest.dimension,
             side_dimension=None if side is None else side.dimension,
         )
-        if "label" not in columns.table.column_names:
-            raise SettingsError(
-                f"{uri}: has no `label` column; want labels to measure retrieval: embed a labelled source"
-            )
         mask = unit_hash(columns.ids_N, f"gallery:{seed}") < share
-        labels = columns.table["label"].to_numpy()
+        of_shard = labels_of_shard(columns.table)
         parts.append(
             (
                 columns.ids_N[mask],
                 columns.embeddings_ND[mask],
                 None if columns.side_info_NS is None else columns.side_info_NS[mask],
-                labels[mask],
+                None if of_shard is None else of_shard[mask],
             )
         )
     ids, embeddings, sides, labels = zip(*parts, strict=True)
-    order = np.argsort(np.concatenate(ids), kind="stable")
+    order, of_all = np.argsort(np.concatenate(ids), kind="stable"), joined_labels(labels)
     return GalleryVectors(
         ids_G=np.concatenate(ids)[order],
         embeddings_GD=np.concatenate(embeddings)[order],
         side_GS=None if any(part is None for part in sides) else np.concatenate(sides)[order],
-        labels_G=np.concatenate(labels)[order].astype(np.int64),
+        labels_G=None if of_all is None else of_all[order],
     )
+
+
+def check_labels(store: Store, manifest: Manifest, query_source: str) -> None:
+    """Refuse, before anything is embedded, a gallery or queries without labels to compare; one shard is read.
+
+    Raises:
+        SettingsError: see `comparable_labels`.
+    """
+    record, side, source = manifest.shards[0], manifest.side_info, open_source(query_source)
+    columns = shards.parse_shard(
+        store.read(record.embeddings),
+        store.uri_of(record.embeddings.path),
+        dimension=manifest.dimension,
+        side_dimension=None if side is None else side.dimension,
+    )
+    positions = np.arange(source.num_items)
+    comparable_labels(source, positions, source.labels_N, manifest.version, labels_of_shard(columns.table))
 
 
 def measure_quality(
     galleries: Galleries,
     encoders: QueryEncoders,
-    transformations: Mapping[str, str],
+    transformations: Mapping[Method, str],
     *,
     query_source: str,
     max_gallery: int,
@@ -132,11 +143,11 @@ def measure_quality(
     full = gallery_vectors(galleries.backfill_store, galleries.backfill, max_gallery, seed)
     if not (np.array_equal(old.ids_G, upgraded.ids_G) and np.array_equal(old.ids_G, full.ids_G)):
         raise SettingsError("the compared versions hold different items; want the same gallery before and after")
-    queries = _embedded_queries(encoders, query_source, max_queries, pool=pool, size=size)
+    queries, labels_G = _embedded_queries(encoders, query_source, max_queries, galleries.old, old, pool=pool, size=size)
     rows = compatibility_rows(
         _ways(old, upgraded, full, queries, galleries, transformations),
         query_labels_Q=queries.labels_Q,
-        gallery_labels_G=old.labels_G,
+        gallery_labels_G=labels_G,
         query_ids_Q=queries.ids_Q,
         gallery_ids_G=old.ids_G,
     )
@@ -150,28 +161,36 @@ class _Queries:
     """Labelled queries, embedded by every encoder."""
 
     ids_Q: IntArray
-    labels_Q: IntArray
+    labels_Q: LabelArray
     old_QD: FloatArray
     new_QW: FloatArray
     side_QS: FloatArray | None
 
 
 def _embedded_queries(
-    encoders: QueryEncoders, query_source: str, max_queries: int, *, pool: PoolSettings, size: ClusterSize
-) -> _Queries:
+    encoders: QueryEncoders,
+    query_source: str,
+    max_queries: int,
+    version: Manifest,
+    gallery: GalleryVectors,
+    *,
+    pool: PoolSettings,
+    size: ClusterSize,
+) -> tuple[_Queries, LabelArray]:
+    """The queries, and the labels [G] of the gallery of the same kind as theirs."""
     source = open_source(query_source)
     positions = np.flatnonzero(_first(source.num_items, max_queries))
     uris = (encoders.old_uri, encoders.new_uri) + (() if encoders.side_uri is None else (encoders.side_uri,))
     encoded = encode_items(source, uris, positions, pool=pool, size=size, describe="embed the queries")
-    if encoded.labels_N is None:
-        raise SettingsError(f"{query_source}: has no labels; want labelled queries to measure retrieval")
-    return _Queries(
+    labels_Q, labels_G = comparable_labels(source, positions, encoded.labels_N, version.version, gallery.labels_G)
+    queries = _Queries(
         ids_Q=encoded.ids_N,
-        labels_Q=encoded.labels_N,
+        labels_Q=labels_Q,
         old_QD=encoded.embeddings[0],
         new_QW=encoded.embeddings[1],
         side_QS=None if encoders.side_uri is None else encoded.embeddings[2],
     )
+    return queries, labels_G
 
 
 def _ways(
@@ -180,7 +199,7 @@ def _ways(
     full: GalleryVectors,
     queries: _Queries,
     galleries: Galleries,
-    transformations: Mapping[str, str],
+    transformations: Mapping[Method, str],
 ) -> Iterator[WayToSearch]:
     """Every way to search, one at a time: the outputs of only one candidate are in memory."""
     old_metric, new_metric = galleries.old.metric, galleries.upgraded.metric
@@ -205,7 +224,7 @@ def _first(num_items: int, most: int) -> npt.NDArray[np.bool_]:
     return sample_mask(np.arange(num_items), min(num_items, most), 0)
 
 
-def _published_method(upgraded: Manifest, transformations: Mapping[str, str]) -> str | None:
+def _published_method(upgraded: Manifest, transformations: Mapping[Method, str]) -> Method | None:
     wanted = None if upgraded.transformation is None else upgraded.transformation.fingerprint
     for method, uri in transformations.items():
         if load_model(uri).document.fingerprint == wanted:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.models.encoder_loop import EncoderFit, EncoderLoss
 from fct_ray.models.transformation_loop import TransformationFit
+from fct_ray.settings import CheckedSettings, Count
 from fct_ray.sources.registry import open_source
 from fct_ray.storage import objects
 from fct_ray.storage.store import Store
@@ -24,6 +25,7 @@ from fct_ray.workflows.commit import Committed
 from fct_ray.workflows.compare import AgainstBackfill, compare_with_backfill
 from fct_ray.workflows.fit.encoder import FitEncoderSettings, FittedEncoder, fit_encoder
 from fct_ray.workflows.quality import Quality, QueryEncoders
+from fct_ray.workflows.scratch import scratch_places
 from fct_ray.workflows.search import open_searcher
 from fct_ray.workflows.upgrade.plan import plan_upgrade
 from fct_ray.workflows.upgrade.run import UpgradeOutcome, run_upgrade
@@ -35,11 +37,11 @@ NUM_EXAMPLES, NUM_NEIGHBOURS = 5, 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class QuickstartSettings:
+class QuickstartSettings(CheckedSettings):
     """What the quick start shows, when no --store is given."""
 
     directory: str = ".data/quickstart"
-    """Where its models, stores and reports go (local or s3://); its stores there are made anew each time."""
+    """Where its models, stores and reports go (local or s3://). Its stores are made anew each time, reports are kept."""
     old_source: str = "fashion-mnist:fit?classes=0-4"
     """What the old model is fitted on: it never sees the other classes."""
     side_source: str = "fashion-mnist:fit?classes=0-4"
@@ -50,9 +52,9 @@ class QuickstartSettings:
     """The items of the index."""
     queries: str = "fashion-mnist:query?limit=2000"
     """What searches it."""
-    num_pairs: int = 6000
+    num_pairs: Count = 6000
     """Gallery items embedded with the new model to fit and judge h."""
-    rows_per_shard: int = 5000
+    rows_per_shard: Count = 5000
     """Items per shard."""
     old: EncoderFit = field(default_factory=lambda: EncoderFit(backbone="small_cnn-8", dimension=128, epochs=3))
     """How the old model is fitted."""
@@ -70,6 +72,8 @@ class QuickstartSettings:
 class QuickstartOutcome:
     """What every step of the quick start made; `against` is None if the gate refused."""
 
+    reports_uri: str
+    """Where the reports of all runs are kept: beside the stores, which are made anew each time."""
     models: Mapping[str, FittedEncoder]
     embedded: Committed
     upgrade: UpgradeOutcome
@@ -79,12 +83,27 @@ class QuickstartOutcome:
 def run_quickstart(
     settings: QuickstartSettings, upgrade: UpgradeSettings, size: ClusterSize, usd_per_node_hour: float | None
 ) -> QuickstartOutcome:
-    """Fit (or reuse) three models, embed a gallery with the old one, upgrade it, and compare with a full backfill."""
+    """Fit (or reuse) three models, embed a gallery with the old one, upgrade it, and compare with a full backfill.
+
+    Raises:
+        SettingsError: a store lies where the quick start would make its own.
+        FctRayError: a step failed.
+    """
     root = objects.join(settings.directory, f"seed-{upgrade.seed}")
+    with scratch_places(root, "quickstart", ("store", "backfill-store"), "--quickstart.directory") as places:
+        return _run(settings, upgrade, root, places, size, usd_per_node_hour)
+
+
+def _run(
+    settings: QuickstartSettings,
+    upgrade: UpgradeSettings,
+    root: str,
+    places: tuple[str, ...],
+    size: ClusterSize,
+    usd_per_node_hour: float | None,
+) -> QuickstartOutcome:
+    (store_uri, backfill_uri), reports_uri = places, objects.join(root, "reports")
     models = _fit_models(settings, upgrade, objects.join(root, "models"), size)
-    store_uri, backfill_uri = objects.join(root, "store"), objects.join(root, "backfill-store")
-    for uri in (store_uri, backfill_uri):
-        objects.delete_tree(uri)
     _say("2/5 The index as it is today: the gallery embedded with the old model, side-information beside it.")
     first = BackfillSettings(
         store=store_uri,
@@ -113,11 +132,11 @@ def run_quickstart(
     )
     upgraded = run_upgrade(plan_upgrade(chosen, usd_per_node_hour, size), size)
     if upgraded.published is None or upgraded.judged is None:
-        return QuickstartOutcome(models=models, embedded=embedded, upgrade=upgraded)
+        return QuickstartOutcome(reports_uri=reports_uri, models=models, embedded=embedded, upgrade=upgraded)
     _say("4/5 What it replaces: a full backfill of the same gallery with the new model, measured by the same meters.")
     against = compare_with_backfill(
         upgraded,
-        replace(first, store=backfill_uri, encoder=models["new"].uri, side=None),
+        plan_backfill(replace(first, store=backfill_uri, encoder=models["new"].uri, side=None)),
         QueryEncoders(old_uri=models["old"].uri, new_uri=models["new"].uri, side_uri=models["side"].uri),
         made_in=Store(store_uri),
         query_source=settings.queries,
@@ -128,7 +147,9 @@ def run_quickstart(
     )
     _say("5/5 A few queries of the new model through the upgraded index.")
     _search(settings, store_uri, models["new"].uri, against.quality)
-    return QuickstartOutcome(models=models, embedded=embedded, upgrade=upgraded, against=against)
+    return QuickstartOutcome(
+        reports_uri=reports_uri, models=models, embedded=embedded, upgrade=upgraded, against=against
+    )
 
 
 def _fit_models(

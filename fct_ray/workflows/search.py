@@ -16,6 +16,7 @@ import numpy.typing as npt
 from fct_ray.errors import EncoderMismatchError, FormatError, NotFoundError, SettingsError, StoreError
 from fct_ray.index import search
 from fct_ray.metering.meters import measure_stage
+from fct_ray.settings import CheckedSettings, Count
 from fct_ray.shards.encoder_names import EncoderSpec, resolve_encoder
 from fct_ray.storage import leases, shards
 from fct_ray.storage import pairs as pair_files
@@ -29,7 +30,7 @@ OPEN_ATTEMPTS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class SearchSettings:
+class SearchSettings(CheckedSettings):
     """Search CURRENT of a store with the embeddings of queries."""
 
     store: str
@@ -40,9 +41,9 @@ class SearchSettings:
     """The encoder that made the queries' embeddings; must be the one that CURRENT is for."""
     output: str
     """Parquet file to write: columns `query`, `rank` (from 0), `id`, `score`."""
-    k: int = 10
+    k: Count = 10
     """Neighbours per query."""
-    nprobe: int | None = None
+    nprobe: Count | None = None
     """Inverted lists visited per query (IVF indexes). None: a default that grows with their number."""
 
 
@@ -148,11 +149,9 @@ def search_file(settings: SearchSettings) -> tuple[Manifest, Usage]:
     """Search with every query of a file and write what was found; returns the version searched and the work.
 
     Raises:
-        SettingsError: `k` is not positive, or the queries' dimension is wrong.
+        SettingsError: the queries' dimension is wrong.
         EncoderMismatchError: the version is for another encoder.
     """
-    if settings.k < 1:
-        raise SettingsError(f"--k is {settings.k}; want at least 1")
     with measure_stage() as meter:
         searcher = open_searcher(settings.store, settings.encoder)
         queries = pair_files.read_queries(settings.queries)

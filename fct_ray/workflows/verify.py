@@ -19,6 +19,7 @@ from fct_ray.errors import FctRayError, FormatError
 from fct_ray.metering.meters import StageMeter, measure_stage
 from fct_ray.plan import integrity
 from fct_ray.plan.catch_up import same_space
+from fct_ray.settings import CheckedSettings, Count, CountOrZero, PartOrAll
 from fct_ray.shards.shard_check import ShardCheck, ShardInput, Vectors, check_shard
 from fct_ray.storage.store import Store
 from fct_ray.values import Manifest, Precision, ShardRecord, Usage
@@ -26,16 +27,16 @@ from fct_ray.workflows.unique_ids import check_unique_ids
 
 
 @dataclass(frozen=True, kw_only=True)
-class VerifySettings:
+class VerifySettings(CheckedSettings):
     """Check a version of a store: documents, hashes, ids, indexes and vectors."""
 
     store: str
     """The store: a directory or s3:// prefix."""
-    version: int | None = None
+    version: Count | None = None
     """Which version. None: CURRENT."""
-    share: float = 1.0
+    share: PartOrAll = 1.0
     """Share of the shards whose objects are read and hashed again; 1 reads everything."""
-    recompute: int = 4
+    recompute: CountOrZero = 4
     """In so many of them vectors are made again from the version before, and the index from the vectors."""
 
 
@@ -60,8 +61,10 @@ def verify_version(
     *,
     num_shards: int,
     meter: StageMeter,
-) -> float:
+) -> float | None:
     """Check `num_shards` shards spread over a version before it is published; returns the mean recall@10 of their indexes.
+
+    None: no index was searched, because no shard was to be read back, or the version has no index.
 
     Recall is against brute force over the same shard's vectors, for queries of the new model; without any
     (`queries_QW` None) some of the shard's own vectors query it.
@@ -82,7 +85,7 @@ def verify_version(
         if findings.problems:
             raise FormatError(f"{findings.problems[0]}. Nothing was published; run the same command again")
         recalls += [] if findings.recall is None else [findings.recall]
-    return float(np.mean(recalls)) if recalls else 1.0
+    return float(np.mean(recalls)) if recalls else None
 
 
 def verify_store(settings: VerifySettings) -> Verified:

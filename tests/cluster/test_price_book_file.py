@@ -20,8 +20,9 @@ def test_the_book_is_dated_and_says_where_its_prices_come_from() -> None:
 
 
 def test_an_hour_of_a_known_node_costs_its_list_price() -> None:
-    assert cost_usd(Usage(node_s=3600.0), "m7i.large", load_price_book()) == pytest.approx(0.1008)
-    assert cost_usd(Usage(node_s=1800.0), "m7i.4xlarge", load_price_book(), spot=True) == pytest.approx(0.2016)
+    book = load_price_book()
+    assert cost_usd(Usage(node_s=3600.0), usd_per_node_hour("m7i.large", book)) == pytest.approx(0.1008)
+    assert cost_usd(Usage(node_s=1800.0), usd_per_node_hour("m7i.4xlarge", book, spot=True)) == pytest.approx(0.2016)
 
 
 def test_a_terabyte_month_of_standard_storage_costs_23_dollars() -> None:

@@ -8,7 +8,7 @@ import pytest
 from fct_ray.evaluation import ways
 from fct_ray.evaluation.compatibility import compatibility_rows
 from fct_ray.evaluation.held_out import Evidence, HeldOutItems, held_out_evidence
-from fct_ray.values import Metric
+from fct_ray.values import Method, Metric
 
 # Four items on a line in the new space; in the old one the last two have changed places.
 NEW_QW = np.array([[0.0], [1.0], [3.0], [7.0]], dtype=np.float32)
@@ -23,7 +23,7 @@ def _evidence(*, labels: bool = True, min_labelled: int = 4) -> Evidence:
         [BAR, CEILING],
         HeldOutItems(ids_Q=np.arange(4), labels_Q=LABELS_Q if labels else None),
         ceiling=CEILING,
-        cosines={"old_old": 0.25},
+        cosines={Method.OLD_OLD: 0.25},
         k=1,
         min_labelled=min_labelled,
     )
@@ -32,15 +32,15 @@ def _evidence(*, labels: bool = True, min_labelled: int = 4) -> Evidence:
 def test_agreement_counts_the_ceilings_own_neighbours_and_never_the_item_itself() -> None:
     """Nearest others: new 1, 0, 1, 2; old 1, 0, 3, 1. The first two agree, the third and the fourth do not."""
     scores = _evidence().scores
-    np.testing.assert_array_equal(scores["old_old"].agreement_Q, [1, 1, 0, 0])
-    np.testing.assert_array_equal(scores["new_new"].agreement_Q, [1, 1, 1, 1])
-    assert (scores["old_old"].cosine, scores["new_new"].cosine) == (0.25, 0.0)
+    np.testing.assert_array_equal(scores[Method.OLD_OLD].agreement_Q, [1, 1, 0, 0])
+    np.testing.assert_array_equal(scores[Method.NEW_NEW].agreement_Q, [1, 1, 1, 1])
+    assert (scores[Method.OLD_OLD].cosine, scores[Method.NEW_NEW].cosine) == (0.25, 0.0)
 
 
 def test_with_labels_every_item_is_judged_by_the_one_other_of_its_label() -> None:
     """New: item 2 finds 1, 0, then 3 of its label (rank 3); item 3 finds 2 first. Old: item 2 finds 3 first; item 3 1."""
     evidence = _evidence()
-    new, old = evidence.scores["new_new"], evidence.scores["old_old"]
+    new, old = evidence.scores[Method.NEW_NEW], evidence.scores[Method.OLD_OLD]
     assert new.top1_right_Q is not None
     assert new.average_precision_Q is not None
     assert old.average_precision_Q is not None
@@ -55,7 +55,7 @@ def test_with_labels_every_item_is_judged_by_the_one_other_of_its_label() -> Non
 def test_without_labels_or_with_too_few_only_agreement_is_measured(labels: bool, min_labelled: int) -> None:
     evidence = _evidence(labels=labels, min_labelled=min_labelled)
     assert evidence.rows == ()
-    assert evidence.scores["new_new"].average_precision_Q is None
+    assert evidence.scores[Method.NEW_NEW].average_precision_Q is None
 
 
 def test_the_table_of_labelled_queries_measures_the_same_ways_one_at_a_time() -> None:
@@ -70,7 +70,7 @@ def test_the_table_of_labelled_queries_measures_the_same_ways_one_at_a_time() ->
 
 
 def test_ways_say_whose_queries_search_what() -> None:
-    h = ways.transformed("fct_side", NEW_QW, OLD_QD, Metric.IP, uses_side=True)
+    h = ways.transformed(Method.FCT_SIDE, NEW_QW, OLD_QD, Metric.IP, uses_side=True)
     assert (h.query, h.gallery, h.side_information) == ("new", "h(old, side)", True)
     fused = ways.fused_search(OLD_QD, NEW_QW, OLD_QD, NEW_QW)
     assert fused.gallery_GD.shape == (4, 2)

@@ -93,9 +93,9 @@ def test_what_yaml_allows_and_settings_do_not_is_refused_by_name(file: Path, tex
 
 
 def test_a_value_that_looks_like_an_option_stays_a_value(file: Path) -> None:
-    file.write_text("store: --help\nseed: -1\n")
+    file.write_text("store: --help\nencoder: -1\n")
     settings = parse_settings(SETTINGS["upgrade"], ["--config", str(file)], None)
-    assert (settings.store, settings.seed) == ("--help", -1)
+    assert (settings.store, settings.encoder) == ("--help", "-1")
 
 
 @pytest.mark.timeout(3600)

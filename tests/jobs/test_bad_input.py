@@ -6,6 +6,7 @@ the shard's worker, and those tests run the job.
 
 from __future__ import annotations
 
+import copy
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,11 +17,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fct_ray.engine.actor_pool import PoolSettings
+from fct_ray.cli.pricing import PricingSettings, pricing_of
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.errors import DataError, FctRayError, FormatError, ModelError, NotFoundError, SettingsError, StoreError
+from fct_ray.models.batch_encoder import BatchEncoder
 from fct_ray.models.model_files import pack_model
 from fct_ray.models.transformation import Transformation, TransformationArchitecture
+from fct_ray.report.outcomes import plan_report
 from fct_ray.storage.store import Store
 from fct_ray.workflows.adopt import AdoptSettings, plan_adopt, run_adopt
 from fct_ray.workflows.upgrade.plan import plan_upgrade
@@ -28,7 +31,10 @@ from fct_ray.workflows.upgrade.run import run_upgrade
 from fct_ray.workflows.upgrade.settings import UpgradeSettings
 from tests.fashion_vectors import Vectors, fixed_size_list
 from tests.galleries import linear_h
+from tests.jobs import fashion_encoders
 from tests.jobs.conftest import run_job
+
+ENCODERS = "tests.jobs.fashion_encoders"
 
 
 @pytest.fixture(scope="module")
@@ -90,11 +96,6 @@ def test_neither_pairs_nor_raw_items(store: Path) -> None:
     _refused(UpgradeSettings(store=str(store), encoder="new-api"), SettingsError, "--pairs", "--source")
 
 
-def test_less_than_one_shard_at_a_time() -> None:
-    with pytest.raises(SettingsError, match="is 0; want 1 or more"):
-        PoolSettings(shards_per_actor=0)
-
-
 def test_the_encoder_that_the_store_has_already(store: Path, pairs: Path) -> None:
     _refused(replace(_settings(store, str(pairs)), encoder="old-api"), SettingsError, "old-api")
 
@@ -112,6 +113,50 @@ def test_a_budget_below_the_forecast(store: Path, pairs: Path) -> None:
     settings = replace(_settings(store, str(pairs)), max_usd=1e-9)
     with pytest.raises(SettingsError, match="budget"):
         plan_upgrade(settings, 100.0, None)
+
+
+def test_the_forecast_holds_what_embedding_the_pairs_takes_and_so_does_the_budget(store: Path, pairs: Path) -> None:
+    """`--max-usd` let any number of pairs through, whatever embedding them took."""
+    new, source = f"{ENCODERS}:new", "fashion-mnist:gallery?limit=6000"
+    settings = UpgradeSettings(store=str(store), encoder=new, source=source, num_pairs=1000)
+    given = plan_upgrade(UpgradeSettings(store=str(store), encoder=new, pairs=str(pairs)), 1.0, None).forecast
+    few = plan_upgrade(settings, 1.0, None).forecast
+    many = plan_upgrade(replace(settings, num_pairs=6000), 1.0, None).forecast
+    assert many.wall_s > few.wall_s
+    assert given.left_out == few.left_out == ()
+    costly = _encoder_that_takes(1e15)
+    with pytest.raises(SettingsError, match="budget 1 USD"):
+        plan_upgrade(replace(settings, max_usd=1.0), 1.0, None, encoder=costly)
+
+
+def test_a_budget_cannot_be_held_where_nobody_knows_what_embedding_the_pairs_takes(store: Path) -> None:
+    settings = UpgradeSettings(store=str(store), encoder="new", source="fashion-mnist:gallery?limit=6000")
+    silent = _encoder_that_takes(0.0)
+    plan = plan_upgrade(settings, 1.0, None, encoder=silent)
+    assert "does not say what an item takes" in plan.forecast.left_out[0]
+    assert any(
+        "leaves out embedding the pairs" in note
+        for note in plan_report(plan, settings, pricing_of(PricingSettings())).notes
+    )
+    with pytest.raises(SettingsError, match="leaves out embedding the pairs"):
+        plan_upgrade(replace(settings, max_usd=1000.0), 1.0, None, encoder=silent)
+
+
+def _encoder_that_takes(flops: float) -> BatchEncoder:
+    encoder = copy.copy(fashion_encoders.new())
+    encoder.flops_per_item = flops
+    return encoder
+
+
+def test_pairs_that_are_too_few_or_too_many_are_refused_before_any_is_embedded(
+    store: Path, tmp_path: Path, vectors: Vectors
+) -> None:
+    source = UpgradeSettings(store=str(store), encoder=f"{ENCODERS}:new", source="fashion-mnist:gallery?limit=6000")
+    _refused(replace(source, num_pairs=100), SettingsError, "about 20 to judge by", "--num-pairs")
+    _refused(replace(source, num_pairs=6001), SettingsError, "--num-pairs is 6,001", "6,000 rows")
+    few = _pairs(tmp_path / "p.parquet", vectors.ids_N[:100], vectors.new_NW[:100])
+    _refused(_settings(store, few), SettingsError, "held out for the gate, wanted at least")
+    _refused(replace(_settings(store, few), num_pairs=50), SettingsError, "--num-pairs 50 is given with --pairs")
 
 
 @pytest.mark.parametrize("backwards", [True, False])

@@ -11,12 +11,13 @@ import pytest
 
 from fct_ray.cli.command_line import flags_of_yaml, parse_settings
 from fct_ray.errors import SettingsError
+from fct_ray.settings import CheckedSettings
 from fct_ray.values import Metric
 from tests.conftest import ROOT
 
 
 @dataclass(frozen=True, kw_only=True)
-class Inner:
+class Inner(CheckedSettings):
     """Nested settings."""
 
     epochs: int = 3
@@ -26,7 +27,7 @@ class Inner:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outer:
+class Outer(CheckedSettings):
     """Settings of a job."""
 
     store: str

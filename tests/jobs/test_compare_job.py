@@ -8,6 +8,7 @@ from fct_ray.cli.pricing import PricingSettings, pricing_of
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.report.outcomes import comparison_report
 from fct_ray.storage.store import Store
+from fct_ray.values import Method
 from fct_ray.workflows.backfill import BackfillSettings, plan_backfill, run_backfill
 from fct_ray.workflows.compare import CompareSettings, ComparisonOutcome, run_compare
 from tests.fashion_vectors import fashion_vectors
@@ -44,7 +45,7 @@ def test_the_upgrade_recovers_most_of_the_gain_and_both_are_counted(outcome: Com
     assert chosen is not None
     quality, saved = outcome.against.quality, outcome.against.saved
     rows = {row.method: row for row in quality.rows}
-    assert rows["old_old"].map < rows[chosen.result.chosen].map < rows["new_new"].map
+    assert rows[Method.OLD_OLD].map < rows[chosen.result.chosen].map < rows[Method.NEW_NEW].map
     assert quality.recovered[chosen.result.chosen].map > 0.5
     assert saved.all_work["flops"] < saved.variants["without_fitting_h"]["flops"]
     assert outcome.against.backfill.published.num_rows == 4000
@@ -58,6 +59,10 @@ def test_its_report_has_the_stages_of_both(outcome: ComparisonOutcome) -> None:
     ), pricing_of(PricingSettings()))  # fmt: skip
     assert {"stream", "backfill_stream"} <= set(report.stages)
     assert report.stages["stream"].rows == report.stages["backfill_stream"].rows == 4000
+    assert report.actual is not None
+    assert report.actual.node_s == pytest.approx(sum(usage.node_s for usage in report.stages.values()))
+    assert report.forecast is not None
+    assert report.forecast.wall_s > outcome.upgrade.plan.forecast.wall_s
     assert report.saved is not None
     assert report.actual is not None
     assert report.actual.node_s == pytest.approx(sum(usage.node_s for usage in report.stages.values()))

@@ -69,7 +69,8 @@ def test_the_report_counts_every_stage_and_says_what_was_recovered(upgraded: Upg
     assert report["forecast"]["wall_s"] > 0
     rows = {row["method"]: row for row in report["compatibility"]}
     assert rows["direct" if "direct" in rows else "old_old"]["map"] < rows["new_new"]["map"]
-    assert report["recovered_share"]["fct_side"]["map"] > 0.5
+    assert report["gate"]["chosen"] == "linear_side"
+    assert report["recovered_share"]["linear_side"]["map"] > 0.5
 
 
 def test_search_finds_what_brute_force_on_the_true_new_embeddings_mostly_finds(

@@ -15,6 +15,7 @@ from fct_ray.plan.checks import (
     uncovered_share,
 )
 from fct_ray.plan.forecast import Forecast
+from fct_ray.values import SideInfoUse
 from tests.plan.manifests import NEW, OLD, SIDE, parent_manifest
 
 FITTING: dict[str, Any] = {
@@ -30,9 +31,9 @@ FITTING: dict[str, Any] = {
 
 
 def test_a_sound_upgrade_is_let_through() -> None:
-    for side_info in (None, "none", SIDE.name, SIDE.fingerprint):
+    for side_info in (SideInfoUse.STORED, SideInfoUse.NONE, SIDE.name, SIDE.fingerprint):
         check_upgrade(parent_manifest(), new_encoder=NEW, new_dimension=64, side_info=side_info)
-    check_upgrade(parent_manifest(side_info=None), new_encoder=NEW, side_info="none")
+    check_upgrade(parent_manifest(side_info=None), new_encoder=NEW, side_info=SideInfoUse.NONE)
 
 
 def test_an_empty_store_is_refused() -> None:
@@ -111,3 +112,10 @@ def test_a_forecast_over_budget_is_refused_and_so_is_a_budget_without_a_price() 
         check_budget(expected, max_wall_s=99)
     with pytest.raises(SettingsError, match="no price"):
         check_budget(Forecast(wall_s=1, node_s=1, usd=None, bound="start"), max_usd=3.0)
+
+
+def test_a_budget_is_refused_where_the_forecast_leaves_work_out() -> None:
+    expected = Forecast(wall_s=1, node_s=1, usd=0.1, bound="start", left_out=("embedding the pairs: nobody knows",))
+    check_budget(expected)
+    with pytest.raises(SettingsError, match="leaves out embedding the pairs: nobody knows"):
+        check_budget(expected, max_usd=3.0)

@@ -15,6 +15,7 @@ from fct_ray.plan.cost import (
     cost_usd,
     saved,
     storage_usd_per_month,
+    total_usd,
     usd_per_node_hour,
 )
 from fct_ray.plan.forecast import Rates, forecast
@@ -41,8 +42,8 @@ def test_a_price_book_is_read_from_plain_dictionaries() -> None:
 
 def test_cost_is_node_hours_times_price() -> None:
     usage = Usage(node_s=1800, busy_cpu_s=10)
-    assert cost_usd(usage, "small", BOOK) == pytest.approx(0.18)
-    assert cost_usd(usage, "small", BOOK, spot=True) == pytest.approx(0.06)
+    assert cost_usd(usage, usd_per_node_hour("small", BOOK)) == pytest.approx(0.18)
+    assert cost_usd(usage, usd_per_node_hour("small", BOOK, spot=True)) == pytest.approx(0.06)
     assert storage_usd_per_month(2_000_000_000, "s3", BOOK) == pytest.approx(0.046)
 
 
@@ -53,8 +54,16 @@ def test_an_unknown_price_is_an_error() -> None:
         usd_per_node_hour("big", BOOK, spot=True)
     with pytest.raises(SettingsError, match="no price for storage 'tape'"):
         storage_usd_per_month(1, "tape", BOOK)
-    with pytest.raises(SettingsError, match=r"10.0 busy seconds but 0.0 node-seconds"):
-        cost_usd(Usage(busy_cpu_s=10), "small", BOOK)
+
+
+def test_money_that_is_not_known_is_none_and_never_zero() -> None:
+    held, uncounted = Usage(node_s=3600, busy_cpu_s=10), Usage(busy_cpu_s=10)
+    assert cost_usd(held, None) is None
+    assert cost_usd(uncounted, 0.36) is None, "work without node-seconds is not free"
+    assert cost_usd(Usage(), 0.36) == 0
+    assert total_usd([held, Usage(), held], 0.36) == pytest.approx(0.72)
+    assert total_usd([held, uncounted], 0.36) is None
+    assert total_usd([held], None) is None
 
 
 def test_a_price_of_zero_or_in_another_currency_is_refused() -> None:
@@ -68,13 +77,15 @@ def test_a_price_of_zero_or_in_another_currency_is_refused() -> None:
 def test_savings_are_full_backfill_over_upgrade() -> None:
     full = Usage(busy_cpu_s=90, busy_gpu_s=10, flops=1e12, node_s=200)
     upgrade = Usage(busy_cpu_s=20, flops=1e10, node_s=50)
-    assert saved(full, upgrade, full_usd=6.0, upgrade_usd=2.0) == {
+    assert saved(full, upgrade, usd_per_node_hour=0.36) == {
         "busy_compute": 5.0,
         "flops": 100.0,
-        "usd": 3.0,
+        "usd": 4.0,
         "node_s": 4.0,
     }
     assert set(saved(full, upgrade)) == {"busy_compute", "flops", "node_s"}
+    uncounted = Usage(busy_cpu_s=20)
+    assert set(saved(full, uncounted, usd_per_node_hour=0.36)) == {"busy_compute"}
     assert saved(full, Usage()) == {}
 
 
@@ -118,3 +129,13 @@ def test_a_rate_or_a_cluster_of_zero_is_refused() -> None:
         Rates(flops_per_s=0, storage_bytes_per_s=1, worker_start_s=0, provenance="")
     with pytest.raises(SettingsError, match="num_nodes is 0"):
         forecast(rows=1, num_bytes=1, flops_per_row=1, num_nodes=0, rates=RATES)
+
+
+def test_two_runs_are_forecast_one_after_the_other_and_what_is_left_out_of_either_stays_named() -> None:
+    work = {"rows": 1000, "num_nodes": 1, "rates": RATES, "usd_per_node_hour": 3.6}
+    first = forecast(num_bytes=0, flops_per_row=1e7, **work)  # type: ignore[arg-type]
+    second = forecast(num_bytes=10**8, flops_per_row=0, left_out=("x",), **work)  # type: ignore[arg-type]
+    both = first + second
+    assert (both.wall_s, both.bound, both.left_out) == (120.0, "storage", ("x",))
+    assert both.usd == pytest.approx(0.12)
+    assert (first + forecast(rows=1, num_bytes=1, flops_per_row=1, num_nodes=1, rates=RATES)).usd is None

@@ -21,7 +21,7 @@ from fct_ray.plan.gate import (
     worst_group,
 )
 from fct_ray.plan.gate_texts import pairs_that_would_decide
-from fct_ray.values import GateCheck, QueryScores
+from fct_ray.values import GateCheck, Method, QueryScores
 
 
 def _around(mean: float, *, count: int = 400, spread: float = 0.2) -> npt.NDArray[np.float64]:
@@ -113,16 +113,18 @@ def test_every_bar_must_be_cleared() -> None:
 
 
 def test_the_best_mean_is_chosen_and_ties_go_to_the_simpler() -> None:
-    scores = {"fct_side": _around(0.8), "fct_noside": _around(0.7), "linear_side": _around(0.6)}
-    assert choose_candidate(scores) == "fct_side"
-    assert choose_candidate({**scores, "linear_side": _around(0.7995)}) == "linear_side"
-    assert choose_candidate({**scores, "linear_side": _around(0.7995)}, tie_margin=0.0) == "fct_side"
-    equal = {name: _around(0.5) for name in ("fct_side", "own", "fct_noside", "linear_side", "linear_noside")}
-    assert choose_candidate(equal) == "linear_noside"
+    scores = {Method.FCT_SIDE: _around(0.8), Method.FCT_NOSIDE: _around(0.7), Method.LINEAR_SIDE: _around(0.6)}
+    assert choose_candidate(scores) == Method.FCT_SIDE
+    assert choose_candidate({**scores, Method.LINEAR_SIDE: _around(0.7995)}) == Method.LINEAR_SIDE
+    assert choose_candidate({**scores, Method.LINEAR_SIDE: _around(0.7995)}, tie_margin=0.0) == Method.FCT_SIDE
+    equal = {
+        name: _around(0.5) for name in (Method.FCT_SIDE, Method.FCT_NOSIDE, Method.LINEAR_SIDE, Method.LINEAR_NOSIDE)
+    }
+    assert choose_candidate(equal) == Method.LINEAR_NOSIDE
     with pytest.raises(SettingsError, match="no candidates"):
         choose_candidate({})
-    with pytest.raises(SettingsError, match="scores of broken"):
-        choose_candidate({"broken": np.array([np.nan, 1.0])})
+    with pytest.raises(SettingsError, match="scores of fct_side"):
+        choose_candidate({Method.FCT_SIDE: np.array([np.nan, 1.0])})
 
 
 def test_the_worst_group_is_the_one_that_loses_most() -> None:
@@ -141,31 +143,31 @@ def test_negative_flips_are_right_before_and_wrong_after() -> None:
 
 def test_a_proven_gain_is_published_with_its_figures() -> None:
     result = judge(
-        candidates={"fct_side": _scores(0.7, 0.6), "linear_side": _scores(0.5, 0.5)},
+        candidates={Method.FCT_SIDE: _scores(0.7, 0.6), Method.LINEAR_SIDE: _scores(0.5, 0.5)},
         bar=_scores(0.4, 0.3),
         fused=_scores(0.45, 0.35),
         ceiling=_scores(1.0, 0.8),
         k=10,
     )
     assert result.passed
-    assert result.chosen == "fct_side"
+    assert result.chosen == Method.FCT_SIDE
     assert result.advice == ""
     assert result.reason.startswith(
         "passed: fct_side clears every bar on 400 held-out pairs: agreement@10 0.700 against"
     )
     assert "map 0.600 against 0.300 for doing nothing (+0.300, at least +0.300" in result.reason
     assert result.agreement == {
-        "old_old": pytest.approx(0.4),
-        "fct_side": pytest.approx(0.7),
-        "linear_side": pytest.approx(0.5),
-        "fused": pytest.approx(0.45),
+        Method.OLD_OLD: pytest.approx(0.4),
+        Method.FCT_SIDE: pytest.approx(0.7),
+        Method.LINEAR_SIDE: pytest.approx(0.5),
+        Method.FUSED: pytest.approx(0.45),
     }
     assert pickle.loads(pickle.dumps(result)) == result  # noqa: S301
 
 
 def test_harm_is_refused_and_the_report_says_what_would_be_better() -> None:
     result = judge(
-        candidates={"fct_noside": _scores(0.3), "linear_noside": _scores(0.2)},
+        candidates={Method.FCT_NOSIDE: _scores(0.3), Method.LINEAR_NOSIDE: _scores(0.2)},
         bar=_scores(0.4),
         fused=_scores(0.5),
         k=10,
@@ -173,20 +175,22 @@ def test_harm_is_refused_and_the_report_says_what_would_be_better() -> None:
         uncovered_share=0.5,
     )
     assert not result.passed
-    assert result.chosen == "fct_noside"
+    assert result.chosen == Method.FCT_NOSIDE
     assert "refused: fct_noside does harm in agreement@10 on 400 held-out pairs" in result.reason
     for part in ("fit on more pairs", "no side-information", "fused search", "50% of the gallery"):
         assert part in result.advice
 
 
 def test_a_candidate_that_clears_every_bar_is_preferred_to_a_better_one_that_does_not() -> None:
-    candidates = {"fct_side": _scores(0.9, 0.2), "linear_side": _scores(0.6, 0.5)}
+    candidates = {Method.FCT_SIDE: _scores(0.9, 0.2), Method.LINEAR_SIDE: _scores(0.6, 0.5)}
     result = judge(candidates=candidates, bar=_scores(0.4, 0.3), k=10)
-    assert (result.passed, result.chosen) == (True, "linear_side")
+    assert (result.passed, result.chosen) == (True, Method.LINEAR_SIDE)
 
 
 def test_a_new_model_that_is_no_better_is_named_as_the_cause() -> None:
-    result = judge(candidates={"fct_side": _scores(0.6, 0.2)}, bar=_scores(0.4, 0.3), ceiling=_scores(1.0, 0.25), k=10)
+    result = judge(
+        candidates={Method.FCT_SIDE: _scores(0.6, 0.2)}, bar=_scores(0.4, 0.3), ceiling=_scores(1.0, 0.25), k=10
+    )
     assert not result.passed
     assert "the new model itself is no better here (mAP 0.250 on its own embeddings against 0.300" in result.advice
 
@@ -195,7 +199,7 @@ def test_an_unproven_gain_says_how_many_pairs_would_decide_it() -> None:
     # Differences of 0.01 on average, 0.3 up or down: bound 0.01 - 1.65 * 0.3 / sqrt(400) = -0.0148.
     bar = QueryScores(agreement_Q=np.full(400, 0.5))
     candidate = QueryScores(agreement_Q=_around(0.51, spread=0.3))
-    result = judge(candidates={"fct_side": candidate}, bar=bar, k=10)
+    result = judge(candidates={Method.FCT_SIDE: candidate}, bar=bar, k=10)
     assert "is not proven better in agreement@10" in result.reason
     # (1.6487 * 0.3004 / 0.01) squared = 2,453
     assert "about 2,45" in result.advice
@@ -210,7 +214,7 @@ def test_the_number_of_pairs_that_would_decide_grows_with_the_square_of_the_nois
 
 
 def test_too_few_pairs_are_refused_by_name() -> None:
-    result = judge(candidates={"fct_side": _scores(0.9, count=20)}, bar=_scores(0.1, count=20), k=10)
+    result = judge(candidates={Method.FCT_SIDE: _scores(0.9, count=20)}, bar=_scores(0.1, count=20), k=10)
     assert not result.passed
     assert "20 held-out pairs are too few to judge fct_side, wanted 30" in result.reason
     assert "hold out at least 30" in result.advice
@@ -222,7 +226,7 @@ def test_a_losing_group_is_named_even_where_the_version_passes() -> None:
     gains = np.where(groups == 1, 0.3, -0.1)
     winner = QueryScores(agreement_Q=bar.agreement_Q + gains, top1_right_Q=np.arange(400) < 100)
     bar = QueryScores(agreement_Q=bar.agreement_Q, top1_right_Q=np.arange(400) >= 300)
-    result = judge(candidates={"fct_side": winner}, bar=bar, k=10, groups_Q=groups)
+    result = judge(candidates={Method.FCT_SIDE: winner}, bar=bar, k=10, groups_Q=groups)
     assert result.passed
     assert result.negative_flips == 0.25
     assert result.worst_group is not None

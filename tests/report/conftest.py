@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 
 from fct_ray.report.content import Environment, Pricing, Report, Saved, Spend
-from fct_ray.values import CompatibilityRow, GateCheck, GateResult, RecoveredShare, Usage
+from fct_ray.values import CompatibilityRow, GateCheck, GateResult, Method, RecoveredShare, Usage
 
 
-def compatibility_row(method: str, query: str, gallery: str, side: bool, top1: float, map_: float) -> CompatibilityRow:
+def compatibility_row(
+    method: Method, query: str, gallery: str, side: bool, top1: float, map_: float
+) -> CompatibilityRow:
     return CompatibilityRow(
         method=method, query=query, gallery=gallery, side_information=side, top1=top1, top5=top1 + 0.03, map=map_
     )
@@ -46,9 +48,9 @@ def report() -> Report:
             passed=True,
             num_pairs=600,
             k=10,
-            chosen="fct_side",
+            chosen=Method.FCT_SIDE,
             cosine=0.95,
-            agreement={"fct_side": 0.6, "old_old": 0.4},
+            agreement={Method.FCT_SIDE: 0.6, Method.OLD_OLD: 0.4},
             checks=(
                 GateCheck(
                     measure="neighbour agreement", candidate=0.6, bar=0.4, margin=0.2, margin_low=0.18, passed=True
@@ -56,15 +58,15 @@ def report() -> Report:
             ),
         ),
         compatibility=(
-            compatibility_row("new_new", "new", "new", False, 0.92, 0.90),
-            compatibility_row("old_old", "old", "old", False, 0.60, 0.50),
-            compatibility_row("fct_side", "new", "h(old, side)", True, 0.90, 0.8828),
-            compatibility_row("direct", "new", "old", False, 0.10, 0.08),
-            compatibility_row("fct_noside", "new", "h(old)", False, 0.89, 0.87),
+            compatibility_row(Method.NEW_NEW, "new", "new", False, 0.92, 0.90),
+            compatibility_row(Method.OLD_OLD, "old", "old", False, 0.60, 0.50),
+            compatibility_row(Method.FCT_SIDE, "new", "h(old, side)", True, 0.90, 0.8828),
+            compatibility_row(Method.DIRECT, "new", "old", False, 0.10, 0.08),
+            compatibility_row(Method.FCT_NOSIDE, "new", "h(old)", False, 0.89, 0.87),
         ),
         recovered_share={
-            "fct_side": RecoveredShare(top1=0.9375, map=0.957),
-            "fct_noside": RecoveredShare(top1=0.90625, map=0.925),
+            Method.FCT_SIDE: RecoveredShare(top1=0.9375, map=0.957),
+            Method.FCT_NOSIDE: RecoveredShare(top1=0.90625, map=0.925),
         },
         saved=Saved(
             factors={"busy_compute": 1.75, "flops": 3.2},

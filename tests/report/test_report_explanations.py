@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 
 from fct_ray.report.content import Report, Saved
-from fct_ray.report.explanations import ordered_rows, saving_sentence, why_it_works
-from fct_ray.values import RecoveredShare
+from fct_ray.report.explanations import METHOD_TITLES, ordered_rows, saving_sentence, why_it_works
+from fct_ray.values import Method, RecoveredShare
 
 
 def told(report: Report, **shares: float) -> str:
-    recovered = {name: RecoveredShare(top1=share, map=share) for name, share in shares.items()}
+    recovered = {Method(name): RecoveredShare(top1=share, map=share) for name, share in shares.items()}
     return " ".join(why_it_works(dataclasses.replace(report, recovered_share=recovered)))
 
 
@@ -41,7 +41,9 @@ def test_one_kind_of_h_alone_is_told_too(report: Report) -> None:
 
 
 def test_a_new_model_that_is_no_better_leaves_nothing_to_recover(report: Report) -> None:
-    rows = tuple(dataclasses.replace(row, map=0.4) if row.method == "new_new" else row for row in report.compatibility)
+    rows = tuple(
+        dataclasses.replace(row, map=0.4) if row.method == Method.NEW_NEW else row for row in report.compatibility
+    )
     sentences = why_it_works(dataclasses.replace(report, compatibility=rows))
     assert sentences[-1].endswith("there is nothing to recover.")
 
@@ -51,9 +53,12 @@ def test_nothing_is_said_without_the_two_references(report: Report) -> None:
 
 
 def test_rows_run_from_doing_nothing_to_the_full_backfill(report: Report) -> None:
-    strange = dataclasses.replace(report.compatibility[2], method="my_method")
-    rows = ordered_rows((*report.compatibility, strange))
-    assert [row.method for row in rows] == ["old_old", "direct", "fct_noside", "fct_side", "my_method", "new_new"]
+    rows = ordered_rows(report.compatibility)
+    assert [row.method for row in rows] == ["old_old", "direct", "fct_noside", "fct_side", "new_new"]
+
+
+def test_every_method_has_a_title_and_so_a_place_in_the_table() -> None:
+    assert list(METHOD_TITLES) == list(Method)
 
 
 def test_the_saving_names_factors_and_the_break_even(report: Report) -> None:

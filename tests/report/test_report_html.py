@@ -44,7 +44,7 @@ def tags_of(html: str) -> _Tags:
 
 
 def hostile(report: Report) -> Report:
-    row = dataclasses.replace(report.compatibility[2], method=HOSTILE, query=HOSTILE, gallery=HOSTILE)
+    row = dataclasses.replace(report.compatibility[2], query=HOSTILE, gallery=HOSTILE)
     return dataclasses.replace(
         report,
         job=HOSTILE,

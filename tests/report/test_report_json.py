@@ -11,7 +11,7 @@ from typing import Any
 from fct_ray.plan.forecast import Forecast
 from fct_ray.report.content import Report, Saved
 from fct_ray.report.json_file import render_json
-from fct_ray.values import RecoveredShare
+from fct_ray.values import Method, RecoveredShare
 
 ALWAYS = {"job", "store", "version", "rows", "stages", "forecast", "actual"}
 STAGE_KEYS = {"wall_s", "busy_cpu_s", "busy_gpu_s", "flops", "bytes_read", "bytes_written", "rows"}
@@ -83,7 +83,7 @@ def test_money_is_null_without_a_price(report: Report) -> None:
 def test_numbers_that_json_cannot_write_become_null(report: Report) -> None:
     odd = dataclasses.replace(
         report,
-        recovered_share={"linear_side": RecoveredShare(top1=math.nan, map=math.inf)},
+        recovered_share={Method.LINEAR_SIDE: RecoveredShare(top1=math.nan, map=math.inf)},
         saved=Saved(factors={"flops": math.inf}),
     )
     content = parsed(odd)

@@ -79,7 +79,7 @@ def test_a_narrow_console_keeps_the_figures_that_matter(report: Report) -> None:
 
 
 def test_names_with_rich_markup_do_not_break_the_console(report: Report) -> None:
-    row = dataclasses.replace(report.compatibility[2], gallery="[red]x[/", method="[bold]")
+    row = dataclasses.replace(report.compatibility[2], gallery="[red]x[/", query="[bold]")
     text = console_text(dataclasses.replace(report, compatibility=(row,), notes=("[/nope]",)))
     assert "[red]x[/" in text
     assert "[/nope]" in text

@@ -17,11 +17,12 @@ from fct_ray.models.transformation_runner import OverlappedBatches, TransformRun
 from fct_ray.plan.gate import MAX_PRECISION_LOSS, loses_too_much, with_loss
 from fct_ray.shards.model_directory import load_model
 from fct_ray.storage.vector_columns import are_normalized
-from fct_ray.values import GateResult, Metric, Precision
-from fct_ray.workflows.upgrade.gate import GateOutcome, GateSettings, run_gate, run_gate_in
+from fct_ray.values import GateResult, Method, Metric, Precision
+from fct_ray.workflows.upgrade.gate import GateOutcome, run_gate, run_gate_in
 from fct_ray.workflows.upgrade.pairs import Pairs
 from fct_ray.workflows.upgrade.plan import plan_upgrade
 from fct_ray.workflows.upgrade.run import run_upgrade
+from fct_ray.workflows.upgrade.settings import GateSettings
 from fct_ray.workflows.verify import VerifySettings, verify_store
 from tests.fashion_vectors import Vectors
 from tests.workflows.living import Living
@@ -90,7 +91,7 @@ def judge(living: Living, vectors: Vectors) -> Callable[[Precision | None, Preci
     )  # fmt: skip
 
     gate = partial(
-        run_gate, pairs, {"linear_side": load_model(living.h)}, old_metric=Metric.IP, new_metric=Metric.IP,
+        run_gate, pairs, {Method.LINEAR_SIDE: load_model(living.h)}, old_metric=Metric.IP, new_metric=Metric.IP,
         settings=GateSettings(), batch_rows=1000, uncovered_share=0.0,
     )  # fmt: skip
     return lambda asked, fast: run_gate_in(gate, asked=asked, fast=fast)

@@ -19,6 +19,7 @@ from fct_ray.cli.version_tables import print_collected, print_history, print_pro
 from fct_ray.engine.cluster import connected
 from fct_ray.errors import FormatError
 from fct_ray.report.outcomes import verify_report
+from fct_ray.settings import CheckedSettings, Count, CountOrZero
 from fct_ray.storage.rollback import roll_back
 from fct_ray.storage.store import Store
 from fct_ray.workflows.garbage_collection import collect, find_garbage
@@ -26,7 +27,7 @@ from fct_ray.workflows.verify import VerifySettings, verify_store
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
+class Look(CheckedSettings):
     """Look at a store."""
 
     store: str
@@ -34,12 +35,12 @@ class Look:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rollback:
+class Rollback(CheckedSettings):
     """Point CURRENT at an earlier version; nothing is deleted, and rolling forward is the same command."""
 
     store: str
     """The store: a directory or s3:// prefix."""
-    version: int | None = None
+    version: Count | None = None
     """The version to publish again. None: the parent of CURRENT."""
 
 
@@ -49,7 +50,7 @@ class Verify(JobSettings, VerifySettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Collect:
+class Collect(CheckedSettings):
     """Delete old versions, what interrupted runs left, and runs' copies of items; shows only, unless --no-dry-run.
 
     CURRENT, its parent and versions that a living process uses always stay. Work of interrupted runs goes: resume them
@@ -58,7 +59,7 @@ class Collect:
 
     store: str
     """The store: a directory or s3:// prefix."""
-    keep: int = 3
+    keep: CountOrZero = 3
     """How many of the newest versions stay."""
     purge_deleted: bool = False
     """Versions that still hold items which were deleted since go too, also the parent of CURRENT."""

@@ -10,6 +10,7 @@ the new one, and compares that with embedding everything again.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from fct_ray.cli.command_line import run_job
 from fct_ray.cli.finish import finish
@@ -52,7 +53,7 @@ def run(settings: Settings) -> None:
             shown = run_quickstart(settings.quickstart, settings, size, pricing.usd_per_node_hour)
         finish(
             upgrade_report(shown.upgrade, settings, pricing, shown.against),
-            settings.report_dir,
+            settings.report_dir or f"{shown.reports_uri}/{datetime.now(UTC):%Y%m%dT%H%M%SZ}",
             refused=shown.upgrade.published is None,
         )
         return

@@ -21,6 +21,7 @@ from fct_ray.models.encoder import Encoder, EncoderArchitecture
 from fct_ray.models.encoder_loop import EncoderFit, EncoderLoopSettings, EncoderLoss, encoder_loop
 from fct_ray.models.model_files import pack_model
 from fct_ray.plan.identity import run_id
+from fct_ray.settings import CheckedSettings, Seed
 from fct_ray.shards.encoder_names import MODEL_JSON
 from fct_ray.shards.model_directory import load_model, save_model
 from fct_ray.sources.items import Source
@@ -34,7 +35,7 @@ STATISTICS_ITEMS = 2048
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitEncoderSettings:
+class FitEncoderSettings(CheckedSettings):
     """Fit one encoder on the items of a source."""
 
     name: str
@@ -47,7 +48,7 @@ class FitEncoderSettings:
     """How it is fitted."""
     train: TrainSettings = field(default_factory=TrainSettings)
     """The workers that fit it."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of weights, order and augmentation."""
 
 

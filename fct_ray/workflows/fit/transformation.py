@@ -10,8 +10,9 @@ from dataclasses import dataclass, fields
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.errors import SettingsError
 from fct_ray.shards.model_directory import load_model
-from fct_ray.values import Usage
+from fct_ray.values import Method, Usage
 from fct_ray.workflows.commit import run_in_progress
+from fct_ray.workflows.upgrade.candidates import methods_fitted
 from fct_ray.workflows.upgrade.judgement import JudgedTransformation, fit_and_judge
 from fct_ray.workflows.upgrade.plan import plan_upgrade
 from fct_ray.workflows.upgrade.run import keep_model
@@ -24,8 +25,9 @@ class FitTransformationSettings(FitOnPairsSettings):
 
     output: str
     """Where the model goes: `<output>/<name>-<hash12>/`."""
-    method: str = ""
-    """Which candidate to keep: "fct_side", "linear_side" (with --controls also "..._noside"). Empty: the gate's choice."""
+    method: Method | None = None
+    """Which candidate to keep (those without side-information are fitted with --controls, or where the store has none).
+    None: the gate's choice."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,15 +46,18 @@ def fit_for_store(settings: FitTransformationSettings, size: ClusterSize) -> Fit
     """Fit on this store's pairs and keep the model; a refusal by the gate is reported, not enforced.
 
     Raises:
-        SettingsError: `method` was not fitted.
+        SettingsError: `method` is none of those that are fitted; nothing was started.
     """
     shared = {part.name: getattr(settings, part.name) for part in fields(FitOnPairsSettings)}
     upgrade = UpgradeSettings(**shared)
     plan = plan_upgrade(upgrade, None, size)
+    wanted, fitted = settings.method, methods_fitted(use_side=plan.use_side, controls=settings.controls)
+    if wanted is not None and wanted not in fitted:
+        raise SettingsError(f"--method {wanted} is not fitted here; want one of {', '.join(fitted)} (see --controls)")
     with run_in_progress(plan.store, plan.run, reads=(plan.parent.version,)) as run:
         judged, _ = fit_and_judge(plan, run.log, size)
         return FittedTransformation(
-            uri=_keep(settings, judged),
+            uri=_keep(wanted or judged.result.chosen, settings.output, judged),
             store=settings.store,
             run=plan.run,
             rows=plan.parent.num_rows,
@@ -61,8 +66,5 @@ def fit_for_store(settings: FitTransformationSettings, size: ClusterSize) -> Fit
         )
 
 
-def _keep(settings: FitTransformationSettings, judged: JudgedTransformation) -> str:
-    method = settings.method or judged.result.chosen
-    if method not in judged.fitted:
-        raise SettingsError(f"--method {method!r} was not fitted; want one of {sorted(judged.fitted)} (see --controls)")
-    return keep_model(settings.output, load_model(judged.fitted[method]), judged.fitted[method])
+def _keep(method: Method, output: str, judged: JudgedTransformation) -> str:
+    return keep_model(output, load_model(judged.fitted[method]), judged.fitted[method])

@@ -17,6 +17,7 @@ from fct_ray.models.transformation import (
     LinearTransformation,
     Transformation,
     TransformationArchitecture,
+    TransformationKind,
     fit_linear,
 )
 from fct_ray.models.transformation_loop import (
@@ -28,7 +29,7 @@ from fct_ray.plan.identity import run_id
 from fct_ray.shards.encoder_names import is_model_uri
 from fct_ray.shards.model_directory import check_model_uris, load_model, save_model
 from fct_ray.storage import documents, objects, shards
-from fct_ray.values import EncoderRef, Usage
+from fct_ray.values import EncoderRef, Method, Usage, method_of_transformation
 from fct_ray.workflows.upgrade.pairs import Pairs
 
 
@@ -44,9 +45,9 @@ class Direction:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Candidate:
-    """One fitted transformation, under its key of the reports, e.g. "fct_side"."""
+    """One fitted transformation, and the method by which it is reported."""
 
-    method: str
+    method: Method
     uri: str
     """Where its model directory is."""
     model: LoadedModel
@@ -59,7 +60,7 @@ class Candidate:
 class _Fitted:
     """A candidate that is not saved yet."""
 
-    method: str
+    method: Method
     packed: PackedModel
     usage: Usage
 
@@ -86,9 +87,7 @@ def fit_candidates(
     `start_from` is a transformation whose weights, and width, the MLP that reads what it reads takes over. Returns
     candidates in a fixed order; the usage of the Ray Train run is divided by the FLOPs of its candidates.
     """
-    sides = [True] if pairs.side_PS is not None else [False]
-    if controls and pairs.side_PS is not None:
-        sides.append(False)
+    sides = _sides(use_side=pairs.side_PS is not None, controls=controls)
     given = None if start_from is None else load_model(start_from)
     start = None if given is None else given.transformation().architecture
     architectures = tuple(
@@ -117,14 +116,26 @@ def fit_candidates(
         describe="fit h",
     )
     shares = _flops_shares(architectures)
-    for with_side, architecture, state in zip(sides, architectures, outcome.state["done"], strict=True):
+    for architecture, state in zip(architectures, outcome.state["done"], strict=True):
         module = Transformation(architecture)
         module.load_state_dict(state)
         usage = outcome.usage * shares[architecture]
-        candidates.append(_candidate(module, "fct", with_side, direction, usage))
+        candidates.append(_candidate(module, direction, usage))
     directories = {candidate.method: save_model(storage_uri, candidate.packed) for candidate in candidates}
     objects.write_bytes(objects.join(storage_uri, f"{name}.json"), documents.dump(directories))
     return tuple(candidate.at(directories[candidate.method]) for candidate in candidates)
+
+
+def methods_fitted(*, use_side: bool, controls: bool) -> tuple[Method, ...]:
+    """Which candidates `fit_candidates` fits."""
+    kinds: tuple[TransformationKind, ...] = ("linear", "mlp")
+    sides = _sides(use_side=use_side, controls=controls)
+    return tuple(method_of_transformation(kind, reads_side=side) for kind in kinds for side in sides)
+
+
+def _sides(*, use_side: bool, controls: bool) -> tuple[bool, ...]:
+    """Whether candidates read side-information: each kind with it, with controls also without it."""
+    return (True, False) if use_side and controls else (use_side,)
 
 
 def _remembered(storage_uri: str, name: str) -> tuple[Candidate, ...]:
@@ -132,7 +143,7 @@ def _remembered(storage_uri: str, name: str) -> tuple[Candidate, ...]:
     uri = objects.join(storage_uri, f"{name}.json")
     if not objects.exists(uri):
         return ()
-    directories = documents.load(dict[str, str], objects.read_bytes(uri), uri)
+    directories = documents.load(dict[Method, str], objects.read_bytes(uri), uri)
     check_model_uris(directories.values(), (storage_uri,), uri)
     if not all(is_model_uri(directory) for directory in directories.values()):  # collected, or deleted by hand
         return ()
@@ -174,13 +185,12 @@ def _linear(pairs: Pairs, direction: Direction, with_side: bool) -> _Fitted:
     features = pairs.old_PD.shape[1] + (0 if side_PS is None else side_PS.shape[1])
     flops = 2.0 * len(pairs.ids_P) * features * (features + pairs.new_PW.shape[1])  # the normal equations
     usage = meter.read() + Usage(flops=flops, rows=len(pairs.ids_P))
-    return _candidate(module, "linear", with_side, direction, usage)
+    return _candidate(module, direction, usage)
 
 
-def _candidate(
-    module: Transformation | LinearTransformation, family: str, with_side: bool, direction: Direction, usage: Usage
-) -> _Fitted:
-    method = f"{family}_{'side' if with_side else 'noside'}"
+def _candidate(module: Transformation | LinearTransformation, direction: Direction, usage: Usage) -> _Fitted:
+    with_side = module.architecture.side_dimension > 0
+    method = method_of_transformation(module.architecture.kind, reads_side=with_side)
     packed = pack_model(
         module,
         kind="transformation",

@@ -1,7 +1,7 @@
-"""What an upgrade will take: time, bytes, FLOPs and money, reckoned before any worker starts.
+"""What an upgrade, or the full backfill that it replaces, will take: time, FLOPs and money, before any worker starts.
 
-Owns: which work of an upgrade is in the forecast, and the rates of this machine. `plan/forecast` has the arithmetic. Workers
-are taken to be like the driver's machine; where they have GPUs, or more cores, the forecast is too high.
+Owns: which work is in a forecast, and the rates of this machine. The arithmetic is plan/forecast's. Workers are taken to be
+like the driver's machine; where they have GPUs, or more cores, the forecast is too high.
 """
 
 from __future__ import annotations
@@ -11,14 +11,17 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from fct_ray.engine.cluster import ClusterSize
+from fct_ray.models.batch_encoder import BatchEncoder
 from fct_ray.models.flops import transformation_flops
 from fct_ray.models.transformation import TransformationArchitecture
 from fct_ray.plan.forecast import CPU_2_CORES, Forecast, Rates, forecast
 from fct_ray.values import Manifest, Metric
-from fct_ray.workflows.upgrade.settings import FitOnPairsSettings, UpgradeSettings
+from fct_ray.workflows.upgrade.pair_origin import PairOrigin, PairsFromEncoder, num_pairs
+from fct_ray.workflows.upgrade.settings import UpgradeSettings
 
-PAIRS_SHARE, PAIRS_LEAST, PAIRS_MOST = 0.1, 500, 20_000
 FIT_EFFICIENCY = 0.35  # of the matrix rate: small batches, and an optimiser step for each
+ENCODER_EFFICIENCY = 0.35  # of the matrix rate; seen on 2 cores: MobileNet v2 0.15, small_cnn-16 0.24, ResNet-50 0.7
+RAW_ITEM_BYTES = 110_000  # of a photo of ImageNet; what the items of a source take is known only once they were read
 FIXED_S = 30.0  # starting Ray Train and Ray Data workers, gate, verification on 2 cores; grows little with the gallery
 SIZE, MEASURED_S = 1024, 0.3
 
@@ -32,18 +35,13 @@ class TargetSpace:
     normalized: bool
 
 
-def num_pairs_wanted(settings: FitOnPairsSettings, parent: Manifest) -> int:
-    """How many items are embedded with the new model to fit and judge h."""
-    if settings.num_pairs is not None:
-        return settings.num_pairs
-    return min(parent.num_rows, max(PAIRS_LEAST, min(PAIRS_MOST, round(parent.num_rows * PAIRS_SHARE))))
-
-
 def upgrade_forecast(
     settings: UpgradeSettings,
     parent: Manifest,
     space: TargetSpace,
+    *,
     use_side: bool,
+    pairs: PairOrigin,
     usd_per_node_hour: float | None,
     size: ClusterSize | None,
 ) -> Forecast:
@@ -57,20 +55,57 @@ def upgrade_forecast(
         inner=settings.fit.inner,
         normalized=space.normalized,
     )
-    flops_per_row, rates = transformation_flops(architecture), measured_rates()
+    rates, num_nodes = measured_rates(), size.num_nodes if size is not None else 1
+    flops_per_row = transformation_flops(architecture)
     read = sum(record.embeddings.bytes for record in parent.shards)
-    written = read + parent.num_rows * 4 * (2 * space.dimension - parent.dimension)
+    written = max(read + parent.num_rows * 4 * (2 * space.dimension - parent.dimension), 0)
     candidates = 0 if settings.transformation is not None else 2 if settings.controls and side else 1
-    fit_flops = 3 * flops_per_row * num_pairs_wanted(settings, parent) * settings.fit.epochs * candidates
+    count = num_pairs(pairs, parent)
+    fit_flops = 3 * flops_per_row * count * settings.fit.epochs * candidates
+    embed_s, left_out = 0.0, tuple[str, ...]()
+    if isinstance(pairs, PairsFromEncoder):
+        embed_s, left_out = _embedding(count, pairs.opened, rates, "embedding the pairs")
+    read_back_bytes = written * min(1.0, settings.verify_shards / len(parent.shards))
+    on_all_nodes_s = (
+        embed_s + (read + read_back_bytes) / rates.storage_bytes_per_s
+    )  # pairs are picked out of all shards
     return forecast(
         rows=parent.num_rows,
-        num_bytes=max(read + written, 0),
+        num_bytes=read + written,
         flops_per_row=flops_per_row,
+        num_nodes=num_nodes,
+        rates=rates,
+        usd_per_node_hour=usd_per_node_hour,
+        fixed_s=FIXED_S + fit_flops / (rates.flops_per_s * FIT_EFFICIENCY) + on_all_nodes_s / num_nodes,
+        left_out=left_out,
+    )
+
+
+def backfill_forecast(
+    rows: int, encoder: BatchEncoder, *, usd_per_node_hour: float | None, size: ClusterSize | None
+) -> Forecast:
+    """The forecast of embedding `rows` raw items and indexing them; without a price its dollars are None."""
+    rates = measured_rates()
+    _, left_out = _embedding(rows, encoder, rates, "the full backfill")
+    return forecast(
+        rows=rows,
+        num_bytes=rows * (RAW_ITEM_BYTES + 2 * 4 * encoder.dimension),
+        flops_per_row=encoder.flops_per_item / ENCODER_EFFICIENCY,
         num_nodes=size.num_nodes if size is not None else 1,
         rates=rates,
         usd_per_node_hour=usd_per_node_hour,
-        fixed_s=FIXED_S + fit_flops / (rates.flops_per_s * FIT_EFFICIENCY),
+        left_out=left_out,
     )
+
+
+def _embedding(count: int, encoder: BatchEncoder, rates: Rates, what: str) -> tuple[float, tuple[str, ...]]:
+    """Seconds of one node to embed `count` raw items; what is not known of it, and so not in the seconds."""
+    read_s = count * RAW_ITEM_BYTES / rates.storage_bytes_per_s
+    if not encoder.flops_per_item:
+        unknown = f"{what}: encoder {encoder.name!r} does not say what an item takes (`flops_per_item` is 0)"
+        return rates.worker_start_s + read_s, (unknown,)
+    compute_s = count * encoder.flops_per_item / (rates.flops_per_s * ENCODER_EFFICIENCY)
+    return rates.worker_start_s + max(read_s, compute_s), ()
 
 
 @lru_cache(maxsize=1)

@@ -20,23 +20,12 @@ from fct_ray.models.transformation_runner import TransformRunner
 from fct_ray.plan.checks import MIN_GATE_PAIRS
 from fct_ray.plan.gate import judge, loses_too_much, with_loss
 from fct_ray.plan.splits import sample_mask
-from fct_ray.values import CompatibilityRow, GateResult, Metric, Precision, RecoveredShare, Usage
+from fct_ray.values import CompatibilityRow, GateResult, Method, Metric, Precision, RecoveredShare, Usage
 from fct_ray.workflows.upgrade.pairs import Pairs
+from fct_ray.workflows.upgrade.settings import GateSettings
 
 logger = logging.getLogger(__name__)
 MAX_HELD_OUT = 4000  # scores are held_out x held_out: more would sharpen the bounds little and cost quadratically
-
-
-@dataclass(frozen=True, kw_only=True)
-class GateSettings:
-    """How h is judged before anything is published."""
-
-    share: float = 0.2
-    """Share of the pairs that are held out from the fit, chosen by a hash of the id."""
-    k: int = 10
-    """Neighbours compared: how many of the new model's own top-k are found."""
-    tolerance: float = 0.0
-    """How much worse than doing nothing is still accepted, in shares of 1; 0 asks for proven better."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,7 +34,7 @@ class GateOutcome:
 
     result: GateResult
     compatibility: tuple[CompatibilityRow, ...]
-    recovered: Mapping[str, RecoveredShare]
+    recovered: Mapping[Method, RecoveredShare]
     usage: Usage
 
 
@@ -71,7 +60,7 @@ def run_gate_in(gate: Gate, *, asked: Precision | None, fast: Precision) -> Gate
 
 def run_gate(
     pairs: Pairs,
-    candidates: Mapping[str, LoadedModel],
+    candidates: Mapping[Method, LoadedModel],
     *,
     old_metric: Metric,
     new_metric: Metric,
@@ -125,7 +114,7 @@ class CandidateOutputs:
 
 
 def run_candidates(
-    pairs: Pairs, candidates: Mapping[str, LoadedModel], metric: Metric, *, batch_rows: int, precision: Precision
+    pairs: Pairs, candidates: Mapping[Method, LoadedModel], metric: Metric, *, batch_rows: int, precision: Precision
 ) -> CandidateOutputs:
     """Run every candidate over the pairs: new queries on its outputs, one way for each, in their order."""
     found, usage = [], Usage()

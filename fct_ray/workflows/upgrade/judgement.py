@@ -22,10 +22,19 @@ from fct_ray.shards.encoder_names import is_model_uri
 from fct_ray.shards.model_directory import check_model_uris
 from fct_ray.storage import documents, objects
 from fct_ray.storage import pairs as pair_files
-from fct_ray.values import CompatibilityRow, GateResult, Manifest, RecoveredShare, Usage
+from fct_ray.values import (
+    CompatibilityRow,
+    GateResult,
+    Manifest,
+    Method,
+    RecoveredShare,
+    Usage,
+    method_of_transformation,
+)
 from fct_ray.workflows.run_usage import RunUsage
 from fct_ray.workflows.upgrade.candidates import Direction, fit_candidates
 from fct_ray.workflows.upgrade.gate import GateOutcome, run_gate, run_gate_in
+from fct_ray.workflows.upgrade.pair_origin import PairsFromFile
 from fct_ray.workflows.upgrade.pairs import Pairs, pairs_from_encoder, pairs_from_file
 from fct_ray.workflows.upgrade.plan import UpgradePlan
 
@@ -40,8 +49,8 @@ class JudgedTransformation:
     uri: str
     result: GateResult
     compatibility: tuple[CompatibilityRow, ...]
-    recovered: dict[str, RecoveredShare]
-    fitted: dict[str, str]
+    recovered: dict[Method, RecoveredShare]
+    fitted: dict[Method, str]
     """Every candidate's model directory, by method."""
     fit_reused: bool = False
     """Whether they were fitted by an earlier run: their busy time is counted, their wall time is not in this one."""
@@ -67,16 +76,14 @@ def _pairs(plan: UpgradePlan, log: RunUsage, size: ClusterSize) -> Pairs:
     if objects.exists(uri):
         return Pairs.from_table(pair_files.read_table(uri))
     with log.stage("pairs") as meter:
-        if plan.settings.pairs is not None:
-            pairs = pairs_from_file(plan.store, plan.parent, plan.settings.pairs, use_side=plan.use_side, meter=meter)
+        if isinstance(plan.pairs, PairsFromFile):
+            pairs = pairs_from_file(plan.store, plan.parent, plan.pairs, use_side=plan.use_side, meter=meter)
         else:
-            assert plan.settings.source is not None  # noqa: S101 (planning refused anything else)
-            assert plan.choice.uri is not None  # noqa: S101
             pairs = pairs_from_encoder(
                 plan.store,
                 plan.parent,
-                source_spec=plan.settings.source,
-                encoder_uri=plan.choice.uri,
+                source_spec=plan.pairs.source,
+                encoder_uri=plan.pairs.encoder,
                 num_pairs=plan.num_pairs,
                 seed=plan.settings.seed,
                 use_side=plan.use_side,
@@ -99,7 +106,8 @@ def _fit_and_judge(
     fitted, models, reused = {}, {}, False
     if plan.given is not None:
         assert plan.settings.transformation is not None  # noqa: S101 (planning loaded it from there)
-        method = "fct_side" if plan.given.transformation().architecture.side_dimension else "fct_noside"
+        architecture = plan.given.transformation().architecture
+        method = method_of_transformation(architecture.kind, reads_side=architecture.side_dimension > 0)
         fitted, models = {method: plan.settings.transformation}, {method: plan.given}
     else:
         with log.stage("fit"):
@@ -124,7 +132,7 @@ def _fit_and_judge(
 
 def _fit(
     plan: UpgradePlan, pairs: Pairs, log: RunUsage, size: ClusterSize
-) -> tuple[dict[str, str], dict[str, LoadedModel], bool]:
+) -> tuple[dict[Method, str], dict[Method, LoadedModel], bool]:
     side = plan.parent.side_info
     candidates = fit_candidates(
         pairs,
@@ -149,7 +157,7 @@ def _fit(
 
 
 def _write_judged(
-    plan: UpgradePlan, outcome: GateOutcome, fitted: dict[str, str], reused: bool
+    plan: UpgradePlan, outcome: GateOutcome, fitted: dict[Method, str], reused: bool
 ) -> JudgedTransformation:
     judged = JudgedTransformation(
         uri=fitted[outcome.result.chosen],

@@ -26,10 +26,10 @@ from fct_ray.shards.encoder_names import EncoderSpec
 from fct_ray.shards.stored_rows import ShardSelection, select_rows, vectors_column
 from fct_ray.sources.items import Source
 from fct_ray.sources.registry import open_source
-from fct_ray.storage import pairs as pair_files
 from fct_ray.storage.store import Store
 from fct_ray.values import Manifest, ShardRecord
 from fct_ray.workflows.chosen_items import encode_items
+from fct_ray.workflows.upgrade.pair_origin import PairsFromFile
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
@@ -83,14 +83,15 @@ class Pairs:
         )
 
 
-def pairs_from_file(store: Store, manifest: Manifest, pairs_uri: str, *, use_side: bool, meter: StageMeter) -> Pairs:
+def pairs_from_file(
+    store: Store, manifest: Manifest, origin: PairsFromFile, *, use_side: bool, meter: StageMeter
+) -> Pairs:
     """Pairs from a Parquet file of (id, embedding) that the new model made for a sample of ids.
 
     Raises:
         DataError: ids of the file that the store does not have; the message shows how many and which.
-        FormatError: columns are missing or of the wrong type; NaN or infinite values name their row.
     """
-    given = pair_files.read_pairs(pairs_uri)
+    given, pairs_uri = origin.given, origin.uri
     order = np.argsort(given.ids_N, kind="stable")
     ids_P, new_PW = given.ids_N[order], given.embeddings_NW[order]
     check_ids_in_range(ids_P, manifest, pairs_uri)

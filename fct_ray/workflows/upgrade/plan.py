@@ -18,12 +18,12 @@ from fct_ray.plan.forecast import Forecast
 from fct_ray.plan.identity import run_id
 from fct_ray.shards.encoder_names import EncoderChoice, EncoderSpec, resolve_encoder
 from fct_ray.shards.model_directory import load_model, open_encoder
-from fct_ray.storage import documents, objects, vector_columns
-from fct_ray.storage import pairs as pair_files
+from fct_ray.storage import documents, vector_columns
 from fct_ray.storage.store import Store
-from fct_ray.values import Manifest
+from fct_ray.values import Manifest, SideInfoUse
 from fct_ray.workflows.trained_index import check_enough_to_train
-from fct_ray.workflows.upgrade.forecast import TargetSpace, num_pairs_wanted, upgrade_forecast
+from fct_ray.workflows.upgrade.forecast import TargetSpace, upgrade_forecast
+from fct_ray.workflows.upgrade.pair_origin import PairOrigin, PairsFromEncoder, check_num_pairs, num_pairs, pair_origin
 from fct_ray.workflows.upgrade.pairs import check_ids_in_range
 from fct_ray.workflows.upgrade.settings import UpgradeSettings
 
@@ -40,6 +40,7 @@ class UpgradePlan:
     run: str
     space: TargetSpace
     use_side: bool
+    pairs: PairOrigin
     num_pairs: int
     forecast: Forecast
     given: LoadedModel | None
@@ -64,16 +65,26 @@ def plan_upgrade(
     store = Store(settings.store)
     newest = store.manifest()
     choice = resolve_encoder(settings.encoder if encoder is None else encoder, store)
-    _check_pair_origin(settings, choice)
-    decisive = _decisive(settings, choice)
+    if settings.transformation is not None and settings.start_from is not None:
+        raise SettingsError("both --transformation and --start-from are given; want one: a given h is not fitted again")
+    pairs = pair_origin(settings, choice)
+    decisive = _decisive(settings, choice, pairs)
     finished, parent = _begun_before(store, newest, choice, decisive) or (None, newest)
-    space = _target_space(settings, parent, choice)
+    space = _target_space(settings, parent, choice, pairs)
     checks.check_upgrade(parent, new_encoder=choice.ref, new_dimension=space.dimension, side_info=settings.side_info)
     factory.check_factory(settings.index, space.dimension, space.metric)
     check_enough_to_train(settings.index, parent.num_rows)
-    num_pairs = num_pairs_wanted(settings, parent)
-    use_side = parent.side_info is not None and settings.side_info != "none"
-    expected = upgrade_forecast(settings, parent, space, use_side, usd_per_node_hour, size)
+    check_num_pairs(pairs, parent, settings)
+    use_side = parent.side_info is not None and settings.side_info != SideInfoUse.NONE
+    expected = upgrade_forecast(
+        settings,
+        parent,
+        space,
+        use_side=use_side,
+        pairs=pairs,
+        usd_per_node_hour=usd_per_node_hour,
+        size=size,
+    )
     checks.check_budget(expected, max_usd=settings.max_usd)
     return UpgradePlan(
         settings=settings,
@@ -83,7 +94,8 @@ def plan_upgrade(
         run=_run_id(store, parent, decisive),
         space=space,
         use_side=use_side,
-        num_pairs=num_pairs,
+        pairs=pairs,
+        num_pairs=num_pairs(pairs, parent),
         forecast=expected,
         given=_given_transformation(settings, parent, choice, space),
         finished=finished,
@@ -116,17 +128,14 @@ def _begun_before(
     return None if started is None else (finished, started)
 
 
-def _decisive(settings: UpgradeSettings, choice: EncoderChoice) -> str:
+def _decisive(settings: UpgradeSettings, choice: EncoderChoice, origin: PairOrigin) -> str:
     """Everything but the parent that decides the outcome's bytes; not where it runs or where its report goes."""
-    pairs = f"{settings.source} {settings.num_pairs}"
-    if settings.pairs is not None:
-        pairs = documents.sha256_hex(objects.read_bytes(settings.pairs))
     decisive = {
         "encoder": choice.ref.fingerprint,
-        "pairs": pairs,
+        "pairs": origin.identity,
         "transformation": settings.transformation,
         "start_from": settings.start_from,
-        "side_info": settings.side_info,
+        "side_info": None if settings.side_info == SideInfoUse.STORED else str(settings.side_info),
         "index": settings.index,
         "metric": str(settings.metric),
         "controls": settings.controls,
@@ -146,37 +155,25 @@ def _run_id(store: Store, parent: Manifest, decisive: str) -> str:
     return run_id("upgrade", store.manifest_bytes_sha256(parent.version), decisive)
 
 
-def _check_pair_origin(settings: UpgradeSettings, choice: EncoderChoice) -> None:
-    if settings.transformation is not None and settings.start_from is not None:
-        raise SettingsError("both --transformation and --start-from are given; want one: a given h is not fitted again")
-    if settings.pairs is None and settings.source is None:
-        raise SettingsError("no pairs: give --pairs FILE (id, embedding of the new model) or --source with raw items")
-    if settings.pairs is not None and settings.source is not None:
-        raise SettingsError("both --pairs and --source are given; want one origin of the pairs: leave one out")
-    if settings.pairs is None and choice.uri is None:
-        raise SettingsError(
-            f"encoder {settings.encoder!r} is only a name, so it cannot embed --source: give a model directory or "
-            "package.module:factory, or bring its embeddings with --pairs"
-        )
-
-
-def _target_space(settings: UpgradeSettings, parent: Manifest, choice: EncoderChoice) -> TargetSpace:
-    dimension, metric, normalized = None, settings.metric, None
+def _target_space(settings: UpgradeSettings, parent: Manifest, choice: EncoderChoice, pairs: PairOrigin) -> TargetSpace:
+    if isinstance(pairs, PairsFromEncoder):
+        encoder = pairs.opened
+        metric = settings.metric or encoder.metric
+        return TargetSpace(dimension=encoder.dimension, metric=metric, normalized=encoder.normalized)
+    check_ids_in_range(pairs.given.ids_N, parent, pairs.uri)
+    seen = pairs.given.embeddings_NW.shape[1]
+    metric = settings.metric or parent.metric
     if choice.uri is not None:
         encoder = open_encoder(choice.uri)
-        dimension, metric, normalized = encoder.dimension, metric or encoder.metric, encoder.normalized
-    if settings.pairs is not None:
-        given = pair_files.read_pairs(settings.pairs)
-        check_ids_in_range(given.ids_N, parent, settings.pairs)
-        seen = given.embeddings_NW.shape[1]
-        if dimension is not None and seen != dimension:
+        metric = settings.metric or encoder.metric
+        if seen != encoder.dimension:
             raise SettingsError(
-                f"{settings.pairs}: embeddings have dimension {seen}, encoder {choice.ref.name} has {dimension}: "
-                "embed the pairs with that encoder"
+                f"{pairs.uri}: embeddings have dimension {seen}, encoder {encoder.name} has {encoder.dimension}: embed the "
+                "pairs with that encoder"
             )
-        dimension, normalized = seen, vector_columns.are_normalized(given.embeddings_NW)
-    assert dimension is not None  # noqa: S101 (one of the two origins is there, see _check_pair_origin)
-    return TargetSpace(dimension=dimension, metric=metric or parent.metric, normalized=bool(normalized))
+    return TargetSpace(
+        dimension=seen, metric=metric, normalized=vector_columns.are_normalized(pairs.given.embeddings_NW)
+    )
 
 
 def _given_transformation(

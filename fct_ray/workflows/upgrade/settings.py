@@ -7,13 +7,25 @@ from dataclasses import dataclass, field
 from fct_ray.engine.actor_pool import PoolSettings
 from fct_ray.engine.trainer import TrainSettings
 from fct_ray.models.transformation_loop import TransformationFit
-from fct_ray.values import Metric, Precision
+from fct_ray.settings import CheckedSettings, Count, CountOrZero, Part, PartOrNone, PositiveOrZero, Seed
+from fct_ray.values import Metric, Precision, SideInfoUse
 from fct_ray.workflows.bad_rows import BadRowSettings
-from fct_ray.workflows.upgrade.gate import GateSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitOnPairsSettings:
+class GateSettings(CheckedSettings):
+    """How h is judged before anything is published."""
+
+    share: Part = 0.2
+    """Share of the pairs that are held out from the fit, chosen by a hash of the id."""
+    k: Count = 10
+    """Neighbours compared: how many of the new model's own top-k are found."""
+    tolerance: PartOrNone = 0.0
+    """How much worse than doing nothing is still accepted, in shares of 1; 0 asks for proven better."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitOnPairsSettings(CheckedSettings):
     """Fit h on pairs of a store, and judge it."""
 
     store: str
@@ -24,10 +36,11 @@ class FitOnPairsSettings:
     """Parquet file of (id, embedding): the new model's embeddings of a sample of the gallery's ids."""
     source: str | None = None
     """Where the raw items of the gallery are (instead of --pairs), e.g. "images:s3://bucket/photos"."""
-    num_pairs: int | None = None
+    num_pairs: Count | None = None
     """With --source: how many items are embedded with the new model. None: 10 % of the gallery, 500 to 20,000."""
-    side_info: str | None = None
-    """"none" ignores the stored side-information; a name asks for that one. None: whatever the store has."""
+    side_info: SideInfoUse | str = SideInfoUse.STORED
+    """Side-information to read: "stored" is whatever the store has, "none" is none; the name of a model asks for that of
+    this model, and is refused if the store has another."""
     metric: Metric | None = None
     """How the new encoder's embeddings are compared. None: as the encoder says, else as the store does now."""
     controls: bool = False
@@ -37,9 +50,9 @@ class FitOnPairsSettings:
     training images (jobs/fit.py transformation): with few pairs it is worth several times as many."""
     fit_dir: str | None = None
     """Where fitted transformations are kept, to be found again for the same pairs. None: with the run."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the pairs, the fit and the index."""
-    batch_rows: int = 4096
+    batch_rows: Count = 4096
     """Rows that h transforms at a time; part of the run's identity, because it can change the last bits of a vector."""
     precision: Precision | None = None
     """Numbers that h is computed with, float32 or bfloat16. None: bfloat16 where this machine or the cluster's GPUs are
@@ -62,7 +75,7 @@ class UpgradeSettings(FitOnPairsSettings, BadRowSettings):
     """A transformation fitted before (a model directory): judged on the pairs instead of fitting one."""
     index: str = "Flat"
     """FAISS factory string of the new index, e.g. "IVF1024,PQ16"."""
-    max_usd: float | None = None
+    max_usd: PositiveOrZero | None = None
     """Refuse to start if the forecast is above this many US dollars."""
-    verify_shards: int = 4
+    verify_shards: CountOrZero = 4
     """How many shards are read back before publishing."""
