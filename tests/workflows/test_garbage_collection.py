@@ -17,7 +17,7 @@ from fct_ray.storage.rollback import roll_back
 from fct_ray.workflows.garbage_collection import collect, find_garbage
 from fct_ray.workflows.run_usage import RunUsage
 from fct_ray.workflows.search import open_searcher
-from fct_ray.workflows.upgrade.judgement import fit_and_judge
+from fct_ray.workflows.upgrade.judgement import fit_and_judge, read_judged
 from fct_ray.workflows.upgrade.plan import plan_upgrade
 from fct_ray.workflows.upgrade.run import run_upgrade
 from fct_ray.workflows.verify import VerifySettings, verify_store
@@ -133,6 +133,22 @@ def test_a_reader_in_a_loop_sees_only_whole_versions_and_no_failed_query(living:
     assert {1, 2, 4} <= seen
 
 
+def test_a_judgement_stands_while_the_model_that_it_chose_is_there(living: Living) -> None:
+    plan = living.plan()
+    log, gate = RunLog(plan.store, plan.run), Path(living.store.run_uri(plan.run, "gate.json"))
+    judged, _ = fit_and_judge(plan, log, living.size)
+    written = gate.read_bytes()
+    assert fit_and_judge(plan, log, living.size)[0] == judged
+    assert gate.read_bytes() == written
+    gone = living.store.run_uri(plan.run, "fit/h-0123456789ab")
+    gate.write_bytes(written.replace(judged.uri.encode(), gone.encode()))
+    found = read_judged(plan)
+    assert found is not None
+    assert (found.result, found.uri, found.fitted) == (judged.result, gone, {}), "what was measured stays known"
+    assert fit_and_judge(plan, log, living.size)[0] == judged
+
+
+@pytest.mark.slow
 def test_an_upgrade_that_was_interrupted_after_its_gate_fits_again_after_a_collection(living: Living) -> None:
     settings = dataclasses.replace(
         living.settings(), transformation=None, index="Flat", fit=TransformationFit(inner=32, epochs=1)
@@ -142,7 +158,7 @@ def test_an_upgrade_that_was_interrupted_after_its_gate_fits_again_after_a_colle
     judged, _ = fit_and_judge(plan, log, living.size)
     spent = log.used()["fit"]
     collect(living.store, keep=1, purge=False)
-    assert not Path(judged.uri).exists()
+    assert not Path(judged.uri, "model.json").exists()
     assert Path(living.store.run_uri(plan.run, "gate.json")).exists()
     outcome = run_upgrade(plan_upgrade(settings, None, None), living.size)
     assert outcome.plan.run == plan.run
