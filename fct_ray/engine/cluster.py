@@ -14,11 +14,12 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import ray
 import ray._private.worker
 
@@ -133,13 +134,21 @@ def _start(settings: ClusterSettings) -> str:
                 raise
             logger.info("Ray did not start in time, trying again: %s", error)
             last = error
-            ray.shutdown()
+            _end_processes(directory)
             shutil.rmtree(directory, ignore_errors=True)
         else:
             return directory
     raise IncompleteRunError(
         f"{STARTS} times Ray did not start in time on this machine ({last}); is it very busy? Run the same command again"
     )
+
+
+def _end_processes(directory: str) -> None:
+    """End what a start in this directory left running: Ray does so only when this process ends."""
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if any(directory in argument for argument in child.cmdline()):
+                child.kill()
 
 
 def _level(settings: ClusterSettings) -> int:
