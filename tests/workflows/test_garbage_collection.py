@@ -135,7 +135,7 @@ def test_a_reader_in_a_loop_sees_only_whole_versions_and_no_failed_query(living:
 
 def test_a_judgement_stands_while_the_model_that_it_chose_is_there(living: Living) -> None:
     plan = living.plan()
-    log, gate = RunLog(plan.store, plan.run), Path(living.store.run_uri(plan.run, "gate.json"))
+    log, gate = RunUsage(plan.store, plan.run), Path(living.store.run_uri(plan.run, "gate.json"))
     judged, _ = fit_and_judge(plan, log, living.size)
     written = gate.read_bytes()
     assert fit_and_judge(plan, log, living.size)[0] == judged
