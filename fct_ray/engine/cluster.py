@@ -30,6 +30,7 @@ from fct_ray.settings import CheckedSettings, Count
 logger = logging.getLogger(__name__)
 ANSWERS_WITHIN_S = 10.0
 STARTS = 3
+STDERR = 2
 _HOST_AND_PORT = re.compile(r"(?:ray://)?(?P<host>[^/:]+|\[[^/]+\]):(?P<port>\d+)")
 _LATE = ("timed out during startup", "Failed to get the system config", "GCS has become overloaded")
 """How Ray says that a process of a local cluster was not there in time."""
@@ -98,7 +99,8 @@ def _join(address: str, settings: ClusterSettings) -> None:
         except OSError as error:
             raise _no_cluster(address, error) from error
     try:
-        ray.init(address=address, logging_level=_level(settings), log_to_driver=settings.verbose)
+        with _held_back(settings):
+            ray.init(address=address, logging_level=_level(settings), log_to_driver=settings.verbose)
     except (
         ConnectionError,
         ValueError,
@@ -121,14 +123,15 @@ def _start(settings: ClusterSettings) -> str:
     for _ in range(STARTS):
         directory = tempfile.mkdtemp(prefix="fct-ray-", dir="/tmp")  # short: Ray puts socket paths below it
         try:
-            ray.init(
-                num_cpus=settings.num_cpus,
-                include_dashboard=False,
-                object_store_memory=LOCAL_OBJECT_STORE_BYTES,
-                logging_level=_level(settings),
-                log_to_driver=settings.verbose,
-                _temp_dir=directory,
-            )
+            with _held_back(settings):
+                ray.init(
+                    num_cpus=settings.num_cpus,
+                    include_dashboard=False,
+                    object_store_memory=LOCAL_OBJECT_STORE_BYTES,
+                    logging_level=_level(settings),
+                    log_to_driver=settings.verbose,
+                    _temp_dir=directory,
+                )
         except Exception as error:  # what it is depends on which of Ray's processes was late
             if not any(said in str(error) for said in _LATE):
                 raise
@@ -149,6 +152,26 @@ def _end_processes(directory: str) -> None:
         with suppress(psutil.Error):
             if any(directory in argument for argument in child.cmdline()):
                 child.kill()
+
+
+@contextmanager
+def _held_back(settings: ClusterSettings) -> Iterator[None]:
+    """Hold back what is written to the error stream while Ray starts, also by its C++ parts; if it fails, write it."""
+    if settings.verbose:
+        yield
+        return
+    shown = os.dup(STDERR)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), STDERR)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(shown, held.read())
+            raise
+        finally:
+            os.dup2(shown, STDERR)
+            os.close(shown)
 
 
 def _level(settings: ClusterSettings) -> int:
