@@ -93,8 +93,8 @@ def held_usd(node_s: float, usd_per_node_hour: float | None) -> float | None:
 def cost_usd(usage: Usage, usd_per_node_hour: float | None) -> float | None:
     """US dollars for the node-seconds of some work, idle and repeated work included; None where that is not known.
 
-    It is not known without a price, and where work or its time was counted but not for how long nodes were held: that would come out as
-    zero, and unknown money must never be shown as none.
+    It is not known without a price, and where work or its time was counted but not for how long nodes were held: that would
+    come out as zero, and unknown money must never be shown as none.
     """
     if usage.node_s <= 0 and busy_compute_s(usage) + usage.wall_s > 0:
         return None
