@@ -22,7 +22,7 @@ from tests.s3_server import S3Server, s3_server
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARE_A_CLUSTER = {"api", "docs", "engine", "workflows", "jobs"}
-START_CLUSTERS = {"bench", "chaos", "cluster", "test_s3.py"}
+START_CLUSTERS = {"bench", "chaos", "cluster", "test_s3.py", "packaging", "test_json_output.py"}
 
 
 class RoomScheduling(LoadScopeScheduling):  # type: ignore[misc]

@@ -1,29 +1,33 @@
 """From the command line (or a YAML file) to one frozen settings dataclass, and from errors to exit codes.
 
-Owns: parsing through tyro, `--config FILE.yaml`, log handlers, exit codes. Knows nothing of what a
-job does. Exit codes: 0 done; 2 a setting or an input was refused before or during the run; 3 the gate refused; 130
-interrupted.
+Owns: parsing through tyro, `--config FILE.yaml`, `--json`, log handlers, exit codes. Knows nothing of what a job does.
+Exit codes: 0 done; 2 a setting or an input was refused before or during the run; 3 the gate refused; 130 interrupted.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import io
 import logging
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
 import tyro
 
+from fct_ray.cli.finish import Finished
+from fct_ray.cli.json_output import Emit, kept_stderr, stdout_for_json
 from fct_ray.cli.yaml_file import load_mapping
 from fct_ray.errors import FctRayError, GateRefusedError, SettingsError
 from fct_ray.settings import CheckedSettings, check_settings, checked_together
 
 SettingsT = TypeVar("SettingsT", bound=CheckedSettings)
 VALUES_OF_ENUMS = (tyro.conf.EnumChoicesFromValues,)
-Command = tuple[type[Any], Callable[[Any], None]]
+Command = tuple[type[Any], Callable[[Any], Finished | None]]
+JSON_FLAG, INTERRUPTED = "--json", 130
 _SETTING = re.compile(r"(?!(?:h|help|config)$)[A-Za-z][A-Za-z0-9_-]*")
 _CREDENTIALS = re.compile(
     r"://[^/?#\s]*@"  # scheme://user:password@host
@@ -41,45 +45,102 @@ class ConfigFile:
     """A YAML file with any of the settings below; the command line overrides it."""
 
 
-def run_job(commands: Command | Mapping[str, Command], description: str, argv: Sequence[str] | None = None) -> None:
+def run_job(
+    commands: Command | Mapping[str, Command],
+    description: str,
+    argv: Sequence[str] | None = None,
+    program: str | None = None,
+) -> None:
     """Parse settings, run the job, turn our errors into a clear last line and a non-zero exit code.
 
-    `commands` is one (settings type, function), or a mapping of sub-command names to such pairs.
+    `commands` is one (settings type, function), or a mapping of sub-command names to such pairs. `program` is what the user
+    typed to get here, for the help. With `--json` among the arguments one JSON object goes to the standard output: what the
+    function hands back, or the refusal.
     """
+    _set_logs_up()
+    given = list(sys.argv[1:] if argv is None else argv)
+    arguments = [argument for argument in given if argument != JSON_FLAG]
+    with output(as_json=len(arguments) < len(given)) as emit:
+        code = _run(commands, description, arguments, program, emit)
+    if code:
+        raise SystemExit(code)
+
+
+def output(*, as_json: bool) -> AbstractContextManager[Emit]:
+    """What takes the object of `--json`; without the flag nothing becomes of it."""
+    return stdout_for_json() if as_json else nullcontext(_nothing)
+
+
+def refuse(error: FctRayError, emit: Emit, report: Mapping[str, object] | None = None) -> int:
+    """Say why as the last line of the error stream, and to programs as an object; returns the exit code."""
+    code = 3 if isinstance(error, GateRefusedError) else 2
+    print(f"\n{type(error).__name__}: {error}", file=sys.stderr)
+    emit(_refusal(type(error).__name__, str(error), code) | ({} if report is None else {"report": report}))
+    return code
+
+
+def _run(
+    commands: Command | Mapping[str, Command],
+    description: str,
+    arguments: list[str],
+    program: str | None,
+    emit: Emit,
+) -> int:
+    try:
+        with nullcontext(io.StringIO()) if emit is _nothing else kept_stderr() as complaints:
+            settings, run = _choose(commands, description, arguments, program)
+    except SystemExit as end:  # the parser's: help, or a setting that it does not know
+        if end.code:
+            text = " ".join(re.sub("[╭╮╰╯─│]", " ", complaints.getvalue()).split())
+            emit(_refusal(SettingsError.__name__, text, int(end.code)))
+        raise
+    except FctRayError as error:
+        return refuse(error, emit)
+    try:
+        finished = run(settings)
+    except FctRayError as error:
+        return refuse(error, emit)
+    except KeyboardInterrupt:
+        text = "interrupted: run the same command again to resume"
+        print(text, file=sys.stderr)
+        emit(_refusal(KeyboardInterrupt.__name__, text, INTERRUPTED))
+        return INTERRUPTED
+    if finished is None:
+        return 0
+    if finished.refusal is not None:
+        return refuse(finished.refusal, emit, finished.document)
+    emit(finished.document)
+    return 0
+
+
+def _refusal(kind: str, text: str, code: int) -> dict[str, object]:
+    return {"error": text, "type": kind, "exit_code": code}
+
+
+def _nothing(document: Mapping[str, object]) -> None:
+    """What is emitted without `--json`."""
+
+
+def _set_logs_up() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     for noisy in ("aiobotocore", "botocore", "fsspec", "s3fs"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    try:
-        settings, run = _choose(commands, description, arguments)
-        run(settings)
-    except GateRefusedError as error:
-        _fail(error, code=3)
-    except FctRayError as error:
-        _fail(error, code=2)
-    except KeyboardInterrupt:
-        print("interrupted: run the same command again to resume", file=sys.stderr)
-        raise SystemExit(130) from None
-
-
-def _fail(error: FctRayError, code: int) -> None:
-    print(f"\n{type(error).__name__}: {error}", file=sys.stderr)
-    raise SystemExit(code)
 
 
 def _choose(
-    commands: Command | Mapping[str, Command], description: str, arguments: list[str]
-) -> tuple[Any, Callable[[Any], None]]:
+    commands: Command | Mapping[str, Command], description: str, arguments: list[str], program: str | None
+) -> tuple[Any, Callable[[Any], Finished | None]]:
     _refuse_credentials(arguments)
+    program = program or f"python jobs/{Path(sys.argv[0]).name}"
     if isinstance(commands, tuple):
         settings_type, run = commands
-        return parse_settings(settings_type, arguments, description), run
+        return parse_settings(settings_type, arguments, description, program), run
     name = arguments[0] if arguments else ""
     if name in commands:
         settings_type, run = commands[name]
-        return parse_settings(settings_type, arguments[1:], None, prog=f"jobs/{Path(sys.argv[0]).name} {name}"), run
+        return parse_settings(settings_type, arguments[1:], None, f"{program} {name}"), run
     types: dict[str, Callable[..., Any]] = {key: pair[0] for key, pair in commands.items()}
-    tyro.extras.subcommand_cli_from_dict(types, description=description, args=arguments or ["--help"])
+    tyro.extras.subcommand_cli_from_dict(types, prog=program, description=description, args=arguments or ["--help"])
     raise SettingsError(f"unknown command {name!r}: want one of {', '.join(commands)}")
 
 
@@ -99,7 +160,10 @@ def parse_settings(
     if config.config is not None:
         rest = [*flags_of_yaml(config.config), *rest]
     _refuse_credentials(rest)
-    text = (description or settings_type.__doc__ or "") + "\n\nAlso: --config FILE.yaml reads any of these settings."
+    text = (description or settings_type.__doc__ or "") + (
+        "\n\nAlso: --config FILE.yaml reads any of these settings; --json prints one JSON object on the standard output, and "
+        "everything else on the error stream."
+    )
     with checked_together():
         settings = tyro.cli(settings_type, args=rest, description=text, prog=prog, config=VALUES_OF_ENUMS)
     check_settings(settings, "--", "-")

@@ -8,7 +8,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from importlib import import_module
+from typing import TextIO
 
+from fct_ray.cli.command_line import JSON_FLAG, output, refuse
+from fct_ray.errors import SettingsError
 from fct_ray.version import __version__
 
 VERBS: Mapping[str, tuple[str, tuple[str, ...], str]] = {
@@ -27,17 +30,25 @@ VERBS: Mapping[str, tuple[str, tuple[str, ...], str]] = {
 
 def main() -> None:
     """Run `fct-ray VERB ...`."""
-    verb, *rest = sys.argv[1:] or ["--help"]
-    if verb == "--version":
+    flags = [argument for argument in sys.argv[1:] if argument == JSON_FLAG]
+    first, *rest = [argument for argument in sys.argv[1:] if argument != JSON_FLAG] or ["--help"]
+    if first == "--version":
         print(f"fct_ray {__version__}")
-        return
-    if verb not in VERBS:
-        out = sys.stdout if verb in {"-h", "--help"} else sys.stderr
-        if out is sys.stderr:
-            print(f"fct-ray: there is no verb {verb!r}; want one of {', '.join(VERBS)}\n", file=out)
-        print("usage: fct-ray VERB [settings]; `fct-ray VERB --help` explains each\n", file=out)
-        for name, (_, _, does) in VERBS.items():
-            print(f"  {name:<10} {does}", file=out)
-        raise SystemExit(0 if out is sys.stdout else 2)
-    module, first, _ = VERBS[verb]
-    import_module(f"fct_ray.cli.commands.{module}").main([*first, *rest])
+    elif first in {"-h", "--help"}:
+        _print_verbs(sys.stdout)
+    elif first in VERBS:
+        module, before, _ = VERBS[first]
+        program = "fct-ray" if before else f"fct-ray {first}"
+        import_module(f"fct_ray.cli.commands.{module}").main([*before, *rest, *flags], program)
+    else:
+        _print_verbs(sys.stderr)
+        error = SettingsError(f"fct-ray: there is no verb {first!r}; want one of {', '.join(VERBS)}")
+        with output(as_json=bool(flags)) as emit:
+            code = refuse(error, emit)
+        raise SystemExit(code)
+
+
+def _print_verbs(out: TextIO) -> None:
+    print("usage: fct-ray VERB [settings]; `fct-ray VERB --help` explains each\n", file=out)
+    for name, (_, _, does) in VERBS.items():
+        print(f"  {name:<10} {does}", file=out)

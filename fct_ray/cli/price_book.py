@@ -14,7 +14,6 @@ from typing import Any
 
 import pydantic
 
-import fct_ray
 from fct_ray.cli.yaml_file import load_mapping
 from fct_ray.errors import SettingsError
 from fct_ray.plan.cost import NodePrice, PriceBook, StoragePrice
@@ -23,16 +22,15 @@ _ADVICE = "give the path of a price book with --pricing.price-book, for example 
 
 
 def default_price_book_path() -> Path:
-    """`cluster/prices.yaml` of the checkout that this package runs from (there or not)."""
-    return Path(fct_ray.__file__).resolve().parent.parent / "cluster" / "prices.yaml"
+    """The price book that comes with this package; in a checkout a link to `cluster/prices.yaml`."""
+    return Path(__file__).with_name("prices.yaml")
 
 
 def load_price_book(path: str | Path | None = None) -> PriceBook:
-    """The price book at `path`, or the one of the checkout.
+    """The price book at `path`, or the one that comes with this package.
 
     Raises:
-        SettingsError: no such file (always so for an installed package without a checkout and without
-            `--pricing.price-book`), not YAML, or fields that are missing, unknown or of the wrong type.
+        SettingsError: no such file, not YAML, or fields that are missing, unknown or of the wrong type.
     """
     file = default_price_book_path() if path is None else Path(path)
     content = load_mapping(file, f"price book {file}", _ADVICE)

@@ -1,4 +1,4 @@
-"""A store's versions on the console."""
+"""A store's versions on the console, and as objects for programs."""
 
 from __future__ import annotations
 
@@ -9,14 +9,19 @@ from rich.table import Table
 from rich.text import Text
 
 from fct_ray.plan.collection import Collected
+from fct_ray.report.quantities import store_name
+from fct_ray.storage import documents
 from fct_ray.values import Current, Manifest
 
 
 def print_status(manifest: Manifest, store_uri: str) -> None:
     """What is published now, one fact a line."""
-    table = Table(title=Text(f"{store_uri}: version {manifest.version}"), title_justify="left", show_header=False)
+    table = Table(
+        title=Text(f"{store_name(store_uri)}: version {manifest.version}"), title_justify="left", show_header=False
+    )
     side = manifest.side_info
     facts = {
+        "store": store_uri,
         "rows": f"{manifest.num_rows:,} in {len(manifest.shards):,} shards",
         "encoder": f"{manifest.encoder.name} ({manifest.encoder.fingerprint[:12]}), {manifest.dimension} dimensions",
         "compared by": f"{manifest.metric.value}{', unit vectors' if manifest.normalized else ''}",
@@ -28,6 +33,37 @@ def print_status(manifest: Manifest, store_uri: str) -> None:
     for name, value in facts.items():
         table.add_row(name, Text(value))
     Console().print(table)
+
+
+def version_document(manifest: Manifest) -> dict[str, object]:
+    """The facts of `print_status` for programs; shards are counted, not listed."""
+    whole = documents.plain(manifest)
+    names = (
+        "version",
+        "parent",
+        "created_at",
+        "run",
+        "dimension",
+        "metric",
+        "normalized",
+        "encoder",
+        "side_info",
+        "index",
+    )
+    facts = {name: whole[name] for name in names}
+    return {"rows": manifest.num_rows, "shards": len(manifest.shards), **facts}
+
+
+def collected_document(found: Collected, store_uri: str, *, dry_run: bool) -> dict[str, object]:
+    """What stays and what goes, or went, for programs."""
+    return {
+        "store": store_uri,
+        "dry_run": dry_run,
+        "kept": {str(number): reason for number, reason in found.kept.items()},
+        "versions": list(found.versions),
+        "objects": list(found.paths),
+        "holding_deleted": list(found.holding_deleted),
+    }
 
 
 def print_history(manifests: Sequence[Manifest], current: Current | None) -> None:

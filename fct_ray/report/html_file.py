@@ -11,7 +11,7 @@ import jinja2
 from fct_ray.report.content import Report
 from fct_ray.report.explanations import saving_sentence, why_it_works
 from fct_ray.report.html_template import TEMPLATE
-from fct_ray.report.quantities import count
+from fct_ray.report.quantities import count, store_name
 from fct_ray.report.tables import tables_of
 
 _PLOT_OF_TABLE = {"compatibility": "compatibility", "stages": "stages", "spend": "forecast"}
@@ -27,6 +27,7 @@ def render_html(report: Report) -> str:
     )
     return environment.from_string(TEMPLATE).render(
         report=report,
+        store_name=store_name(report.store),
         rows=count(report.rows),
         sentences=[*why_it_works(report), *filter(None, [saving_sentence(report)])],
         tables=tables_of(report),

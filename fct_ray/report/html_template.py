@@ -10,7 +10,7 @@ TEMPLATE = """\
 <meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{ report.job }}: {{ report.store }}</title>
+<title>{{ report.job }}: {{ store_name }}</title>
 <style>
 body { font: 16px/1.5 system-ui, sans-serif; color: #1b1f23; background: #fff; margin: 2rem auto; max-width: 62rem;
   padding: 0 1rem; }
@@ -30,8 +30,8 @@ dt { color: #57606a; } dd { margin: 0; overflow-wrap: anywhere; }
 </style>
 </head>
 <body>
-<h1>{{ report.job }}: {{ report.store }}</h1>
-<p class="sub">Version {{ "none" if report.version is none else report.version }}, {{ rows }} rows,
+<h1>{{ report.job }}: {{ store_name }}</h1>
+<p class="sub">{{ report.store }}. Version {{ "none" if report.version is none else report.version }}, {{ rows }} rows,
 run {{ report.run }}, {{ report.environment.time }}</p>
 {% if sentences %}
 <div class="lead">

@@ -9,7 +9,7 @@ import re
 
 from fct_ray.report.content import Report
 from fct_ray.report.explanations import saving_sentence, why_it_works
-from fct_ray.report.quantities import count
+from fct_ray.report.quantities import count, store_name
 from fct_ray.report.tables import Table, tables_of
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~])")
@@ -20,9 +20,10 @@ def render_markdown(report: Report) -> str:
     version = "none" if report.version is None else str(report.version)
     run = report.run.replace("`", "")
     lines = [
-        f"# {escape(report.job)}: {escape(report.store)}",
+        f"# {escape(report.job)}: {escape(store_name(report.store))}",
         "",
         f"Version {version}, {count(report.rows)} rows, run `{run}`, {report.environment.time}.",
+        f"Store: {escape(report.store)}",
         "",
     ]
     sentences = [*why_it_works(report), *filter(None, [saving_sentence(report)])]

@@ -7,6 +7,7 @@ dates or random ids, so that the same report gives the same bytes. Shares are dr
 from __future__ import annotations
 
 import io
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -46,6 +47,7 @@ class Plot:
 
 def plots_of(report: Report) -> tuple[Plot, ...]:
     """All plots that apply."""
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # of its cache of fonts, which nobody asked for
     with mpl.rc_context(_STYLE):
         plots = (compatibility_plot(report), stage_plot(report), forecast_plot(report))
     return tuple(plot for plot in plots if plot is not None)

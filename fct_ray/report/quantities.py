@@ -70,6 +70,12 @@ def count(value: int | None) -> str:
     return UNKNOWN if value is None else f"{value:,}"
 
 
+def store_name(uri: str) -> str:
+    """What a store is called in titles: the last two parts of its location; "s3://bucket/prod/gallery" is "prod/gallery"."""
+    parts = [part for part in uri.partition("://")[2].split("/") if part] if "://" in uri else uri.strip("/").split("/")
+    return "/".join(parts[-2:])
+
+
 def flops_text(flops: float) -> str:
     """Floating-point operations, two per multiply-add: 5.7e12 is "5.7 TFLOP"; an encoder may not say."""
     if flops <= 0:

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 import fct_ray
-from fct_ray.cli.price_book import load_price_book
+from fct_ray.cli.price_book import default_price_book_path, load_price_book
 from fct_ray.errors import SettingsError
 from fct_ray.report.content import Report
 from fct_ray.report.environment import describe_environment
 from fct_ray.report.report_files import write_report
+from tests.conftest import ROOT
 
 BOOK = """
 date: "2026-01-31"
@@ -68,12 +69,9 @@ def test_a_book_that_is_not_a_mapping_is_refused(tmp_path: Path) -> None:
         load_price_book(tmp_path / "book.yaml")
 
 
-def test_an_installed_package_without_a_checkout_asks_for_a_price_book(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(fct_ray, "__file__", str(tmp_path / "site-packages" / "fct_ray" / "__init__.py"))
-    with pytest.raises(SettingsError, match=r"--pricing\.price-book"):
-        load_price_book()
+def test_the_package_brings_the_price_book_that_people_edit() -> None:
+    assert default_price_book_path().read_bytes() == (ROOT / "cluster/prices.yaml").read_bytes()
+    assert default_price_book_path().is_relative_to(Path(fct_ray.__file__).parent)
 
 
 def test_the_environment_names_versions_and_size_but_not_who_or_where() -> None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fct_ray.cli.command_line import run_job
-from fct_ray.cli.finish import finish
+from fct_ray.cli.finish import Finished, finish
 from fct_ray.cli.job_settings import JobSettings
 from fct_ray.cli.pricing import pricing_of
 from fct_ray.engine.cluster import connected
@@ -24,14 +24,14 @@ class Settings(JobSettings, CompareSettings):
     """Measure what an upgrade saves."""
 
 
-def run(settings: Settings) -> None:
+def run(settings: Settings) -> Finished:
     """Upgrade a copy, backfill another, compare."""
     pricing = pricing_of(settings.pricing)
     with connected(settings.cluster) as size:
         outcome = run_compare(settings, size, pricing.usd_per_node_hour)
-    finish(comparison_report(outcome, settings, pricing), settings.report_dir)
+    return finish(comparison_report(outcome, settings, pricing), settings.report_dir)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Parse the command line (None: this process's own) and run."""
-    run_job((Settings, run), __doc__ or "", argv)
+def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
+    """Parse the command line (None: this process's own) and run; `program` is what was typed before it."""
+    run_job((Settings, run), __doc__ or "", argv, program)

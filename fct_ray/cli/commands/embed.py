@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fct_ray.cli.command_line import run_job
-from fct_ray.cli.finish import finish
+from fct_ray.cli.finish import Finished, finish
 from fct_ray.cli.job_settings import JobSettings
 from fct_ray.cli.pricing import pricing_of
 from fct_ray.engine.cluster import connected
@@ -42,40 +42,40 @@ class Delete(JobSettings, DeleteSettings):
     """Take items out of a gallery, as a new version; older versions keep them until they are collected (store.py gc)."""
 
 
-def backfill(settings: Backfill) -> None:
+def backfill(settings: Backfill) -> Finished:
     """Full backfill."""
     pricing, plan = pricing_of(settings.pricing), plan_backfill(settings)
     with connected(settings.cluster) as size:
         outcome = run_backfill(plan, size)
-    finish(embed_report(outcome, settings, pricing), settings.report_dir)
+    return finish(embed_report(outcome, settings, pricing), settings.report_dir)
 
 
-def adopt(settings: Adopt) -> None:
+def adopt(settings: Adopt) -> Finished:
     """Take over embeddings in place."""
     pricing = pricing_of(settings.pricing)
     with connected(settings.cluster):
         outcome = run_adopt(plan_adopt(settings))
-    finish(adopt_report(outcome, settings, pricing), settings.report_dir)
+    return finish(adopt_report(outcome, settings, pricing), settings.report_dir)
 
 
-def append_items(settings: Append) -> None:
+def append_items(settings: Append) -> Finished:
     """Add items."""
     pricing = pricing_of(settings.pricing)
     with connected(settings.cluster) as size:
         outcome = append(settings, size)
-    finish(edit_report("append", outcome, settings, pricing), settings.report_dir)
+    return finish(edit_report("append", outcome, settings, pricing), settings.report_dir)
 
 
-def delete_items(settings: Delete) -> None:
+def delete_items(settings: Delete) -> Finished:
     """Take items out."""
     pricing = pricing_of(settings.pricing)
     with connected(settings.cluster):
         outcome = delete(settings)
-    finish(edit_report("delete", outcome, settings, pricing), settings.report_dir)
+    return finish(edit_report("delete", outcome, settings, pricing), settings.report_dir)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Parse the command line (None: this process's own) and run."""
+def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
+    """Parse the command line (None: this process's own) and run; `program` is what was typed before it."""
     run_job(
         {
             "backfill": (Backfill, backfill),
@@ -85,4 +85,5 @@ def main(argv: Sequence[str] | None = None) -> None:
         },
         __doc__ or "",
         argv,
+        program,
     )

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from fct_ray.cli.command_line import Command, run_job
-from fct_ray.cli.finish import finish
+from fct_ray.cli.finish import Finished, finish
 from fct_ray.cli.job_settings import JobSettings
 from fct_ray.cli.pricing import pricing_of
 from fct_ray.engine.cluster import connected
@@ -41,43 +41,43 @@ class FitTransformation(JobSettings, FitTransformationSettings):
     """Fit h and its linear control on pairs of a store, to be used for another store of the same encoders."""
 
 
-def encoder_named(name: str, settings: FitEncoder) -> None:
+def encoder_named(name: str, settings: FitEncoder) -> Finished:
     """Fit (or find fitted) an encoder."""
     pricing, chosen = pricing_of(settings.pricing), replace(settings, name=settings.name or name)
     with connected(settings.cluster) as size:
         fitted = fit_encoder(chosen, size)
-    finish(fit_report(fitted, chosen, pricing), settings.report_dir or f"{fitted.uri}/report")
+    return finish(fit_report(fitted, chosen, pricing), settings.report_dir or f"{fitted.uri}/report")
 
 
-def old(settings: FitEncoder) -> None:
+def old(settings: FitEncoder) -> Finished:
     """The encoder of today's index."""
-    encoder_named("old", settings)
+    return encoder_named("old", settings)
 
 
-def new(settings: FitEncoder) -> None:
+def new(settings: FitEncoder) -> Finished:
     """The encoder to upgrade to."""
-    encoder_named("new", settings)
+    return encoder_named("new", settings)
 
 
-def side(settings: FitSide) -> None:
+def side(settings: FitSide) -> Finished:
     """The side-information model."""
-    encoder_named("side", settings)
+    return encoder_named("side", settings)
 
 
-def transformation(settings: FitTransformation) -> None:
+def transformation(settings: FitTransformation) -> Finished:
     """h, on pairs of a store."""
     pricing = pricing_of(settings.pricing)
     with connected(settings.cluster) as size:
         fitted = fit_for_store(settings, size)
-    finish(transformation_report(fitted, settings, pricing), settings.report_dir or f"{fitted.uri}/report")
+    return finish(transformation_report(fitted, settings, pricing), settings.report_dir or f"{fitted.uri}/report")
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Parse the command line (None: this process's own) and run."""
+def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
+    """Parse the command line (None: this process's own) and run; `program` is what was typed before it."""
     commands: dict[str, Command] = {
         "old": (FitEncoder, old),
         "side": (FitSide, side),
         "new": (FitEncoder, new),
         "transformation": (FitTransformation, transformation),
     }
-    run_job(commands, __doc__ or "", argv)
+    run_job(commands, __doc__ or "", argv, program)

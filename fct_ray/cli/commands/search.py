@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from fct_ray.cli.command_line import run_job
-from fct_ray.cli.finish import finish
+from fct_ray.cli.finish import Finished, finish
 from fct_ray.cli.pricing import PricingSettings, pricing_of
 from fct_ray.report.outcomes import version_report
 from fct_ray.workflows.search import SearchSettings, search_file
@@ -26,14 +26,14 @@ class Settings(SearchSettings):
     """Where the report goes. None: beside the output."""
 
 
-def run(settings: Settings) -> None:
+def run(settings: Settings) -> Finished:
     """Search and write what was found."""
     pricing = pricing_of(settings.pricing)
     manifest, usage = search_file(settings)
     report = version_report("search", settings.store, manifest, {"search": usage}, settings, pricing)
-    finish(report, settings.report_dir or f"{settings.output}.report")
+    return finish(report, settings.report_dir or f"{settings.output}.report")
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Parse the command line (None: this process's own) and run."""
-    run_job((Settings, run), __doc__ or "", argv)
+def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
+    """Parse the command line (None: this process's own) and run; `program` is what was typed before it."""
+    run_job((Settings, run), __doc__ or "", argv, program)

@@ -12,10 +12,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fct_ray.cli.command_line import run_job
-from fct_ray.cli.finish import finish
+from fct_ray.cli.finish import Finished, finish
 from fct_ray.cli.job_settings import JobSettings
 from fct_ray.cli.pricing import pricing_of
-from fct_ray.cli.version_tables import print_collected, print_history, print_problems, print_status
+from fct_ray.cli.version_tables import (
+    collected_document,
+    print_collected,
+    print_history,
+    print_problems,
+    print_status,
+    version_document,
+)
 from fct_ray.engine.cluster import connected
 from fct_ray.errors import FormatError
 from fct_ray.report.outcomes import verify_report
@@ -67,44 +74,59 @@ class Collect(CheckedSettings):
     """Only show what would be deleted."""
 
 
-def status(settings: Look) -> None:
+def status(settings: Look) -> Finished:
     """What is published."""
-    print_status(Store(settings.store).manifest(), settings.store)
+    return _status(Store(settings.store))
 
 
-def history(settings: Look) -> None:
+def history(settings: Look) -> Finished:
     """All complete versions."""
     store = Store(settings.store)
-    print_history(store.history(), store.current())
+    versions, current = store.history(), store.current()
+    print_history(versions, current)
+    return Finished(
+        document={
+            "store": store.uri,
+            "current": None if current is None else current.version,
+            "versions": [version_document(version) for version in versions],
+        }
+    )
 
 
-def verify(settings: Verify) -> None:
+def verify(settings: Verify) -> Finished:
     """Check a version."""
     pricing = pricing_of(settings.pricing)
     with connected(settings.cluster):
         verified = verify_store(settings)
     print_problems(verified.problems)
-    finish(verify_report(verified, settings, pricing), settings.report_dir)
-    if verified.problems:
-        raise FormatError(f"{settings.store}: {len(verified.problems)} problems; the first: {verified.problems[0]}")
+    found = verified.problems
+    refusal = FormatError(f"{settings.store}: {len(found)} problems; the first: {found[0]}") if found else None
+    return finish(verify_report(verified, settings, pricing), settings.report_dir, refusal=refusal)
 
 
-def rollback(settings: Rollback) -> None:
+def rollback(settings: Rollback) -> Finished:
     """Move CURRENT."""
     store = Store(settings.store)
     roll_back(store, settings.version)
-    print_status(store.manifest(), settings.store)
+    return _status(store)
 
 
-def gc(settings: Collect) -> None:
+def _status(store: Store) -> Finished:
+    manifest = store.manifest()
+    print_status(manifest, store.uri)
+    return Finished(document={"store": store.uri, **version_document(manifest)})
+
+
+def gc(settings: Collect) -> Finished:
     """Collect garbage."""
     work = find_garbage if settings.dry_run else collect
     found = work(Store(settings.store), keep=settings.keep, purge=settings.purge_deleted)
     print_collected(found, dry_run=settings.dry_run)
+    return Finished(document=collected_document(found, settings.store, dry_run=settings.dry_run))
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Parse the command line (None: this process's own) and run."""
+def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
+    """Parse the command line (None: this process's own) and run; `program` is what was typed before it."""
     run_job(
         {
             "status": (Look, status),
@@ -115,4 +137,5 @@ def main(argv: Sequence[str] | None = None) -> None:
         },
         __doc__ or "",
         argv,
+        program,
     )

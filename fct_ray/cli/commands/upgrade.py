@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from fct_ray.cli.command_line import run_job
-from fct_ray.cli.finish import finish
+from fct_ray.cli.finish import Finished, finish
 from fct_ray.cli.job_settings import JobSettings
 from fct_ray.cli.pricing import pricing_of
 from fct_ray.engine.cluster import connected
@@ -44,26 +44,24 @@ class Settings(JobSettings, UpgradeSettings):
     """What the quick start shows."""
 
 
-def run(settings: Settings) -> None:
+def run(settings: Settings) -> Finished:
     """Plan, then upgrade; or the quick start."""
     pricing = pricing_of(settings.pricing)
     if not settings.store:
         _refuse_what_the_quick_start_ignores(settings)
         with connected(settings.cluster) as size:
             shown = run_quickstart(settings.quickstart, settings, size, pricing.usd_per_node_hour)
-        finish(
+        return finish(
             upgrade_report(shown.upgrade, settings, pricing, shown.against),
             settings.report_dir or f"{shown.reports_uri}/{datetime.now(UTC):%Y%m%dT%H%M%SZ}",
             refused=shown.upgrade.published is None,
         )
-        return
     plan = plan_upgrade(settings, pricing.usd_per_node_hour, None)
     if settings.plan:
-        finish(plan_report(plan, settings, pricing), settings.report_dir)
-        return
+        return finish(plan_report(plan, settings, pricing), settings.report_dir)
     with connected(settings.cluster) as size:
         outcome = run_upgrade(plan, size)
-    finish(upgrade_report(outcome, settings, pricing), settings.report_dir, refused=outcome.published is None)
+    return finish(upgrade_report(outcome, settings, pricing), settings.report_dir, refused=outcome.published is None)
 
 
 def _refuse_what_the_quick_start_ignores(settings: Settings) -> None:
@@ -76,6 +74,6 @@ def _refuse_what_the_quick_start_ignores(settings: Settings) -> None:
         )
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Parse the command line (None: this process's own) and run."""
-    run_job((Settings, run), __doc__ or "", argv)
+def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
+    """Parse the command line (None: this process's own) and run; `program` is what was typed before it."""
+    run_job((Settings, run), __doc__ or "", argv, program)
