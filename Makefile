@@ -46,13 +46,13 @@ types: $(STAMP)  ## mypy --strict
 	$(BIN)/mypy
 
 docs: $(STAMP)  ## the documentation as a site in build/site
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt '.[docs]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict $(ARGS)
 
 check: lint types test  ## what CI runs, less the quick start
 
 bench: data  ## the streaming stage beside a hand loop, plain Ray Data and Daft (about 15 minutes)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt '.[bench]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python jobs/bench.py throughput $(ARGS)
 
 s3: $(STAMP)  ## a real S3 server on this machine for first steps; prints what to export
