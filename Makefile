@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data upgrade kanji kanji-data test test-all fmt lint types contracts check s3 cluster-test chaos fuzz constraints bench clean
+.PHONY: help setup data upgrade kanji kanji-data test test-all fmt lint types contracts check docs s3 cluster-test chaos fuzz constraints bench clean
 
 help:  ## show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -44,6 +44,10 @@ lint: $(STAMP)  ## style and the walls between the rooms
 
 types: $(STAMP)  ## mypy --strict
 	$(BIN)/mypy
+
+docs: $(STAMP)  ## the documentation as a site in build/site
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict $(ARGS)
 
 check: lint types test  ## what CI runs, less the quick start
 

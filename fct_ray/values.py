@@ -329,7 +329,7 @@ class Manifest:
     side_info: SideInfoRef | None
     transformation: TransformationRef | None
     index: IndexRef | None
-    shards: tuple[ShardRecord, ...]
+    shards: tuple[ShardRecord, ...] = field(repr=False)
     gate: GateResult | None
     run: str
     adopted_from: tuple[str, ...] = ()

@@ -21,7 +21,7 @@ from tests.faulty_s3 import FaultyS3, faulty_s3
 from tests.s3_server import S3Server, s3_server
 
 ROOT = Path(__file__).resolve().parents[1]
-SHARE_A_CLUSTER = {"engine", "workflows", "jobs"}
+SHARE_A_CLUSTER = {"api", "docs", "engine", "workflows", "jobs"}
 START_CLUSTERS = {"bench", "chaos", "cluster", "test_s3.py", "packaging", "test_json_output.py"}
 
 

@@ -19,6 +19,10 @@ def connect(address: str | None = None, *, num_cpus: int | None = None, verbose:
 
     Raises:
         FctRayError: there is no cluster at that address.
+
+    Examples:
+        >>> connect(num_cpus=2).num_nodes
+        1
     """
     if not is_connected():
         atexit.register(_session.close)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
 
@@ -52,11 +54,13 @@ class Transformation:
         return array
 
 
-def load_transformation(uri: str) -> Transformation:
+def load_transformation(uri: str | Path) -> Transformation:
     """The transformation in a model directory, local or s3://, ready to be called with arrays.
+
+    A store keeps the h of each upgrade in `<store>/models/`; `UpgradeResult.transformation` is the one of an upgrade.
 
     Raises:
         NotFoundError: there is no model.
         ModelError: it is damaged, or an encoder.
     """
-    return Transformation(uri)
+    return Transformation(str(uri))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from fct_ray.api.session import connect
 from fct_ray.cli.pricing import PricingSettings, pricing_of
@@ -39,7 +40,10 @@ class UpgradeResult:
 
     @property
     def transformation(self) -> str | None:
-        """The model directory of h, for `load_transformation`."""
+        """The model directory of h, to be given to `load_transformation`; in the store's `models/` once it is published."""
+        made = None if self.outcome.published is None else self.outcome.published.transformation
+        if made is not None:
+            return objects.join(self.outcome.plan.store.models_uri(), f"{made.name}-{made.fingerprint[:12]}")
         return None if self.outcome.judged is None else self.outcome.judged.uri
 
     @property
@@ -47,9 +51,13 @@ class UpgradeResult:
         """The work of every stage, summed over all attempts."""
         return self.outcome.stages
 
-    def save_report(self, directory: str) -> str:
-        """Write report.json, report.md and report.html (local or s3://); returns the location of report.json."""
-        return write_report(self.report, directory, objects.write_bytes)
+    def save_report(self, directory: str | Path | None = None) -> str:
+        """Write report.json, report.md and report.html; returns the location of report.json.
+
+        `directory` is local or s3://. None: with the run in the store, where the command line writes it too.
+        """
+        own_place = self.outcome.plan.store.run_uri(self.report.run, "report")
+        return write_report(self.report, own_place if directory is None else str(directory), objects.write_bytes)
 
     def __repr__(self) -> str:
         """The outcome in one line."""
@@ -77,7 +85,7 @@ class PlannedUpgrade:
 
     @property
     def report(self) -> Report:
-        """The same report as `python jobs/upgrade.py --plan`."""
+        """What is planned, checked and forecast: the same report as `fct-ray upgrade --plan`."""
         return plan_report(self.plan, self.plan.settings, pricing_of(self.pricing))
 
     def run(self) -> UpgradeResult:

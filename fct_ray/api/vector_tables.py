@@ -1,11 +1,12 @@
 """Vectors that a user has in memory, as the Parquet file that a job reads: one row an item, `id` and `embedding`.
 
-Owns: which forms are taken: a path, an Arrow table, a pandas frame, or two NumPy arrays. Array legend: N items, W dimensions.
+Owns: which forms are taken: a path, anything that speaks Arrow (tables of pyarrow, pandas, polars, DuckDB ...), or two NumPy
+arrays. What the values must be is checked where the file is read. Array legend: N items, W dimensions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -23,54 +24,61 @@ VectorTable: TypeAlias = "str | Path | pa.Table | pd.DataFrame | tuple[npt.Array
 """A path (local or s3://), a table with columns `id` and `embedding`, or (ids [N], embeddings [N, W])."""
 
 
-def parquet_file(vectors: VectorTable, directory: Path, what: str) -> str:
-    """The path of a Parquet file with these vectors: the given one, or one written into `directory`.
+def is_path(vectors: object) -> bool:
+    """Whether the vectors are in a file already."""
+    return isinstance(vectors, str | Path)
+
+
+def parquet_bytes(vectors: VectorTable, what: str) -> bytes:
+    """A Parquet file with these vectors and all their other columns; the same vectors give the same bytes.
 
     `what` names them in errors, e.g. "pairs".
 
     Raises:
-        SettingsError: it is none of the forms, or columns are missing, or the vectors differ in length.
+        SettingsError: it is none of the forms, a column is missing, or ids are no whole numbers.
     """
-    if isinstance(vectors, str | Path):
-        return str(vectors)
-    ids_N, embeddings_NW = _arrays(vectors, what)
+    table = _from_arrays(vectors, what) if isinstance(vectors, tuple) else _from_arrow(vectors, what)
+    missing = [name for name in ("id", "embedding") if name not in table.column_names]
+    if missing:
+        raise SettingsError(
+            f"{what}: has the columns {table.column_names}, without {missing[0]!r}; want id and embedding"
+        )
+    if not pa.types.is_integer(table.schema.field("id").type):
+        kind = table.schema.field("id").type
+        raise SettingsError(f"{what}: ids are {kind}; want whole numbers (int64), the ids of the store, none missing")
+    try:
+        ids = table["id"].cast(pa.int64())
+    except pa.ArrowInvalid as error:
+        raise SettingsError(f"{what}: an id is no int64 ({error!s:.200}); want the ids of the store") from error
+    table = table.set_column(table.column_names.index("id"), "id", ids).replace_schema_metadata(None)
+    file = io.BytesIO()
+    pq.write_table(table, file)
+    return file.getvalue()
+
+
+def _from_arrays(vectors: tuple[Any, ...], what: str) -> pa.Table:
+    if len(vectors) != 2:
+        raise SettingsError(
+            f"{what}: a tuple of {len(vectors)}; want two arrays, (ids [N], embeddings [N, dimensions])"
+        )
+    ids_N, embeddings_NW = np.asarray(vectors[0]), np.asarray(vectors[1], dtype=np.float32)
     if embeddings_NW.ndim != 2 or ids_N.shape != (len(embeddings_NW),):
         raise SettingsError(
             f"{what}: ids have shape {ids_N.shape} and embeddings {embeddings_NW.shape}; want [N] and [N, dimensions]"
         )
-    if not np.issubdtype(ids_N.dtype, np.integer):
-        raise SettingsError(f"{what}: ids are {ids_N.dtype}; want whole numbers (int64), the ids of the store")
-    flat = pa.array(np.ascontiguousarray(embeddings_NW, dtype=np.float32).ravel())
-    column = pa.FixedSizeListArray.from_arrays(flat, embeddings_NW.shape[1])
-    path = directory / f"{what}.parquet"
-    pq.write_table(pa.table({"id": pa.array(ids_N.astype(np.int64)), "embedding": column}), path)
-    return str(path)
+    flat = pa.array(np.ascontiguousarray(embeddings_NW).ravel())
+    return pa.table({"id": ids_N, "embedding": pa.FixedSizeListArray.from_arrays(flat, embeddings_NW.shape[1])})
 
 
-def _arrays(vectors: Any, what: str) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
-    if isinstance(vectors, tuple):
-        ids, embeddings = vectors
-        return np.asarray(ids), np.asarray(embeddings, dtype=np.float32)
-    if hasattr(vectors, "to_numpy") and hasattr(vectors, "columns") and not isinstance(vectors, pa.Table):
-        _check_columns(list(vectors.columns), what)
-        return np.asarray(vectors["id"].to_numpy()), _stacked(vectors["embedding"].tolist(), what)
-    if isinstance(vectors, pa.Table):
-        _check_columns(vectors.column_names, what)
-        return np.asarray(vectors["id"].to_numpy()), _stacked(vectors["embedding"].to_pylist(), what)
+def _from_arrow(vectors: Any, what: str) -> pa.Table:
+    try:
+        if hasattr(vectors, "__arrow_c_stream__") or hasattr(vectors, "__dataframe__"):
+            return pa.table(vectors)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError) as error:
+        raise SettingsError(
+            f"{what}: cannot become an Arrow table ({error!s:.200}); want rows of equal kind"
+        ) from error
     raise SettingsError(
-        f"{what}: got a {type(vectors).__name__}; want a path, an Arrow table or pandas frame with columns id and "
-        "embedding, or a tuple (ids, embeddings) of arrays"
+        f"{what}: got a {type(vectors).__name__}; want a path, an Arrow table or a data frame with columns id and embedding, "
+        "or a tuple (ids, embeddings) of arrays"
     )
-
-
-def _check_columns(names: Sequence[str], what: str) -> None:
-    missing = [name for name in ("id", "embedding") if name not in names]
-    if missing:
-        raise SettingsError(f"{what}: has the columns {list(names)}, without {missing[0]!r}; want id and embedding")
-
-
-def _stacked(rows: Sequence[Any], what: str) -> npt.NDArray[np.float32]:
-    lengths = {len(row) if row is not None else None for row in rows}
-    if len(lengths) > 1 or None in lengths:
-        raise SettingsError(f"{what}: embeddings have the lengths {sorted(map(str, lengths))}; want one length for all")
-    return np.asarray(rows, dtype=np.float32)

@@ -14,11 +14,12 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import ray
 import ray._private.worker
 
@@ -29,6 +30,7 @@ from fct_ray.settings import CheckedSettings, Count
 logger = logging.getLogger(__name__)
 ANSWERS_WITHIN_S = 10.0
 STARTS = 3
+STDERR = 2
 _HOST_AND_PORT = re.compile(r"(?:ray://)?(?P<host>[^/:]+|\[[^/]+\]):(?P<port>\d+)")
 _LATE = ("timed out during startup", "Failed to get the system config", "GCS has become overloaded")
 """How Ray says that a process of a local cluster was not there in time."""
@@ -97,7 +99,8 @@ def _join(address: str, settings: ClusterSettings) -> None:
         except OSError as error:
             raise _no_cluster(address, error) from error
     try:
-        ray.init(address=address, logging_level=_level(settings), log_to_driver=settings.verbose)
+        with _held_back(settings):
+            ray.init(address=address, logging_level=_level(settings), log_to_driver=settings.verbose)
     except (
         ConnectionError,
         ValueError,
@@ -120,20 +123,21 @@ def _start(settings: ClusterSettings) -> str:
     for _ in range(STARTS):
         directory = tempfile.mkdtemp(prefix="fct-ray-", dir="/tmp")  # short: Ray puts socket paths below it
         try:
-            ray.init(
-                num_cpus=settings.num_cpus,
-                include_dashboard=False,
-                object_store_memory=LOCAL_OBJECT_STORE_BYTES,
-                logging_level=_level(settings),
-                log_to_driver=settings.verbose,
-                _temp_dir=directory,
-            )
+            with _held_back(settings):
+                ray.init(
+                    num_cpus=settings.num_cpus,
+                    include_dashboard=False,
+                    object_store_memory=LOCAL_OBJECT_STORE_BYTES,
+                    logging_level=_level(settings),
+                    log_to_driver=settings.verbose,
+                    _temp_dir=directory,
+                )
         except Exception as error:  # what it is depends on which of Ray's processes was late
             if not any(said in str(error) for said in _LATE):
                 raise
             logger.info("Ray did not start in time, trying again: %s", error)
             last = error
-            ray.shutdown()
+            _end_processes(directory)
             shutil.rmtree(directory, ignore_errors=True)
         else:
             return directory
@@ -142,12 +146,41 @@ def _start(settings: ClusterSettings) -> str:
     )
 
 
+def _end_processes(directory: str) -> None:
+    """End what a start in this directory left running: Ray does so only when this process ends."""
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if any(directory in argument for argument in child.cmdline()):
+                child.kill()
+
+
+@contextmanager
+def _held_back(settings: ClusterSettings) -> Iterator[None]:
+    """Hold back what is written to the error stream while Ray starts, also by its C++ parts; if it fails, write it."""
+    if settings.verbose:
+        yield
+        return
+    shown = os.dup(STDERR)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), STDERR)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(shown, held.read())
+            raise
+        finally:
+            os.dup2(shown, STDERR)
+            os.close(shown)
+
+
 def _level(settings: ClusterSettings) -> int:
     return logging.INFO if settings.verbose else logging.ERROR
 
 
 def _quiet() -> None:
     """Log lines that a user cannot act on go to the debug level: what fails is raised, and said once, in our words."""
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # of Ray's C++ parts, which write to this process's stderr
     for name in ("ray", "ray.data", "ray.train", "ray.tune", "matplotlib"):
         logging.getLogger(name).setLevel(logging.ERROR)
     ray._private.worker.print_to_stdstream = _log_ray_message  # noqa: SLF001 (no setting turns these lines off)

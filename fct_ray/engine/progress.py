@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from typing import Any, Protocol, Self, TextIO
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import GetTimeoutError, RayError
 from tqdm import tqdm
 
-POLL_S = 0.5
+POLL_S, ASK_S = 0.5, 5.0
 LINE_EVERY_S = 60.0
 """Between two lines of one long step in a log file; a short step has one line, at its end."""
 
@@ -68,8 +68,9 @@ class Lines:
         return self
 
     def __exit__(self, *failed: object) -> None:
-        """The step has ended."""
-        self._say()
+        """The step has ended; one with nothing to do is not worth a line."""
+        if self.total:
+            self._say()
 
 
 @contextmanager
@@ -110,7 +111,7 @@ def progress_bar(describe: str) -> Iterator[Any]:
             yield board
         finally:
             stop.set()
-            thread.join(timeout=5)
+            thread.join(timeout=2 * ASK_S)
             ray.kill(board)
 
 
@@ -119,7 +120,9 @@ def _draw(board: Any, shown: Shown, stop: threading.Event) -> None:
     while not last:
         last = stop.wait(POLL_S)
         try:
-            done, shown.total, text = ray.get(board.get.remote(), timeout=5)
+            done, shown.total, text = ray.get(board.get.remote(), timeout=ASK_S)
+        except GetTimeoutError:
+            continue  # the machine is busy: the next answer may come in time
         except RayError:
             return
         shown.set_postfix_str(text, refresh=False)

@@ -35,6 +35,11 @@ def top_k(
     Raises:
         SettingsError: k is not between 1 and the number of items that can be found, or shapes do not fit.
         DataError: NaN or infinite embeddings, or repeated gallery ids.
+
+    Examples:
+        >>> gallery = np.eye(3, dtype=np.float32)
+        >>> top_k(np.array([[0.0, 2.0, 1.0]], dtype=np.float32), gallery, 2, metric=Metric.IP)
+        array([[1, 2]])
     """
     own_Q = own_positions(len(query_QD), len(gallery_GD), query_ids_Q, gallery_ids_G)
     available = len(gallery_GD) - int((own_Q >= 0).any())
@@ -57,6 +62,10 @@ def neighbour_agreement(reference_QK: NDArray[np.integer], candidate_QK: NDArray
 
     Raises:
         SettingsError: the numbers of queries differ, or a reference row is empty.
+
+    Examples:
+        >>> neighbour_agreement(np.array([[7, 8, 9, 10]]), np.array([[9, 1, 7, 2]]))
+        array([0.5])
     """
     if reference_QK.ndim != 2 or candidate_QK.ndim != 2 or len(reference_QK) != len(candidate_QK):
         raise SettingsError(

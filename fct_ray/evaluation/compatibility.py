@@ -63,6 +63,14 @@ def recovered_shares(rows: Sequence[CompatibilityRow]) -> dict[Method, Recovered
 
     Raises:
         SettingsError: `old_old` or `new_new` is missing, or a method occurs twice.
+
+    Examples:
+        >>> def row(method, top1, mean_ap):
+        ...     return CompatibilityRow(
+        ...         method=method, query="", gallery="", side_information=True, top1=top1, top5=1.0, map=mean_ap
+        ...     )
+        >>> recovered_shares([row("old_old", 0.4, 0.2), row("fct_side", 0.6, 0.5), row("new_new", 0.8, 0.6)])["fct_side"].map
+        0.75
     """
     by_method = {row.method: row for row in rows}
     if len(by_method) != len(rows):
@@ -92,6 +100,10 @@ def cosine_mean(a_ND: NDArray[np.float32], b_ND: NDArray[np.float32]) -> float:
 
     Raises:
         SettingsError: the shapes differ or are empty.
+
+    Examples:
+        >>> cosine_mean(np.array([[1.0, 0.0], [0.0, 2.0]]), np.array([[3.0, 0.0], [1.0, 0.0]]))
+        0.5
     """
     if a_ND.shape != b_ND.shape or a_ND.ndim != 2 or not len(a_ND):
         raise SettingsError(

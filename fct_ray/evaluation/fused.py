@@ -22,6 +22,10 @@ def fuse(old_ND: NDArray[np.float32], side_NS: NDArray[np.float32]) -> NDArray[n
 
     Raises:
         SettingsError: the numbers of rows differ.
+
+    Examples:
+        >>> fuse(np.array([[3.0, 4.0]]), np.array([[1.0]])).round(3)
+        array([[0.424, 0.566, 0.707]], dtype=float32)
     """
     if old_ND.ndim != 2 or side_NS.ndim != 2 or len(old_ND) != len(side_NS):
         raise SettingsError(

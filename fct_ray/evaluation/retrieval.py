@@ -126,7 +126,14 @@ def retrieval_quality(
     query_ids_Q: NDArray[np.int64] | None = None,
     gallery_ids_G: NDArray[np.int64] | None = None,
 ) -> RetrievalQuality:
-    """CMC top-1, CMC top-5 and mAP as shares of 1: the means of `per_query`; same arguments, same errors."""
+    """CMC top-1, CMC top-5 and mAP as shares of 1: the means of `per_query`; same arguments, same errors.
+
+    Examples:
+        >>> vectors = np.eye(4, dtype=np.float32)
+        >>> found = retrieval_quality(vectors[:1], vectors, ["cat"], ["cat", "dog", "cat", "dog"], metric=Metric.IP)
+        >>> found.top1, round(found.map, 3)
+        (1.0, 0.833)
+    """
     return per_query(
         query_QD,
         gallery_GD,

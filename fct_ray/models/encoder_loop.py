@@ -34,6 +34,11 @@ class EncoderLoss(StrEnum):
     ARCFACE = "arcface"
     SIMCLR = "simclr"
 
+    @property
+    def needs_labels(self) -> bool:
+        """Whether it learns from labels; one that does not makes side-information."""
+        return self is not EncoderLoss.SIMCLR
+
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderFit(CheckedSettings):

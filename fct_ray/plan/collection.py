@@ -92,17 +92,16 @@ def owner_of(path: str, claims: Mapping[int, str]) -> str | None:
 
 
 def deletion_order(paths: Iterable[str]) -> tuple[tuple[str, ...], ...]:
-    """A run's objects in the parts in which they go: receipts, all others, claims.
+    """A run's objects in the parts in which they go: documents (receipts, models' descriptions), data, claims.
 
-    Interrupted after any of them, the run can begin again: what no receipt proves is made again, and while a claim is
-    there nobody else writes in the same directory.
+    Documents name data. Interrupted after any part, the run can begin again: what no document names is made again, and
+    while a claim is there nobody else writes in the same directory.
     """
-    parts: tuple[list[str], list[str], list[str]] = ([], [], [])
+    documents, data, claims = list[str](), list[str](), list[str]()
     for path in paths:
-        kind, *rest = path.split("/")
-        is_receipt, is_claim = rest[1:2] == ["receipts"], rest[1:] == ["run.json"]
-        parts[0 if kind == "versions" and is_receipt else 2 if kind == "versions" and is_claim else 1].append(path)
-    return tuple(tuple(part) for part in parts if part)
+        is_claim = path.startswith("versions/") and path.split("/")[2:] == ["run.json"]
+        (claims if is_claim else documents if path.endswith(".json") else data).append(path)
+    return tuple(tuple(part) for part in (documents, data, claims) if part)
 
 
 def holding_deleted(manifests: Mapping[int, Manifest], current: int) -> set[int]:

@@ -67,6 +67,14 @@ def usd_per_node_hour(node_type: str, book: PriceBook, *, spot: bool = False) ->
 
     Raises:
         SettingsError: the book has no such node type, or no spot price for it.
+
+    Examples:
+        >>> book = PriceBook(
+        ...     date="2026-11-21", currency="USD", region="us-east-1", source="list prices",
+        ...     node_types={"m7i.large": NodePrice(usd_per_hour=0.1008, vcpus=2, memory_gib=8)},
+        ... )
+        >>> usd_per_node_hour("m7i.large", book)
+        0.1008
     """
     node = book.node_types.get(node_type)
     if node is None:
@@ -93,7 +101,7 @@ def held_usd(node_s: float, usd_per_node_hour: float | None) -> float | None:
 def cost_usd(usage: Usage, usd_per_node_hour: float | None) -> float | None:
     """US dollars for the node-seconds of some work, idle and repeated work included; None where that is not known.
 
-    It is not known without a price, and where work or its time was counted but not for how long nodes were held: that would
+    It is not known without a price, and where work or its time was counted but not how long nodes were held: that would
     come out as zero, and unknown money must never be shown as none.
     """
     if usage.node_s <= 0 and busy_compute_s(usage) + usage.wall_s > 0:
@@ -122,7 +130,12 @@ def storage_usd_per_month(num_bytes: int, storage_class: str, book: PriceBook) -
 
 
 def busy_compute_s(usage: Usage) -> float:
-    """Busy seconds of CPU and GPU added one for one; compare only runs on the same kind of node."""
+    """Busy seconds of CPU and GPU added one for one; compare only runs on the same kind of node.
+
+    Examples:
+        >>> busy_compute_s(Usage(busy_cpu_s=30.0, busy_gpu_s=12.0))
+        42.0
+    """
     return usage.busy_cpu_s + usage.busy_gpu_s
 
 
@@ -131,6 +144,10 @@ def saved(full: Usage, upgrade: Usage, *, usd_per_node_hour: float | None = None
 
     A key is left out where either side has no figure (not measured, price unknown), because a factor of such a
     pair would be zero or infinite and would mean nothing.
+
+    Examples:
+        >>> saved(Usage(busy_cpu_s=300.0, flops=8e12), Usage(busy_cpu_s=100.0, flops=2e12))
+        {'busy_compute': 3.0, 'flops': 4.0}
     """
     pairs: dict[str, tuple[float | None, float | None]] = {
         "busy_compute": (busy_compute_s(full), busy_compute_s(upgrade)),
@@ -149,6 +166,12 @@ def break_even_rows(fixed_upgrade_cost: float, per_row_upgrade: float, per_row_f
 
     Raises:
         SettingsError: a cost is negative or not finite.
+
+    Examples:
+        >>> break_even_rows(fixed_upgrade_cost=60.0, per_row_upgrade=0.25, per_row_full=1.0)
+        80
+        >>> break_even_rows(fixed_upgrade_cost=60.0, per_row_upgrade=1.0, per_row_full=1.0) is None
+        True
     """
     costs = (fixed_upgrade_cost, per_row_upgrade, per_row_full)
     if not all(math.isfinite(cost) and cost >= 0 for cost in costs):

@@ -94,6 +94,16 @@ def forecast(
 
     Raises:
         SettingsError: no node, or a negative count.
+
+    Examples:
+        >>> rates = Rates(flops_per_s=1e9, storage_bytes_per_s=1e6, worker_start_s=8.0, provenance="this machine, today")
+        >>> expected = forecast(
+        ...     rows=1000, num_bytes=4_000_000, flops_per_row=1e7, num_nodes=2, rates=rates, usd_per_node_hour=0.36
+        ... )
+        >>> expected.wall_s, expected.node_s, expected.bound
+        (13.0, 26.0, 'start')
+        >>> round(expected.usd, 6)
+        0.0026
     """
     if num_nodes < 1:
         raise SettingsError(f"num_nodes is {num_nodes}, wanted 1 or more")

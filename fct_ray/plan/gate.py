@@ -48,6 +48,11 @@ def lower_bound(differences_Q: npt.ArrayLike) -> tuple[float, float]:
 
     Student's t with Q - 1 degrees of freedom through the expansion of Abramowitz and Stegun 26.7.5 (within 0.002 of the
     table from 5 degrees on). With fewer than two differences the bound is -1, the worst that shares can differ.
+
+    Examples:
+        >>> mean, low = lower_bound([0.1, 0.3, 0.2, 0.4] * 10)
+        >>> round(mean, 3), round(low, 3)
+        (0.25, 0.22)
     """
     values_Q = np.asarray(differences_Q, dtype=np.float64)
     count = values_Q.size
@@ -170,7 +175,12 @@ def worst_group(
 
 
 def negative_flips(right_before_Q: npt.ArrayLike, right_after_Q: npt.ArrayLike) -> float:
-    """Share of all queries that were right at rank 1 before and are wrong after (Yan et al., CVPR 2021)."""
+    """Share of all queries that were right at rank 1 before and are wrong after (Yan et al., CVPR 2021).
+
+    Examples:
+        >>> negative_flips([True, True, False, True], [True, False, True, True])
+        0.25
+    """
     before, after = np.asarray(right_before_Q, dtype=np.bool_), np.asarray(right_after_Q, dtype=np.bool_)
     return float((before & ~after).mean()) if before.size else 0.0
 

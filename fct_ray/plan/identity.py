@@ -23,6 +23,12 @@ def run_id(job: str, *parts: str) -> str:
 
     Raises:
         SettingsError: `job` is not a lower-case word.
+
+    Examples:
+        >>> run_id("upgrade", "api-v2", "Flat") == run_id("upgrade", "api-v2", "Flat")
+        True
+        >>> run_id("upgrade", "api-v2", "Flat") == run_id("upgrade", "api-v2", "HNSW32")
+        False
     """
     if not _JOB.fullmatch(job):
         raise SettingsError(f"job is {job!r}, wanted a lower-case word such as 'upgrade'")

@@ -42,5 +42,10 @@ def shard_numbers_to_do(num_shards: int, receipts: Iterable[Receipt]) -> list[in
 
 
 def usage_of(receipts: Iterable[Receipt]) -> Usage:
-    """Work of all attempts that ended in these receipts: the sum of their usage."""
+    """Work of all attempts that ended in these receipts: the sum of their usage.
+
+    Examples:
+        >>> usage_of([])
+        Usage(wall_s=0.0, busy_cpu_s=0.0, busy_gpu_s=0.0, node_s=0.0, flops=0.0, bytes_read=0, bytes_written=0, rows=0)
+    """
     return sum((receipt.usage for receipt in receipts), Usage())

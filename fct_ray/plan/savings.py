@@ -13,9 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fct_ray.plan.cost import break_even_rows, busy_compute_s, saved
+from fct_ray.plan.stages import STAGES, Growth
 from fct_ray.values import Usage
-
-PER_ROW, ONE_OFF = ("stream", "verify", "publish"), ("pairs", "fit", "gate")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,8 +40,8 @@ def work_saved(
     "without_fitting_h" leaves the one-off work out. The break-even gallery is in busy compute.
     """
     backfill = sum((full[name] for name in full), Usage())
-    per_row = sum((upgrade[name] for name in PER_ROW if name in upgrade), Usage())
-    one_off = sum((upgrade[name] for name in ONE_OFF if name in upgrade), Usage())
+    per_row = sum((usage for name, usage in upgrade.items() if STAGES[name] is Growth.PER_ROW), Usage())
+    one_off = sum((usage for name, usage in upgrade.items() if STAGES[name] is Growth.FIXED), Usage())
 
     def factors(work: Usage) -> Mapping[str, float]:
         return saved(backfill, work, usd_per_node_hour=usd_per_node_hour)

@@ -60,6 +60,11 @@ def gate_mask(ids_N: npt.ArrayLike, share: float, seed: int) -> npt.NDArray[np.b
 
     Raises:
         SettingsError: `share` is not strictly between 0 and 1.
+
+    Examples:
+        >>> held_out = gate_mask(np.arange(10_000), share=0.2, seed=0)
+        >>> bool(0.19 < held_out.mean() < 0.21)
+        True
     """
     if not 0.0 < share < 1.0:
         raise SettingsError(f"gate share is {share}, wanted more than 0 and less than 1, for example 0.2")
@@ -89,6 +94,12 @@ def sampled_ids(ids_N: npt.ArrayLike, count: int, seed: int) -> npt.NDArray[np.i
 
     Raises:
         SettingsError: `count` is negative or more than N.
+
+    Examples:
+        >>> ids = np.arange(1000)
+        >>> few, more = sampled_ids(ids, 10, seed=0), sampled_ids(ids, 20, seed=0)
+        >>> len(few), set(few) <= set(more)
+        (10, True)
     """
     mask_N = sample_mask(ids_N, count, seed)
     return np.sort(np.asarray(ids_N, dtype=np.int64)[mask_N])
@@ -103,6 +114,10 @@ def pairs_per_shard(rows_by_shard: Sequence[int], total: int) -> list[int]:
 
     Raises:
         SettingsError: `total` is negative or more than all rows, or a shard has a negative number of rows.
+
+    Examples:
+        >>> pairs_per_shard([100, 50, 50], 10)
+        [5, 3, 2]
     """
     all_rows = sum(rows_by_shard)
     if any(rows < 0 for rows in rows_by_shard):

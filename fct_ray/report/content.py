@@ -12,10 +12,8 @@ from dataclasses import dataclass, field
 
 from fct_ray.plan.cost import cost_usd
 from fct_ray.plan.forecast import Forecast
+from fct_ray.plan.stages import STAGES
 from fct_ray.values import CompatibilityRow, GateResult, Method, RecoveredShare, Usage
-
-STAGES = ("plan", "pairs", "fit", "gate", "stream", "verify", "publish", "refine")
-"""The order in which stages are shown; a job may add its own (for example "embed"), which follow these."""
 
 SAVED_KEYS = ("busy_compute", "flops", "usd", "node_s")
 """The factors of `Saved`, in the order in which they are shown."""

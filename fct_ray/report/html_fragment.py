@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import jinja2
 
 from fct_ray.report.content import Report
 from fct_ray.report.explanations import saving_sentence, why_it_works
-from fct_ray.report.tables import tables_of
+from fct_ray.report.tables import Table, tables_of
 
 _TEMPLATE = """\
 <div>
@@ -32,8 +34,13 @@ _TEMPLATE = """\
 
 def render_fragment(report: Report) -> str:
     """The report's sentences, notes and tables as one `<div>`; everything from outside is escaped."""
+    sentences = [*why_it_works(report), *filter(None, [saving_sentence(report)])]
+    return render_tables(tables_of(report), sentences=sentences, notes=report.notes)
+
+
+def render_tables(tables: Sequence[Table], *, sentences: Sequence[str] = (), notes: Sequence[str] = ()) -> str:
+    """Sentences, notes and tables as one `<div>`; everything from outside is escaped."""
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    sentences = [*why_it_works(report), *filter(None, [saving_sentence(report)])]
-    return environment.from_string(_TEMPLATE).render(sentences=sentences, notes=report.notes, tables=tables_of(report))
+    return environment.from_string(_TEMPLATE).render(sentences=sentences, notes=notes, tables=tables)

@@ -35,7 +35,30 @@ def plan_report(plan: UpgradePlan, settings: object, pricing: Pricing) -> Report
     store, parent = plan.store.uri, plan.parent
     report = _report("upgrade", store, parent.version, parent.num_rows, plan.run, {}, settings, pricing)
     note = "planned only: no worker was started and the store's versions are untouched"
-    return dataclasses.replace(report, forecast=plan.forecast, actual=None, notes=(note, *_left_out(plan.forecast)))
+    return dataclasses.replace(
+        report, forecast=plan.forecast, actual=None, notes=(*_planned(plan), note, *_left_out(plan.forecast))
+    )
+
+
+def _planned(plan: UpgradePlan) -> tuple[str, ...]:
+    """What was checked and would be done, in sentences."""
+    parent, settings, space = plan.parent, plan.settings, plan.space
+    side = parent.side_info
+    stored = "no side-information" if side is None else f"side-information of {side.dimension} dimensions"
+    pairs = "the pairs that were given" if settings.pairs else f"{plan.num_pairs:,} items of {settings.source} as pairs"
+    reads = "reads the side-information" if plan.use_side else "reads the old embeddings alone"
+    h = f"a map h that {reads} is fitted on {pairs}" if plan.given is None else f"the given h is judged on {pairs}"
+    new = f"{plan.choice.ref.name} ({space.dimension} dimensions, compared by {space.metric.value})"
+    old = f"{parent.encoder.name} ({parent.dimension} dimensions), {stored}"
+    notes = [
+        f"from: version {parent.version}, {parent.num_rows:,} rows in {len(parent.shards):,} shards, by {old}",
+        f"to: {new}, index {settings.index}",
+        f"how: {h}; nothing is published unless held-out pairs show that it is better than doing nothing",
+        "checked: store, encoder, ids and dimensions of the pairs, index type, budget",
+    ]
+    if plan.finished is not None:
+        notes.append(f"done already: version {plan.finished.version} was published by this very upgrade")
+    return tuple(notes)
 
 
 def upgrade_report(

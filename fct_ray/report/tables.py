@@ -5,6 +5,7 @@ Owns: which tables there are, their columns and their order. Knows no output for
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fct_ray.report.content import SAVED_KEYS, Report
@@ -19,7 +20,7 @@ from fct_ray.report.quantities import (
     money,
     percent,
 )
-from fct_ray.values import GateResult
+from fct_ray.values import GateResult, Manifest
 
 VARIANT_TITLES = {
     "with_fitting_h": "the upgrade: pairs, fit of h, transform, index, verify",
@@ -192,6 +193,34 @@ def gate_table(report: Report) -> Table | None:
             )
             for check in gate.checks
         ),
+    )
+
+
+def versions_table(store_uri: str, manifests: Sequence[Manifest], current: int | None) -> Table:
+    """The versions of a store, oldest first, the published one marked."""
+    rows = [
+        (
+            str(manifest.version),
+            "published" if manifest.version == current else "",
+            "" if manifest.parent is None else str(manifest.parent),
+            count(manifest.num_rows),
+            manifest.encoder.name,
+            str(manifest.dimension),
+            "none" if manifest.side_info is None else f"{manifest.side_info.name}, {manifest.side_info.dimension}",
+            "none: searched exactly" if manifest.index is None else manifest.index.factory,
+            manifest.created_at,
+        )
+        for manifest in manifests
+    ]
+    return Table(
+        name="versions",
+        title=f"Store {store_uri}",
+        sentence="Queries of the encoder in the published line can search the store."
+        if rows
+        else "Nothing is published yet.",
+        header=("version", "", "made from", "rows", "encoder", "dimensions", "side-information", "index", "at"),
+        rows=tuple(rows),
+        emphasized=frozenset(place for place, manifest in enumerate(manifests) if manifest.version == current),
     )
 
 

@@ -10,13 +10,30 @@ import re
 from collections.abc import Iterator
 
 from fct_ray.errors import FormatError
+from fct_ray.storage import documents
 from fct_ray.storage.paths import check_manifest_paths
-from fct_ray.values import Manifest, ObjectRef, ShardRecord
+from fct_ray.values import FORMAT_VERSION, Manifest, ObjectRef, ShardRecord
 
 MAX_DIMENSION = 1 << 20
 """The largest dimension that is believed: far above any encoder's, far below what would exhaust memory by itself."""
 _RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _SIDE_DTYPES = ("float32", "float16", "int8")
+
+
+def load_manifest(data: bytes, uri: str, version: int | None) -> Manifest:
+    """The manifest of this version that the JSON `data` holds.
+
+    Raises:
+        FormatError: it is damaged, contradicts itself, or is of another format or version; names `uri`.
+    """
+    head = documents.parse(data, uri)
+    seen = head.get("format_version") if isinstance(head, dict) else None
+    if seen != FORMAT_VERSION:
+        raise FormatError(f"{uri}: format_version {seen!r}, wanted {FORMAT_VERSION}: use a fct_ray that reads it")
+    manifest = documents.load(Manifest, data, uri)
+    if manifest.version != version:
+        raise FormatError(f"{uri}: is the manifest of version {manifest.version}, wanted {version}")
+    return check_manifest(manifest, uri)
 
 
 def check_manifest(manifest: Manifest, uri: str) -> Manifest:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from fct_ray.errors import FormatError, NotFoundError, PublishConflictError, StoreError
 from fct_ray.storage import documents, manifest_checks, objects, paths
-from fct_ray.values import FORMAT_VERSION, Current, Manifest, ObjectRef, Receipt
+from fct_ray.values import Current, Manifest, ObjectRef, Receipt
 
 _CURRENT = "CURRENT.json"
 _THREADS = 16
@@ -113,7 +113,7 @@ class Store:
                 f"{self.uri_of(path)}: sha256 {documents.sha256_hex(data)}, but {_CURRENT} wants {pointed.sha256}: the "
                 "manifest was edited or damaged. Restore it, or roll back with `python jobs/store.py rollback`"
             )
-        return _parse_manifest(data, self.uri_of(path), pointed.version if pointed else version)
+        return manifest_checks.load_manifest(data, self.uri_of(path), pointed.version if pointed else version)
 
     def pinned(self) -> tuple[Current, Manifest]:
         """CURRENT and its manifest, read so that they belong together. Raises like `manifest`."""
@@ -239,7 +239,7 @@ class Store:
         data = documents.dump(manifest_checks.check_manifest(manifest, uri))
         if not objects.create(uri, data):
             data = objects.read_bytes(uri)
-            written = _parse_manifest(data, uri, manifest.version)
+            written = manifest_checks.load_manifest(data, uri, manifest.version)
             if dataclasses.replace(written, created_at=manifest.created_at) != manifest:
                 raise StoreError(
                     f"{uri}: version {manifest.version} is complete already, written by run {written.run}, and differs "
@@ -310,14 +310,3 @@ def _pointer(version: int, manifest_bytes: bytes) -> Current:
 
 def _describe(current: Current | None) -> str:
     return "no version" if current is None else f"version {current.version} (sha256 {current.sha256[:12]})"
-
-
-def _parse_manifest(data: bytes, uri: str, version: int | None) -> Manifest:
-    head = documents.parse(data, uri)
-    seen = head.get("format_version") if isinstance(head, dict) else None
-    if seen != FORMAT_VERSION:
-        raise FormatError(f"{uri}: format_version {seen!r}, wanted {FORMAT_VERSION}: use a fct_ray that reads it")
-    manifest = documents.load(Manifest, data, uri)
-    if manifest.version != version:
-        raise FormatError(f"{uri}: is the manifest of version {manifest.version}, wanted {version}")
-    return manifest_checks.check_manifest(manifest, uri)

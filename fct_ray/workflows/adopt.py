@@ -173,7 +173,9 @@ def _copy_without_bad_rows(plan: AdoptPlan, version: int, inspected_all: Sequenc
         max_bad_rows=plan.settings.max_bad_rows,
     )
     job = EditJob(output=output, side_dimension=first.side_dimension)
-    for _ in map_tasks(write_edited, damaged, job, describe="copy without bad rows"):
+    for _ in map_tasks(
+        write_edited, damaged, job, describe="copy without bad rows", name=lambda record: f"shard {record.shard}"
+    ):
         pass
 
 

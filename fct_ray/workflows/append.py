@@ -60,10 +60,12 @@ class AppendSettings(BadRowSettings):
     """The actors that do it."""
 
 
-def append(settings: AppendSettings, size: ClusterSize, *, encoder: EncoderSpec | None = None) -> EditOutcome:
+def append(
+    settings: AppendSettings, size: ClusterSize, *, encoder: EncoderSpec | None = None, side: EncoderSpec | None = None
+) -> EditOutcome:
     """Add items as a new version; run again after a kill, it resumes.
 
-    `encoder` is the encoder itself, where there is more of it than the name in the settings.
+    `encoder` and `side` are the encoders themselves, where there is more of them than the names in the settings.
 
     Raises:
         EncoderMismatchError: the items' encoder is not that of CURRENT (perhaps the store was upgraded meanwhile).
@@ -72,12 +74,13 @@ def append(settings: AppendSettings, size: ClusterSize, *, encoder: EncoderSpec 
     """
     store, embeddings, source = Store(settings.store), settings.embeddings, settings.source
     made_by = settings.encoder if encoder is None else encoder
+    made_side = settings.side if side is None else side
 
     def plan(parent: Manifest) -> Edit | None:
         if embeddings is not None and source is None:
             return _appended_objects(settings, made_by, embeddings, store, parent)
         if source is not None and embeddings is None:
-            return _appended_items(settings, made_by, source, store, parent, size)
+            return _appended_items(settings, made_by, made_side, source, store, parent, size)
         raise SettingsError("give the new items either as --embeddings (Parquet files) or as --source (raw items)")
 
     return make_edit(store, plan, threads=settings.pool.threads, bad_rows=settings)
@@ -95,7 +98,7 @@ def _appended_objects(
     if run is None:
         return None
     with_rows = [seen.record.embeddings.path for seen in inspected.with_rows]
-    usable = dict(map_tasks(usable_ids, with_rows, settings.on_bad_row, describe="read ids"))
+    usable = dict(map_tasks(usable_ids, with_rows, settings.on_bad_row, describe="read ids", name=str))
     refuse_repeated([(uri, usable[position]) for position, uri in enumerate(with_rows)])
     _check_new(store, parent, np.sort(np.concatenate(list(usable.values()))))
     return Edit(
@@ -127,10 +130,16 @@ def _check_kind(inspected: InspectedObjects, parent: Manifest) -> None:
 
 
 def _appended_items(
-    settings: AppendSettings, encoder: EncoderSpec, source_spec: str, store: Store, parent: Manifest, size: ClusterSize
+    settings: AppendSettings,
+    encoder: EncoderSpec,
+    side: EncoderSpec | None,
+    source_spec: str,
+    store: Store,
+    parent: Manifest,
+    size: ClusterSize,
 ) -> Edit | None:
     encoder_uri = model_uri(encoder, store)
-    side_uri = None if settings.side is None else model_uri(settings.side, store)
+    side_uri = None if side is None else model_uri(side, store)
     _check_encoder(resolve_encoder(encoder, store).ref, parent)
     _check_side(side_uri, parent)
     first_shard, rows_per_shard = _next_shard(parent), settings.rows_per_shard

@@ -161,7 +161,10 @@ def rewriting(
 
     def write(output: OutputJob, receipts: Sequence[Receipt]) -> None:
         job = EditJob(output=output, side_dimension=side_dimension, deleted_N=deleted_N)
-        for _ in map_tasks(write_edited, shards_to_do(records, receipts), job, describe="write shards"):
+        todo = shards_to_do(records, receipts)
+        for _ in map_tasks(
+            write_edited, todo, job, describe="write shards", name=lambda record: f"shard {record.shard}"
+        ):
             pass
 
     return write
@@ -174,5 +177,7 @@ def shards_with(store: Store, parent: Manifest, ids_N: IdArray) -> Iterator[tupl
         low, high = np.searchsorted(ids_N, record.id_min), np.searchsorted(ids_N, record.id_max, side="right")
         if high > low:
             tasks.append((record, store.uri_of(record.embeddings.path), ids_N[low:high]))
-    for position, hits_N in map_tasks(ids_in_shard, tasks, describe="look up ids"):
+    for position, hits_N in map_tasks(
+        ids_in_shard, tasks, describe="look up ids", name=lambda task: f"shard {task[0].shard}"
+    ):
         yield tasks[position][0], hits_N

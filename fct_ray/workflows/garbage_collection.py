@@ -14,7 +14,8 @@ And what it had published before its objects are deleted, it published before th
 A reader pins a version before it reads the manifest: it keeps the version, or finds no such version.
 
 Owns: that order. Interrupted, it leaves objects that nothing refers to; the next collection finds them. Of a run's objects
-the receipts go first: a run that begins again believes that a shard is done if its receipt says so.
+those go first that name others (receipts, models' documents), so that a run that begins again does not rely on what is gone.
+What an interrupted run spent stays in its usage records.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ from enum import StrEnum
 
 from fct_ray.errors import LeaseHeldError, NotFoundError
 from fct_ray.plan.collection import Collected, collection, deletion_order, owner_of
-from fct_ray.storage import leases, objects
+from fct_ray.storage import leases, objects, usage_records
 from fct_ray.storage.leases import Lease
 from fct_ray.storage.store import Store
-from fct_ray.values import Manifest
+from fct_ray.values import Manifest, Usage
 
 logger = logging.getLogger(__name__)
 _DIRECTORIES = ("versions", "runs", "leases")
@@ -42,7 +43,7 @@ class Step(StrEnum):
     DECIDED = "what goes is decided, nothing has gone yet"
     MANIFESTS_GONE = "manifests have gone, leases are not read again yet"
     RUN_BEGINS = "the objects of one more run are about to go"
-    RECEIPTS_GONE = "the receipts of a run have gone, its other objects have not"
+    DOCUMENTS_GONE = "the receipts and documents of a run have gone, its other objects have not"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -163,12 +164,22 @@ def _delete_of_run(
         logger.info("what run %s left stays: %s", run, error)
         return False
     with lease:
+        if run not in {manifest.run for manifest in listing.manifests.values()}:
+            _record_lost_work(store, run, paths, listing.claims)
         for part in deletion_order(paths):
             publishing.confirm()
             lease.confirm()
             objects.delete([store.uri_of(path) for path in part])
-            at(Step.RECEIPTS_GONE)
+            at(Step.DOCUMENTS_GONE)
         for path in found.litter_in:
             if owner_of(path, listing.claims) == run:
                 objects.delete_litter(store.uri_of(path))
     return True
+
+
+def _record_lost_work(store: Store, run: str, paths: Sequence[str], claims: Mapping[int, str]) -> None:
+    """Keep what finished shards took: if the run is done after all, its report counts the work that was done twice."""
+    for version in sorted(number for number, owner in claims.items() if owner == run):
+        if any(path.startswith(f"{store.version_path(version)}/receipts/") for path in paths):
+            receipts = (receipt for receipt in store.receipts(version) if receipt.run == run)
+            usage_records.write_collected(store, run, version, sum((receipt.usage for receipt in receipts), Usage()))

@@ -53,7 +53,7 @@ def inspect_objects(uris: Sequence[str], on_bad_row: OnBadRow, meter: StageMeter
     """
     tasks = [(shard, uri, on_bad_row) for shard, uri in enumerate(uris)]
     found: dict[int, Inspected | None] = {}
-    for position, seen in map_tasks(inspect_shard, tasks, describe="read and check"):
+    for position, seen in map_tasks(inspect_shard, tasks, describe="read and check", name=lambda task: task[1]):
         found[position] = seen
         if meter is not None and seen is not None:
             meter.add(seen.usage.replace(rows=0) if seen.num_bad_rows else seen.usage)

@@ -17,11 +17,10 @@ from fct_ray.engine.cluster import count_nodes
 from fct_ray.errors import StoreError
 from fct_ray.metering.meters import StageMeter, measure_stage
 from fct_ray.plan.resume import usage_of
+from fct_ray.plan.stages import STAGES
 from fct_ray.storage import usage_records
 from fct_ray.storage.store import Store
 from fct_ray.values import Usage
-
-STAGES = ("plan", "pairs", "fit", "gate", "stream", "verify", "publish", "refine")
 
 
 class RunUsage:
@@ -33,7 +32,13 @@ class RunUsage:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[StageMeter]:
-        """Measure a stage and record it, also when it fails, or (wall, node and driver's CPU seconds) is killed."""
+        """Measure a stage and record it, also when it fails, or (wall, node and driver's CPU seconds) is killed.
+
+        Raises:
+            KeyError: `plan.stages` does not know the stage, so its work would be left out of every sum.
+        """
+        if name not in STAGES:
+            raise KeyError(f"stage {name!r} is not in plan.stages.STAGES; want it there, with how its work grows")
         record, meter = f"{name}-{len(usage_records.uris(self.store, self.run, name)):04d}", StageMeter()
 
         def record_so_far(usage: Usage) -> None:

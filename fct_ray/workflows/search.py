@@ -58,12 +58,15 @@ class Searcher:
         if self.index is not None:
             _check_index(self.index, manifest)
 
-    def search(self, queries_QD: FloatArray, k: int, nprobe: int | None = None) -> tuple[FloatArray, IntArray]:
-        """Scores and ids [Q, K], best first; ids are -1 where the gallery has fewer than `k` items.
+    def search(self, queries: npt.ArrayLike, k: int = 10, nprobe: int | None = None) -> tuple[FloatArray, IntArray]:
+        """Scores and ids [Q, K] of queries [Q, D], best first; ids are -1 where the gallery has fewer than `k` items.
 
         Raises:
-            SettingsError: queries have another dimension than the version.
+            SettingsError: queries have another dimension than the version, or `k` is not positive.
         """
+        queries_QD = np.ascontiguousarray(queries, dtype=np.float32)
+        if k < 1:
+            raise SettingsError(f"k is {k}; want at least 1")
         if queries_QD.ndim != 2 or queries_QD.shape[1] != self.manifest.dimension:
             raise SettingsError(
                 f"queries have shape {queries_QD.shape}; version {self.manifest.version} wants [*, {self.manifest.dimension}]"

@@ -23,6 +23,7 @@ GROWING_CLUSTER = """
     from fct_ray.engine.cluster import ClusterSettings, connected
     from fct_ray.engine import tasks
     from fct_ray.plan import pool_size
+    from fct_ray.workflows.verify import VerifySettings, verify_store
     from tests.engine.meeting import Room, meet
 
     tasks.LOOK_EVERY_S, pool_size.FEWEST_TASKS_IN_FLIGHT = 0.5, 2
@@ -35,6 +36,8 @@ GROWING_CLUSTER = """
                 time.sleep(1.0)
                 cluster.add_node(num_cpus=5)
                 print("met", len(met.result(timeout=120)))
+            used = verify_store(VerifySettings(store="tests/storage/written_before/format_1")).usage
+            print("nodes", round(used.node_s / used.wall_s))
     finally:
         cluster.shutdown()
 """
@@ -80,15 +83,18 @@ def test_other_items_are_finished_when_one_ends_its_worker(cluster: ClusterSize)
     assert str(error).startswith("1 of 4 failed. item 'exit 137': it ended its worker process 3 times (exit code 137")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_tasks_use_the_nodes_that_join_while_they_run() -> None:
     """5 tasks that wait until all run at once, on a cluster of no CPUs that a node of 5 joins: two are submitted at first."""
     run = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(GROWING_CLUSTER)],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=170,
         check=False,
     )
     assert "met 5" in run.stdout, run.stderr[-3000:]
+    assert "nodes 2" in run.stdout, "checking a store counts the time of all nodes"

@@ -64,3 +64,5 @@ def test_its_report_has_the_stages_of_both(outcome: ComparisonOutcome) -> None:
     assert report.forecast is not None
     assert report.forecast.wall_s > outcome.upgrade.plan.forecast.wall_s
     assert report.saved is not None
+    assert report.actual is not None
+    assert report.actual.node_s == pytest.approx(sum(usage.node_s for usage in report.stages.values()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import pytest
@@ -37,3 +38,38 @@ def test_busy_seconds_are_those_of_this_process() -> None:
         sum(range(1000))
     assert 0.1 <= meter.read().busy_cpu_s < 1.0
     assert meter.read().busy_cpu_s < 0.05
+
+
+def test_a_clock_whose_nodes_cannot_be_counted_goes_on_with_the_last_number_and_says_so_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(meters, "COUNT_NODES_EVERY_S", 0.01)
+    monkeypatch.setattr(meters, "RECORD_EVERY_S", 0.02)
+    looks, told = iter([3]), threading.Event()
+
+    def count_nodes() -> int:
+        return next(looks)  # StopIteration from the second look on
+
+    def tell(node_s: float) -> None:
+        told.set()
+        raise OSError(f"{node_s} cannot be written")
+
+    start_s = time.monotonic()
+    clock = meters.NodeClock(count_nodes, tell)
+    assert told.wait(30)
+    node_s, wall_s = clock.stop(), time.monotonic() - start_s
+    assert node_s == pytest.approx(3 * wall_s, abs=3 * 0.5)
+    assert node_s > 2 * wall_s - 0.5
+    (record,) = caplog.records
+    assert "counted on with 3 nodes, the last number known" in record.getMessage()
+
+
+def test_no_cpu_second_of_a_process_is_counted_twice() -> None:
+    """Seen: a worker that Ray used again counted the CPU seconds of its earlier tasks once more."""
+    meters.process_meter().read()
+    start_s = time.process_time()
+    while time.process_time() < start_s + 0.1:
+        sum(range(1000))
+    task, next_task = meters.process_meter().read(), meters.process_meter().read()
+    assert task.busy_cpu_s + next_task.busy_cpu_s <= time.process_time() - start_s + 0.05
+    assert task.busy_cpu_s >= 0.1

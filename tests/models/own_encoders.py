@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -60,3 +62,20 @@ def with_metric_as_text() -> LengthEncoder:
     encoder = LengthEncoder()
     encoder.metric = "l2"  # type: ignore[assignment]
     return encoder
+
+
+class EndingEncoder(LengthEncoder):
+    """As a text "exit CODE while FILE" says, ends its process as long as that file exists."""
+
+    name = "ending"
+    fingerprint = "ending-1"
+
+    def encode(self, columns: Mapping[str, Any]) -> NDArray[np.float32]:
+        for text in columns["text"]:
+            if text.startswith("exit ") and Path(text.split(" while ")[1]).exists():
+                os._exit(int(text.split()[1]))
+        return super().encode(columns)
+
+
+def ending_encoder() -> EndingEncoder:
+    return EndingEncoder()

@@ -7,12 +7,13 @@ import pytest
 import torch
 
 from fct_ray.errors import DataError, ModelError
-from fct_ray.models.batch_encoder import BatchEncoder, load_factory
+from fct_ray.models.batch_encoder import BatchEncoder, encode_metered, load_factory
 from fct_ray.models.encoder import Encoder, EncoderArchitecture
 from fct_ray.models.model_files import LoadedModel, pack_model, unpack_model
 from fct_ray.models.module_encoder import ModuleEncoder
 from fct_ray.models.transformation import TransformationArchitecture, build_transformation
 from fct_ray.values import Metric
+from tests.models.own_encoders import LengthEncoder
 
 OWN = "tests.models.own_encoders"
 
@@ -79,3 +80,26 @@ def test_the_users_own_encoder_comes_through_its_import_path() -> None:
 def test_a_factory_that_breaks_the_protocol_is_refused_with_what_is_wrong(spec: str, said: str) -> None:
     with pytest.raises(ModelError, match=said):
         load_factory(spec)
+
+
+class OnDevice(LengthEncoder):
+    """Says where it computes; its arithmetic runs anywhere."""
+
+    flops_per_item = 5.0
+
+    def __init__(self, device: object) -> None:
+        self.device = device
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:1", torch.device("cuda", 0)])
+def test_the_time_of_an_encoder_on_a_gpu_is_gpu_time(device: object) -> None:
+    """Seen: a full backfill on GPUs reported 0 GPU seconds, and so no saving."""
+    embeddings, usage = encode_metered(OnDevice(device), {"text": ["a", "bcd"] * 500})
+    assert embeddings[:2].tolist() == [[1, 1], [3, 1]]
+    assert usage.busy_gpu_s > 0
+    assert usage.flops == 5.0 * 1000
+
+
+@pytest.mark.parametrize("encoder", [OnDevice("cpu"), OnDevice(torch.device("cpu")), LengthEncoder()])
+def test_the_time_of_an_encoder_on_a_cpu_is_no_gpu_time(encoder: BatchEncoder) -> None:
+    assert encode_metered(encoder, {"text": ["a"]})[1].busy_gpu_s == 0.0

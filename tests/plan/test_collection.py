@@ -109,15 +109,11 @@ def test_an_object_belongs_to_the_run_that_claimed_its_directory() -> None:
     assert {path: owner_of(path, CLAIMS) for path in owners} == owners
 
 
-def test_receipts_go_first_and_claims_last() -> None:
-    paths = [
-        "runs/u/fit/h.json", "runs/u/run.json", "versions/000006/index/00000.faiss", "versions/000006/receipts/00000.json",
-        "versions/000006/run.json", "versions/000006/shards/run.json",
-    ]  # fmt: skip
-    receipts, others, claims = deletion_order(paths)
-    assert receipts == ("versions/000006/receipts/00000.json",)
-    assert claims == ("versions/000006/run.json",)
-    assert set(others) == set(paths) - {*receipts, *claims}
+def test_documents_that_name_others_go_first_and_claims_last() -> None:
+    documents = ("runs/u/fit/h.json", "runs/u/run.json", "versions/000006/receipts/00000.json")
+    data = ("versions/000006/index/00000.faiss", "versions/000006/shards/00000.parquet")
+    claims = ("versions/000006/run.json",)
+    assert deletion_order([*claims, *data, *documents]) == (documents, data, claims)
     assert deletion_order(["runs/u/pairs.parquet"]) == (("runs/u/pairs.parquet",),)
 
 

@@ -17,11 +17,12 @@ from fct_ray.storage.leases import Lease
 from fct_ray.storage.store import Store
 from fct_ray.values import Manifest, ObjectRef, Receipt, Usage
 from fct_ray.workflows.garbage_collection import Step, collect
+from fct_ray.workflows.run_usage import RunUsage
 from tests.plan.manifests import parent_manifest
 
 RUN = "append-2"
-SHARDS = (0, 1)
-GAPS = ("before", Step.LISTED, Step.DECIDED, Step.RUN_BEGINS, Step.RECEIPTS_GONE, "after")
+SHARDS, FLOPS = (0, 1), 7.0
+GAPS = ("before", Step.LISTED, Step.DECIDED, Step.RUN_BEGINS, Step.DOCUMENTS_GONE, "after")
 
 
 def _write(store: Store, version: int, shard: int) -> ObjectRef:
@@ -61,7 +62,7 @@ class Run:
         for shard in sorted(set(shards) - done):
             ref = _write(self.store, self.version, shard)
             record = dataclasses.replace(parent_manifest().shards[shard], embeddings=ref)
-            receipt = Receipt(run=self.name, record=record, usage=Usage(), peak_memory_bytes=0, worker="")
+            receipt = Receipt(run=self.name, record=record, usage=Usage(flops=FLOPS), peak_memory_bytes=0, worker="")
             self.store.write_receipt(self.version, receipt)
 
     def publish(self) -> None:
@@ -178,9 +179,12 @@ def test_after_a_collection_that_was_interrupted_a_killed_run_goes_on_to_a_whole
 
     with pytest.raises(_InterruptedError):
         collect(store, keep=1, purge=False, meanwhile=meanwhile)
+    collected = step is Step.DOCUMENTS_GONE
+    assert RunUsage(store, RUN).used()["stream"].flops == 2 * FLOPS, "what the killed run spent is not forgotten"
     for do in Run(store, RUN).steps():
         do()
     _check(store)
+    assert RunUsage(store, RUN).used()["stream"].flops == (4 if collected else 2) * FLOPS
 
 
 def test_a_collection_that_was_suspended_until_others_published_deletes_nothing_more(

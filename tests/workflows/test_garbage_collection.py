@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from pathlib import Path
@@ -10,9 +11,15 @@ import numpy as np
 import pytest
 
 from fct_ray.errors import EncoderMismatchError
+from fct_ray.models.transformation_loop import TransformationFit
+from fct_ray.shards.model_directory import load_model
 from fct_ray.storage.rollback import roll_back
 from fct_ray.workflows.garbage_collection import collect, find_garbage
+from fct_ray.workflows.run_usage import RunUsage
 from fct_ray.workflows.search import open_searcher
+from fct_ray.workflows.upgrade.judgement import fit_and_judge, read_judged
+from fct_ray.workflows.upgrade.plan import plan_upgrade
+from fct_ray.workflows.upgrade.run import run_upgrade
 from fct_ray.workflows.verify import VerifySettings, verify_store
 from tests.galleries import read_version
 from tests.workflows.living import START, Living
@@ -124,3 +131,42 @@ def test_a_reader_in_a_loop_sees_only_whole_versions_and_no_failed_query(living:
         reader.join()
     assert failures == []
     assert {1, 2, 4} <= seen
+
+
+def test_a_judgement_stands_while_the_model_that_it_chose_is_there(living: Living) -> None:
+    plan = living.plan()
+    log, gate = RunUsage(plan.store, plan.run), Path(living.store.run_uri(plan.run, "gate.json"))
+    judged, _ = fit_and_judge(plan, log, living.size)
+    written = gate.read_bytes()
+    assert fit_and_judge(plan, log, living.size)[0] == judged
+    assert gate.read_bytes() == written
+    gone = living.store.run_uri(plan.run, "fit/h-0123456789ab")
+    gate.write_bytes(written.replace(judged.uri.encode(), gone.encode()))
+    found = read_judged(plan)
+    assert found is not None
+    assert (found.result, found.uri, found.fitted) == (judged.result, gone, {}), "what was measured stays known"
+    assert fit_and_judge(plan, log, living.size)[0] == judged
+
+
+@pytest.mark.slow
+def test_an_upgrade_that_was_interrupted_after_its_gate_fits_again_after_a_collection(living: Living) -> None:
+    settings = dataclasses.replace(
+        living.settings(), transformation=None, index="Flat", fit=TransformationFit(inner=32, epochs=1)
+    )
+    plan = plan_upgrade(settings, None, None)
+    log = RunUsage(plan.store, plan.run)
+    judged, _ = fit_and_judge(plan, log, living.size)
+    spent = log.used()["fit"]
+    collect(living.store, keep=1, purge=False)
+    assert not Path(judged.uri, "model.json").exists()
+    assert Path(living.store.run_uri(plan.run, "gate.json")).exists()
+    outcome = run_upgrade(plan_upgrade(settings, None, None), living.size)
+    assert outcome.plan.run == plan.run
+    assert outcome.published is not None
+    assert outcome.stages["fit"].flops == pytest.approx(2 * spent.flops), "both fits were paid for"
+    collect(living.store, keep=1, purge=False)
+    again = run_upgrade(plan_upgrade(settings, None, None), living.size)
+    assert again.published == outcome.published
+    assert again.judged is not None
+    assert set(again.judged.fitted) == {judged.result.chosen}, "only what was published is kept"
+    load_model(again.judged.uri)

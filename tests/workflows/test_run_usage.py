@@ -32,6 +32,12 @@ def test_a_part_counts_though_the_attempt_that_did_it_left_no_record(log: RunUsa
     assert log.used() == {"fit": Usage(flops=5.0)}
 
 
+def test_a_part_whose_outcome_was_lost_and_made_again_counts_twice_and_then_no_more(log: RunUsage) -> None:
+    for flops in (5.0, 7.0, 7.0 * (1 + 1e-15)):  # found again; its usage is a sum in another order
+        log.record_part("fit", "candidates", Usage(flops=flops))
+    assert log.used()["fit"].flops == pytest.approx(12.0)
+
+
 def test_of_an_attempt_that_is_killed_the_time_is_known_but_not_the_work_that_will_be_done_again(
     log: RunUsage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,7 +18,7 @@ from fct_ray.engine.trainer import TrainSettings, run_fit
 from fct_ray.errors import SettingsError, SourceError
 from fct_ray.metering.meters import measure_stage
 from fct_ray.models.encoder import Encoder, EncoderArchitecture
-from fct_ray.models.encoder_loop import EncoderFit, EncoderLoopSettings, EncoderLoss, encoder_loop
+from fct_ray.models.encoder_loop import EncoderFit, EncoderLoopSettings, encoder_loop
 from fct_ray.models.model_files import pack_model
 from fct_ray.plan.identity import run_id
 from fct_ray.settings import CheckedSettings, Seed
@@ -80,7 +80,7 @@ def fit_encoder(settings: FitEncoderSettings, size: ClusterSize) -> FittedEncode
             return _fitted(objects.join(settings.output, directory), run, reused=True)
     architecture = _architecture(settings, source)
     classes = class_labels(source)
-    if len(classes) == 0 and settings.fit.loss is not EncoderLoss.SIMCLR:
+    if len(classes) == 0 and settings.fit.loss.needs_labels:
         raise SourceError(
             f"{settings.source}: has no labels, which {settings.fit.loss.value} wants; name a labelled source, or use simclr"
         )
@@ -107,7 +107,7 @@ def fit_encoder(settings: FitEncoderSettings, size: ClusterSize) -> FittedEncode
     module.load_state_dict(outcome.state["encoder"])
     packed = pack_model(
         module,
-        kind="side" if settings.fit.loss is EncoderLoss.SIMCLR else "encoder",
+        kind="encoder" if settings.fit.loss.needs_labels else "side",
         name=settings.name,
         provenance={
             "source": settings.source,

@@ -26,6 +26,7 @@ from fct_ray.models.transformation_loop import (
     transformation_loop,
 )
 from fct_ray.plan.identity import run_id
+from fct_ray.shards.encoder_names import is_model_uri
 from fct_ray.shards.model_directory import check_model_uris, load_model, save_model
 from fct_ray.storage import documents, objects, shards
 from fct_ray.values import EncoderRef, Method, Usage, method_of_transformation
@@ -138,12 +139,14 @@ def _sides(*, use_side: bool, controls: bool) -> tuple[bool, ...]:
 
 
 def _remembered(storage_uri: str, name: str) -> tuple[Candidate, ...]:
-    """The candidates of the same fit on the same pairs, if it was done before; what it took is in their provenance."""
+    """The candidates of the same fit on the same pairs, if they are all still there; what it took is in their provenance."""
     uri = objects.join(storage_uri, f"{name}.json")
     if not objects.exists(uri):
         return ()
     directories = documents.load(dict[Method, str], objects.read_bytes(uri), uri)
     check_model_uris(directories.values(), (storage_uri,), uri)
+    if not all(is_model_uri(directory) for directory in directories.values()):  # collected, or deleted by hand
+        return ()
     models = {method: load_model(directory) for method, directory in directories.items()}
     return tuple(
         Candidate(

@@ -7,7 +7,7 @@ Owns: what a killed run finds again of these three. Nothing here writes a versio
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -18,6 +18,7 @@ from fct_ray.models.model_files import LoadedModel
 from fct_ray.models.transformation_runner import fast_precision
 from fct_ray.plan import checks
 from fct_ray.plan.splits import gate_mask
+from fct_ray.shards.encoder_names import is_model_uri
 from fct_ray.shards.model_directory import check_model_uris
 from fct_ray.storage import documents, objects
 from fct_ray.storage import pairs as pair_files
@@ -64,7 +65,9 @@ def fit_and_judge(plan: UpgradePlan, log: RunUsage, size: ClusterSize) -> tuple[
     pairs = _pairs(plan, log, size)
     held_out_P = gate_mask(pairs.ids_P, plan.settings.gate.share, plan.settings.seed)
     checks.check_pair_counts(num_fit=int((~held_out_P).sum()), num_gate=int(held_out_P.sum()))
-    judged = read_judged(plan) or _fit_and_judge(plan, pairs, held_out_P, log, size)
+    judged = read_judged(plan)
+    if judged is None or judged.uri not in judged.fitted.values():
+        judged = _fit_and_judge(plan, pairs, held_out_P, log, size)
     return judged, pairs.new_PW[held_out_P][:MAX_QUERIES]
 
 
@@ -169,14 +172,29 @@ def _write_judged(
 
 
 def read_judged(plan: UpgradePlan) -> JudgedTransformation | None:
-    """What an earlier attempt of this run judged, or None."""
+    """What an earlier attempt of this run judged, or None.
+
+    `fitted` has only the candidates that are still there: a garbage collection leaves the judgement, which is a figure for
+    the record, and deletes the candidates but the one that was published. A run that needs the one it chose fits again.
+    """
     uri = plan.store.run_uri(plan.run, GATE_FILE)
     if not objects.exists(uri):
         return None
     judged = documents.load(JudgedTransformation, objects.read_bytes(uri), uri)
     places = (plan.store.uri, plan.settings.fit_dir, plan.settings.transformation)
     check_model_uris((judged.uri, *judged.fitted.values()), places, uri)
-    return judged
+    fitted = {method: _still_at(plan, model) for method, model in judged.fitted.items()}
+    return replace(
+        judged,
+        uri=_still_at(plan, judged.uri) or judged.uri,
+        fitted={method: model for method, model in fitted.items() if model is not None},
+    )
+
+
+def _still_at(plan: UpgradePlan, uri: str) -> str | None:
+    """Where a fitted model is: where it was fitted, or among the store's models, once published; None if it is gone."""
+    kept = objects.join(plan.store.models_uri(), uri.rstrip("/").rpartition("/")[2])
+    return next((place for place in (uri, kept) if is_model_uri(place)), None)
 
 
 def _uncovered_share(parent: Manifest, pairs: Pairs) -> float:

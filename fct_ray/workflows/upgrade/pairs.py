@@ -198,7 +198,9 @@ def _selection(
 
 def _collect(selections: Sequence[ShardSelection], meter: StageMeter, describe: str) -> pa.Table:
     tables = []
-    for _, (table, usage) in map_tasks(select_rows, selections, describe=describe):
+    for _, (table, usage) in map_tasks(
+        select_rows, selections, describe=describe, name=lambda selection: selection.embeddings.path
+    ):
         tables.append(table)
         meter.add(usage)
     names = set.intersection(*(set(table.column_names) for table in tables))  # labels count where every shard has them
