@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import io
 
+import pytest
 from rich.console import Console
 
 from fct_ray.cli.console import print_report
 from fct_ray.report.content import Report
+from fct_ray.report.html_file import render_html
 from fct_ray.report.markdown_file import render_markdown
 from fct_ray.report.tables import tables_of
 
