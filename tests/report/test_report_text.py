@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import io
 
+import pytest
 from rich.console import Console
 
 from fct_ray.cli.console import print_report
 from fct_ray.report.content import Report
+from fct_ray.report.html_file import render_html
 from fct_ray.report.markdown_file import render_markdown
 from fct_ray.report.tables import tables_of
 
@@ -58,7 +60,24 @@ def test_cost_is_in_hours_where_no_price_is_known(report: Report) -> None:
 
 def test_a_store_named_like_markup_stays_text_in_markdown(report: Report) -> None:
     text = render_markdown(dataclasses.replace(report, store="s3://b/a|b*c<script>\n# x"))
-    assert text.splitlines()[0] == r"# upgrade: s3://b/a\|b\*c\<script\> \# x"
+    assert text.splitlines()[0] == r"# upgrade: b/a\|b\*c\<script\> \# x"
+    assert r"Store: s3://b/a\|b\*c\<script\> \# x" in text
+
+
+@pytest.mark.parametrize(
+    ("uri", "name"),
+    [
+        ("s3://bucket/prod/gallery", "prod/gallery"),
+        ("s3://bucket/gallery/", "bucket/gallery"),
+        ("/very/long/path/to/a/quickstart/seed-0/store", "seed-0/store"),
+        ("store", "store"),
+    ],
+)
+def test_a_report_is_titled_by_the_name_of_its_store(report: Report, uri: str, name: str) -> None:
+    named = dataclasses.replace(report, store=uri)
+    assert render_markdown(named).splitlines()[0] == f"# upgrade: {name}"
+    assert f"<title>upgrade: {name}</title>" in render_html(named)
+    assert uri in render_html(named)
 
 
 def test_the_console_tells_the_story_and_shows_the_tables(report: Report) -> None:

@@ -14,14 +14,17 @@ from fct_ray.workflows.scratch import scratch_places
 from tests.workflows.living import Living
 
 
-def test_the_second_run_empties_what_the_first_one_made(tmp_path: Path) -> None:
-    for _ in range(2):
+def test_the_second_run_empties_what_the_first_one_made_and_nothing_beside_it(tmp_path: Path) -> None:
+    """Reports of the quick start lay in the store that its second run made anew: they went with it."""
+    for number in range(2):
         with scratch_places(str(tmp_path), "compare", ("upgrade", "backfill"), "--work-dir") as (upgrade, backfill):
             assert not Path(upgrade).exists()
+            assert not Path(backfill).exists()
             Path(upgrade).mkdir()
             (Path(upgrade) / "left").write_text("over")
-        assert (tmp_path / "upgrade" / "left").exists()
-        assert not Path(backfill).exists()
+            (tmp_path / "reports" / str(number)).mkdir(parents=True)
+    assert (tmp_path / "upgrade" / "left").exists()
+    assert {path.name for path in (tmp_path / "reports").iterdir()} == {"0", "1"}
 
 
 def test_on_s3_too(s3_uri: str) -> None:

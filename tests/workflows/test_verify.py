@@ -11,10 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from fct_ray.cli.pricing import PricingSettings, pricing_of
 from fct_ray.errors import FormatError, StoreError
+from fct_ray.report.outcomes import upgrade_report
 from fct_ray.storage import documents, pairs, parquet_tables, shards
 from fct_ray.storage.store import Store
 from fct_ray.values import ObjectRef, ShardRecord
+from fct_ray.workflows.upgrade.plan import plan_upgrade
+from fct_ray.workflows.upgrade.run import run_upgrade
 from fct_ray.workflows.verify import VerifySettings, verify_store
 from tests.workflows.living import Living
 
@@ -216,3 +220,14 @@ def test_a_manifest_that_current_does_not_know_is_refused_at_once(store: Store) 
     path.write_bytes(path.read_bytes().replace(b'"version": 3', b'"version":  3'))
     with pytest.raises(StoreError, match="edited or damaged"):
         verify_store(VerifySettings(store=store.uri))
+
+
+def test_where_nothing_is_read_back_no_recall_is_claimed(living: Living) -> None:
+    """`--verify-shards 0` reported a recall of 1.0 as if it had been measured."""
+    settings = dataclasses.replace(living.settings(), verify_shards=0, index="Flat")
+    outcome = run_upgrade(plan_upgrade(settings, None, None), living.size)
+    assert outcome.published is not None
+    assert outcome.recall is None
+    report = upgrade_report(outcome, settings, pricing_of(PricingSettings()))
+    assert any("nothing was read back before publishing (--verify-shards 0)" in note for note in report.notes)
+    assert not any("recall@10" in note for note in report.notes)

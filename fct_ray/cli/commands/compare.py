@@ -1,7 +1,7 @@
 """Measure what an upgrade saves against a full backfill of the same gallery, and what both are worth.
 
 Examples:
-    python jobs/compare.py --store S --source images:s3://bucket/photos --encoder models/new-0123456789ab \
+    fct-ray compare --store S --source images:s3://bucket/photos --encoder models/new-0123456789ab \
         --old-encoder models/old-0123456789ab --queries images:s3://bucket/queries
 
 The store's versions are only read: both runs write scratch stores (--work-dir).

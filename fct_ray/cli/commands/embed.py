@@ -1,10 +1,10 @@
 """Make a version of a store: embed raw items (full backfill), adopt embeddings that exist, append items, delete items.
 
 Examples:
-    python jobs/embed.py backfill --store S --source images:s3://bucket/photos --encoder models/old-0123456789ab
-    python jobs/embed.py adopt --store S --embeddings "s3://bucket/vectors/*.parquet" --encoder NAME --metric ip
-    python jobs/embed.py append --store S --embeddings new.parquet --encoder NAME
-    python jobs/embed.py delete --store S --ids gone.parquet
+    fct-ray backfill --store S --source images:s3://bucket/photos --encoder models/old-0123456789ab
+    fct-ray adopt --store S --embeddings "s3://bucket/vectors/*.parquet" --encoder NAME --metric ip
+    fct-ray append --store S --embeddings new.parquet --encoder NAME
+    fct-ray delete --store S --ids gone.parquet
 """
 
 from collections.abc import Sequence

@@ -1,9 +1,9 @@
 """Fit one model with Ray Train: an encoder (old, new), side-information, or a transformation h.
 
 Examples:
-    python jobs/fit.py old --source images:s3://bucket/photos --output s3://bucket/models --fit.backbone resnet50
-    python jobs/fit.py side --source images:s3://bucket/photos --output s3://bucket/models
-    python jobs/fit.py transformation --store S --encoder NEW --pairs pairs.parquet --output s3://bucket/models
+    fct-ray fit old --source images:s3://bucket/photos --output s3://bucket/models --fit.backbone resnet50
+    fct-ray fit side --source images:s3://bucket/photos --output s3://bucket/models
+    fct-ray fit transformation --store S --encoder NEW --pairs pairs.parquet --output s3://bucket/models
 """
 
 from collections.abc import Sequence

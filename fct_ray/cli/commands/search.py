@@ -1,7 +1,7 @@
 """Search CURRENT of a store with the embeddings of queries; refuses a query encoder that does not match it.
 
 Examples:
-    python jobs/search.py --store S --queries q.parquet --encoder NAME --k 10 --output found.parquet
+    fct-ray search --store S --queries q.parquet --encoder NAME --k 10 --output found.parquet
 
 In: columns `id`, `embedding`. Out: columns `query`, `rank` (from 0), `id`, `score`, best first.
 """

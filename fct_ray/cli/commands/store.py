@@ -1,11 +1,11 @@
 """Look at a store, check it, move it back, and delete what it no longer needs.
 
 Examples:
-    python jobs/store.py status --store S
-    python jobs/store.py history --store S
-    python jobs/store.py verify --store S [--version N] [--share 0.1]
-    python jobs/store.py rollback --store S [--version N]
-    python jobs/store.py gc --store S --keep 2 [--no-dry-run]
+    fct-ray store status --store S
+    fct-ray store history --store S
+    fct-ray store verify --store S [--version N] [--share 0.1]
+    fct-ray store rollback --store S [--version N]
+    fct-ray store gc --store S --keep 2 [--no-dry-run]
 """
 
 from collections.abc import Sequence

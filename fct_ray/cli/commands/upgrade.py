@@ -3,9 +3,9 @@
 With no arguments: the quick start. It fits small models on real images, builds an index with the old one, upgrades it to
 the new one, and compares that with embedding everything again.
 
-    python jobs/upgrade.py
-    python jobs/upgrade.py --store S --encoder NEW --pairs pairs.parquet --index "IVF1024,PQ16"
-    python jobs/upgrade.py --store S --encoder models/new-0123456789ab --source images:s3://bucket/photos
+    fct-ray upgrade
+    fct-ray upgrade --store S --encoder NEW --pairs pairs.parquet --index "IVF1024,PQ16"
+    fct-ray upgrade --store S --encoder models/new-0123456789ab --source images:s3://bucket/photos
 """
 
 from collections.abc import Sequence
