@@ -7,13 +7,19 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import ray
 from nbclient import NotebookClient
+
+from fct_ray.engine.cluster import ClusterSize
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOK = ROOT / "docs" / "notebook.ipynb"
 
 
-def test_the_notebook_runs_and_shows_plan_report_and_photos(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_notebook_runs_and_shows_plan_report_and_photos(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cluster: ClusterSize
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", ray.get_runtime_context().gcs_address)  # it joins the cluster that runs already
     monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)
     monkeypatch.setenv("FCT_RAY_DATA", os.environ.get("FCT_RAY_DATA", str(ROOT / ".data")))
     monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
