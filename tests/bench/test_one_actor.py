@@ -34,5 +34,5 @@ def test_the_slower_of_chip_and_link_is_the_roof() -> None:
 
 
 def test_no_rounds_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="at least 1 round"):
+    with pytest.raises(SettingsError, match="rounds is 0; want 1 or more"):
         run_one_actor(OneActorSettings(directory=str(tmp_path), rounds=0))

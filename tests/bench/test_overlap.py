@@ -32,5 +32,5 @@ def test_a_place_that_is_in_use_is_refused_and_left_alone(tmp_path: Path) -> Non
 
 
 def test_nothing_to_try_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="at least 1 round"):
+    with pytest.raises(SettingsError, match="want 1 or more"):
         run_overlap(OverlapSettings(storage=str(tmp_path / "new"), shards_per_actor=(0,)))

@@ -21,6 +21,7 @@ from fct_ray.shards.encoder_names import resolve_encoder
 from fct_ray.shards.model_directory import check_model_uris
 from fct_ray.storage.store import Store
 from fct_ray.workflows.search import open_searcher
+from fct_ray.workflows.upgrade.gate import GateSettings
 from fct_ray.workflows.upgrade.plan import plan_upgrade
 from fct_ray.workflows.upgrade.settings import UpgradeSettings
 from tests.fuzz.outcome import pointing_at, replaced
@@ -127,7 +128,8 @@ def test_an_import_path_in_a_manifest_is_a_name_and_never_imported(store: Path, 
         assert searcher.search(np.eye(2, 8, dtype=np.float32), 3)[1].shape == (2, 3)
         with pytest.raises(EncoderMismatchError, match=name):
             open_searcher(str(store), "another")
-        plan_upgrade(UpgradeSettings(store=str(store), encoder="next-api", pairs=pairs), None, None)
+        settings = UpgradeSettings(store=str(store), encoder="next-api", pairs=pairs, gate=GateSettings(share=0.5))
+        plan_upgrade(settings, None, None)
     assert not planted.exists()
 
 
