@@ -21,9 +21,8 @@ from fct_ray.shards.encoder_names import resolve_encoder
 from fct_ray.shards.model_directory import check_model_uris
 from fct_ray.storage.store import Store
 from fct_ray.workflows.search import open_searcher
-from fct_ray.workflows.upgrade.gate import GateSettings
 from fct_ray.workflows.upgrade.plan import plan_upgrade
-from fct_ray.workflows.upgrade.settings import UpgradeSettings
+from fct_ray.workflows.upgrade.settings import GateSettings, UpgradeSettings
 from tests.fuzz.outcome import pointing_at, replaced
 from tests.fuzz.small_store import make_store
 
