@@ -76,7 +76,7 @@ def stream_transformed(
     )
     version = stream.store.claim_version(stream.run, head.version)
     todo = shards_to_do(head.shards, stream.store.ledger(stream.run))
-    if len(todo) < len(head.shards):
+    if 0 < len(todo) < len(head.shards):
         logger.info("%d of %d shards are done already", len(head.shards) - len(todo), len(head.shards))
     stream_shards(
         todo,
