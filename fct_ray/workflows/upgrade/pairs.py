@@ -155,7 +155,7 @@ def pairs_from_encoder(
     encoded = encode_items(
         source, (encoder_uri,), positions_P, pool=pool, size=size, describe="pairs: embed with the new model"
     )
-    meter.add(encoded.usage)
+    meter.add(encoded.usage.replace(rows=0))  # each pair is counted once: when its row was picked
     return Pairs.from_table(stored.append_column("new", vectors_column(encoded.embeddings[0])))
 
 
