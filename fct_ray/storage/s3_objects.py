@@ -101,12 +101,21 @@ def put_if(uri: str, data: bytes, *, replaces: S3Object | None) -> bool:
 
 def size_bytes(uri: str) -> int | None:
     """Size of an object, None if there is none."""
-    bucket, key = split(uri)
     try:
-        answer = with_retries("look up", uri, lambda: call("head_object", Bucket=bucket, Key=key))
+        return int(_head(uri)["ContentLength"])
     except NotFoundError:
         return None
-    return int(answer["ContentLength"])
+
+
+def etag(uri: str) -> str:
+    """The ETag of an object: another one means that it was written again. Raises NotFoundError, StoreError."""
+    return str(_head(uri)["ETag"])
+
+
+def _head(uri: str) -> dict[str, Any]:
+    bucket, key = split(uri)
+    answer: dict[str, Any] = with_retries("look up", uri, lambda: call("head_object", Bucket=bucket, Key=key))
+    return answer
 
 
 def pages(prefix_uri: str, delimiter: str = "") -> Iterator[tuple[dict[str, int], list[str]]]:

@@ -19,7 +19,7 @@ from fct_ray.shards.edited_shard import EditJob, write_edited
 from fct_ray.shards.encoder_names import EncoderChoice, EncoderSpec, resolve_encoder
 from fct_ray.shards.shard_output import OutputJob
 from fct_ray.shards.stored_rows import Inspected
-from fct_ray.storage import parquet_listing, paths
+from fct_ray.storage import objects, parquet_listing, paths
 from fct_ray.storage.store import Store
 from fct_ray.values import Current, Manifest, Metric, Receipt, ShardRecord, SideInfoRef
 from fct_ray.workflows.bad_rows import BadRowSettings
@@ -80,12 +80,10 @@ def plan_adopt(
     """
     store = Store(settings.store)
     current, newest = store.pinned() if store.current() is not None else (None, None)
-    choice, uris = (
-        resolve_encoder(settings.encoder if encoder is None else encoder, store),
-        parquet_listing.list_parquet(settings.embeddings),
-    )
+    choice = resolve_encoder(settings.encoder if encoder is None else encoder, store)
+    uris = parquet_listing.list_parquet(settings.embeddings)
     paths.adopted_root(uris)
-    decisive = (*uris, choice.ref.fingerprint, settings.metric.value, str(settings.on_bad_row))
+    decisive = (*uris, *objects.marks(uris), choice.ref.fingerprint, settings.metric.value, str(settings.on_bad_row))
 
     def run_of(parent: Manifest | None) -> str:
         return run_id("adopt", *decisive, "" if parent is None else store.manifest_bytes_sha256(parent.version))

@@ -71,6 +71,17 @@ def test_the_same_adoption_again_does_nothing(living: Living) -> None:
     assert living.store.versions() == [1, 2]
 
 
+def test_adopting_files_that_were_written_again_is_another_adoption(living: Living, tmp_path: Path) -> None:
+    photos = shutil.copytree(living.photos, tmp_path / "photos")
+    store = Store(str(tmp_path / "of its own"))
+    settings = AdoptSettings(store=store.uri, embeddings=str(photos), encoder="old-api")
+    run_adopt(plan_adopt(settings))
+    write_rows(photos / "0.parquet", living.vectors, np.arange(START, START + 50))
+    again = run_adopt(plan_adopt(settings))
+    assert (again.done_before, again.published.version) == (False, 2)
+    assert again.published.shards[0].rows == 50
+
+
 def test_an_append_that_was_killed_and_whose_files_were_renamed_loses_and_doubles_nothing(living: Living) -> None:
     directory = living.directory / "new"
     for name, start in (("a", START), ("b", START + 20)):
