@@ -34,7 +34,7 @@ def check_upgrade(
     if not manifest.shards or manifest.num_rows == 0:
         raise SettingsError(
             f"version {manifest.version} has {len(manifest.shards)} shards and {manifest.num_rows} rows, wanted at "
-            f"least one row: embed or adopt a gallery first (jobs/embed.py)"
+            f"least one row: embed or adopt a gallery first (fct-ray backfill, fct-ray adopt)"
         )
     if new_encoder.fingerprint == manifest.encoder.fingerprint:
         raise SettingsError(
@@ -49,7 +49,7 @@ def check_upgrade(
     if stored is None:
         raise SettingsError(
             f"side-information {side_info!r} is asked for, version {manifest.version} stores none: upgrade without "
-            f"(--side-info none), or re-embed the gallery with a side-information model (jobs/embed.py)"
+            f"(--side-info none), or re-embed the gallery with a side-information model (fct-ray backfill)"
         )
     if side_info not in (stored.name, stored.fingerprint):
         raise SettingsError(
@@ -82,7 +82,7 @@ def check_transformation(
     if (from_encoder, to_encoder) == (new_encoder.fingerprint, old.fingerprint):
         raise ModelError(
             f"this transformation leads from {new_encoder.name} to {old.name}, wanted the other direction: fit one "
-            f"from {old.name} to {new_encoder.name} (jobs/fit.py transformation)"
+            f"from {old.name} to {new_encoder.name} (fct-ray fit transformation)"
         )
     _check_fingerprint("from", from_encoder, old)
     _check_fingerprint("to", to_encoder, new_encoder)
@@ -103,7 +103,7 @@ def _check_fingerprint(end: str, seen: str, wanted: EncoderRef) -> None:
     if seen != wanted.fingerprint:
         raise ModelError(
             f"this transformation was fitted {end} encoder {seen[:12]}, wanted {end} {wanted.name} "
-            f"({wanted.fingerprint[:12]}): fit one for these encoders (jobs/fit.py transformation)"
+            f"({wanted.fingerprint[:12]}): fit one for these encoders (fct-ray fit transformation)"
         )
 
 

@@ -124,7 +124,7 @@ def _after_refusal(
     if not has_side_information:
         lines.append(
             "the store has no side-information, which was worth about five times the pairs in our trials: store it "
-            "with the next backfill (jobs/embed.py)"
+            "with the next full backfill (fct-ray backfill)"
         )
     elif not chosen.reads_side:
         lines.append("no candidate with side-information did better: check that it fits this gallery")

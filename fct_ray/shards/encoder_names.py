@@ -84,6 +84,6 @@ def model_uri(name: EncoderSpec, store: Store) -> EncoderSpec:
     if choice.uri is None:
         raise SettingsError(
             f"{name!r} is neither a model directory, nor package.module:factory, nor a model of the store; want a model "
-            "that can embed raw items: fit one (jobs/fit.py), or adopt existing embeddings (jobs/embed.py adopt)"
+            "that can embed raw items: fit one (fct-ray fit), or adopt existing embeddings (fct-ray adopt)"
         )
     return choice.uri

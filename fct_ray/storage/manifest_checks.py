@@ -46,7 +46,7 @@ def check_manifest(manifest: Manifest, uri: str) -> Manifest:
     if problem is not None:
         raise FormatError(
             f"{uri}: {problem}. The manifest was edited or damaged: restore it, or roll back with "
-            "`python jobs/store.py rollback`"
+            "`fct-ray store rollback`"
         )
     check_manifest_paths(manifest, uri)
     return manifest

@@ -72,7 +72,7 @@ def read_ids(uri: str, num_bytes: int | None = None) -> IdArray:
         if num_bytes is not None and file.size() != num_bytes:
             raise FormatError(
                 f"{uri}: has {file.size():,} bytes, the manifest says {num_bytes:,}: the object was damaged or replaced "
-                "after it was written; restore it, or roll back (jobs/store.py rollback)"
+                "after it was written; restore it, or roll back (fct-ray store rollback)"
             )
         return ids_of(read_parquet(file, uri, [ID]), uri)
 

@@ -24,8 +24,8 @@ _SHARDS, _INDEX = re.compile(f"{_VERSION}/shards/(.+)"), re.compile(f"{_VERSION}
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _UNWANTED = re.compile(r"[\x00-\x1f\x7f\\\ud800-\udfff]")
 _ADVICE = (
-    "A store refers to nothing else. Restore the document or roll back (`python jobs/store.py rollback`); objects that "
-    "lie elsewhere are taken over with `python jobs/embed.py adopt`"
+    "A store refers to nothing else. Restore the document or roll back (`fct-ray store rollback`); objects that "
+    "lie elsewhere are taken over with `fct-ray adopt`"
 )
 
 

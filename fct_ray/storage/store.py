@@ -102,7 +102,7 @@ class Store:
         if version is None and current is None:
             raise NotFoundError(
                 f"{self.uri}: nothing is published here: no {_CURRENT}. Make a first version with "
-                "`python jobs/embed.py` (from raw items) or `python jobs/embed.py adopt` (from Parquet embeddings), or "
+                "`fct-ray backfill` (from raw items) or `fct-ray adopt` (from Parquet embeddings), or "
                 "check --store"
             )
         pointed = current if current and version in {None, current.version} else None
@@ -111,7 +111,7 @@ class Store:
         if pointed and documents.sha256_hex(data) != pointed.sha256:
             raise StoreError(
                 f"{self.uri_of(path)}: sha256 {documents.sha256_hex(data)}, but {_CURRENT} wants {pointed.sha256}: the "
-                "manifest was edited or damaged. Restore it, or roll back with `python jobs/store.py rollback`"
+                "manifest was edited or damaged. Restore it, or roll back with `fct-ray store rollback`"
             )
         return manifest_checks.load_manifest(data, self.uri_of(path), pointed.version if pointed else version)
 
@@ -146,7 +146,7 @@ class Store:
         if seen != ref.sha256:
             raise FormatError(
                 f"{uri}: sha256 is {seen} ({len(data):,} bytes), the manifest says {ref.sha256} ({ref.bytes:,} bytes): the "
-                "object was damaged or replaced after it was written; restore it, or roll back (jobs/store.py rollback)"
+                "object was damaged or replaced after it was written; restore it, or roll back (fct-ray store rollback)"
             )
         return data
 

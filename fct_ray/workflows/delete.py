@@ -27,7 +27,7 @@ IdArray = npt.NDArray[np.int64]
 class DeleteSettings(CheckedSettings):
     """Take items out of a gallery, as a new version: embeddings, side-information, other columns and index entries.
 
-    Older versions keep them until they are collected: `jobs/store.py gc --purge-deleted`.
+    Older versions keep them until they are collected: `fct-ray store gc --purge-deleted`.
     """
 
     store: str

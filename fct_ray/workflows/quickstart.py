@@ -173,7 +173,7 @@ def _fit_models(
 
 
 def _search(settings: QuickstartSettings, store_uri: str, encoder_uri: str, quality: Quality) -> None:
-    """A few queries through the real index, as jobs/search.py would."""
+    """A few queries through the real index, as `fct-ray search` would."""
     _, found_QK = open_searcher(store_uri, encoder_uri).search(quality.new_queries_QW[:NUM_EXAMPLES], NUM_NEIGHBOURS)
     gallery = open_source(settings.gallery)
     assert gallery.labels_N is not None  # noqa: S101 (quality was measured with them)

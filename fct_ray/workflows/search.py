@@ -99,14 +99,14 @@ def _check_index(index: search.ShardedIndex, manifest: Manifest) -> None:
     if seen != wanted:
         raise FormatError(
             f"the index files of version {manifest.version} have (dimension, metric, rows) {seen}; its manifest wants "
-            f"{wanted}: roll back with `python jobs/store.py rollback`, and run the upgrade again"
+            f"{wanted}: roll back with `fct-ray store rollback`, and run the upgrade again"
         )
 
 
 def open_searcher(store_uri: str, encoder: EncoderSpec, *, hold: bool = False) -> Searcher:
     """CURRENT of a store, for queries of this encoder.
 
-    With `hold` the version is not collected (`jobs/store.py gc`) until the searcher is closed or this process ends. Only a
+    With `hold` the version is not collected (`fct-ray store gc`) until the searcher is closed or this process ends. Only a
     version without an index needs that after loading: its shards are read in every search.
 
     Raises:

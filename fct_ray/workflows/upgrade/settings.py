@@ -47,7 +47,7 @@ class FitOnPairsSettings(CheckedSettings):
     """Also fit the controls without side-information, to see what it is worth."""
     start_from: str | None = None
     """A transformation of the same encoders whose weights the fit starts from, e.g. one fitted on the encoders' own
-    training images (jobs/fit.py transformation): with few pairs it is worth several times as many."""
+    training images (fct-ray fit transformation): with few pairs it is worth several times as many."""
     fit_dir: str | None = None
     """Where fitted transformations are kept, to be found again for the same pairs. None: with the run."""
     seed: Seed = 0
