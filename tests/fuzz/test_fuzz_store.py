@@ -18,7 +18,7 @@ from fct_ray.plan.resume import usage_of
 from fct_ray.storage.store import Store
 from fct_ray.workflows.search import open_searcher
 from fct_ray.workflows.upgrade.plan import plan_upgrade
-from fct_ray.workflows.upgrade.settings import UpgradeSettings
+from fct_ray.workflows.upgrade.settings import GateSettings, UpgradeSettings
 from tests.fuzz.conftest import hashes
 from tests.fuzz.damage import DEEP, altered, budget, damaged
 from tests.fuzz.outcome import pointing_at, refusal, replaced
@@ -36,7 +36,9 @@ def plan(store: Path, encoder: str) -> None:
     """What `jobs/upgrade.py --plan` does."""
     pairs, model = str(store.parent / "pairs.parquet"), next((store / "models").iterdir())
     for transformation in (None, str(model)):
-        settings = UpgradeSettings(store=str(store), encoder=encoder, pairs=pairs, transformation=transformation)
+        settings = UpgradeSettings(
+            store=str(store), encoder=encoder, pairs=pairs, transformation=transformation, gate=GateSettings(share=0.5)
+        )
         plan_upgrade(settings, 0.1, None)
 
 
