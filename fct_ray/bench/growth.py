@@ -25,6 +25,7 @@ from fct_ray.bench.pipeline_process import measure
 from fct_ray.bench.pipelines import PipelineJob
 from fct_ray.cli.price_book import load_price_book
 from fct_ray.errors import SettingsError
+from fct_ray.plan.cost import held_usd
 from fct_ray.settings import CheckedSettings, Count, CountOrZero, Positive
 
 logger = logging.getLogger(__name__)
@@ -92,7 +93,7 @@ class ClusterForecast:
     rows: int
     shards: int
     wall_s: float
-    usd: float
+    usd: float | None
     bound: str
     """Which resource binds: "cores", "object storage" or "driver"."""
 
@@ -200,7 +201,7 @@ def forecast_cluster(
         rows=rows,
         shards=shards,
         wall_s=wall_s,
-        usd=wall_s / 3600 * nodes * usd_per_node_hour,
+        usd=held_usd(wall_s * nodes, usd_per_node_hour),
         bound=bound,
     )
 

@@ -31,6 +31,7 @@ from fct_ray.workflows.commit import (
     committed_before,
     now,
     published_by,
+    published_now,
 )
 from fct_ray.workflows.inspection import InspectedObjects, inspect_objects
 from fct_ray.workflows.unique_ids import check_unique_ids
@@ -79,7 +80,7 @@ def plan_adopt(
         FormatError: an object has a name that no manifest may hold, or belongs to a Delta Lake, Iceberg or Hudi table.
     """
     store = Store(settings.store)
-    current, newest = store.pinned() if store.current() is not None else (None, None)
+    current, newest = published_now(store)
     choice = resolve_encoder(settings.encoder if encoder is None else encoder, store)
     uris = parquet_listing.list_parquet(settings.embeddings)
     paths.adopted_root(uris)

@@ -43,6 +43,7 @@ from fct_ray.workflows.commit import (
     committed_before,
     now,
     published_by,
+    published_now,
 )
 from fct_ray.workflows.run_items import RunItems, ShardRanges, items_of_run, run_named
 from fct_ray.workflows.run_usage import RunUsage
@@ -107,7 +108,7 @@ def plan_backfill(
         FctRayError: source, encoders or settings cannot work together.
     """
     store, source = Store(settings.store), open_source(settings.source)
-    current, newest = store.pinned() if store.current() is not None else (None, None)
+    current, newest = published_now(store)
     encoder_uri = model_uri(settings.encoder if encoder is None else encoder, store)
     wanted_side = settings.side if side is None else side
     side_uri = None if wanted_side is None else model_uri(wanted_side, store)

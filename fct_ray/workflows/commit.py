@@ -158,6 +158,11 @@ def committed_before(store: Store, run: str, published: Manifest) -> Committed:
     )
 
 
+def published_now(store: Store) -> tuple[Current, Manifest] | tuple[None, None]:
+    """CURRENT and its manifest, read so that they belong together; (None, None) where nothing is published yet."""
+    return (None, None) if store.current() is None else store.pinned()
+
+
 def published_by(store: Store, newest: Manifest | None, run_of: Callable[[Manifest | None], str]) -> Manifest | None:
     """The version that the very same command published and that CURRENT is, or grew from by appending and deleting.
 

@@ -11,7 +11,7 @@ import os
 import re
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -19,21 +19,13 @@ import botocore.session  # type: ignore[import-untyped]
 import pytest
 from pyarrow.fs import FileSelector
 
-from fct_ray.errors import NotFoundError, PublishConflictError, StoreError
+from fct_ray.errors import NotFoundError, StoreError
 from fct_ray.storage import objects, s3_objects, s3_requests
-from tests.faulty_s3 import CONDITIONAL_ONLY, PASSING, Fault, FaultyS3, Request, faulty_s3, no_faults, random_faults
+from tests.faulty_s3 import CONDITIONAL_ONLY, PASSING, Fault, FaultyS3, Request, no_faults
 from tests.s3_server import S3Server
 
 OLD, NEW, LARGE = b"old bytes " * 3000, b"new bytes " * 3000, b"new large " * 1_200_000
 SLOW = (Fault.STALL, Fault.DEAF, Fault.TRICKLE)
-
-
-@pytest.fixture
-def faulty(s3: S3Server, s3_uri: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyS3]:
-    """A proxy that the environment now points to; faultless until told otherwise. Its stalls last 30 s."""
-    with faulty_s3(s3.endpoint) as proxy:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
-        yield proxy
 
 
 @pytest.fixture
@@ -254,70 +246,6 @@ def test_a_large_object_arrives_whole_through_faults_in_every_part(faulty: Fault
     assert objects.read_bytes(f"{s3_uri}/large") == data
     assert faulty.met[Fault.RESET] >= 5
     assert faulty.met[Fault.CUT] == 1
-
-
-def test_a_swap_whose_answer_was_lost_is_known_to_have_won(faulty: FaultyS3, s3_uri: str) -> None:
-    uri = f"{s3_uri}/pointer"
-    faulty.coming = [Fault.LOST]
-    assert objects.create(uri, b"1")
-    faulty.coming = [None, Fault.LOST]  # the read, then the conditional put
-    objects.compare_and_swap(uri, expected=b"1", new=b"2")
-    assert objects.read_bytes(uri) == b"2"
-
-
-def test_a_swap_that_had_won_is_not_lost_when_another_one_follows_before_it_hears(
-    faulty: FaultyS3, s3_uri: str
-) -> None:
-    """Ours is done and its answer is lost; another publisher goes on from it; only then ours is repeated."""
-    uri = f"{s3_uri}/pointer"
-    objects.write_bytes(uri, b"1")
-    faulty.seen.clear()
-
-    def follow(request: Request) -> Fault | None:
-        if (request.method, request.nth) == ("PUT", 1):
-            objects.compare_and_swap(uri, expected=b"2", new=b"3")
-        return Fault.LOST if (request.method, request.nth) == ("PUT", 0) else None
-
-    faulty.schedule = follow
-    objects.compare_and_swap(uri, expected=b"1", new=b"2")
-    assert objects.read_bytes(uri) == b"3"
-
-
-def test_a_swap_that_lost_is_a_conflict_even_after_throttling(faulty: FaultyS3, s3_uri: str) -> None:
-    uri = f"{s3_uri}/pointer"
-    objects.write_bytes(uri, b"other")
-    faulty.coming = [Fault.SLOW_DOWN]
-    assert not objects.create(uri, b"mine")
-    faulty.coming = [Fault.SLOW_DOWN]
-    with pytest.raises(PublishConflictError, match="seen 'other'"):
-        objects.compare_and_swap(uri, expected=b"1", new=b"mine")
-    assert objects.read_bytes(uri) == b"other"
-
-
-def test_among_eight_writers_and_faults_every_win_is_real_and_every_real_win_is_known(
-    faulty: FaultyS3, s3_uri: str
-) -> None:
-    """They count a number up, each by compare-and-swap: a false win would repeat a number, a false loss skip one."""
-    uri = f"{s3_uri}/number"
-    objects.write_bytes(uri, b"0")
-    kinds = (Fault.LOST, Fault.REPEATED, Fault.CONFLICT, Fault.CUT_BY_RESET, Fault.SLOW_DOWN)
-    faulty.schedule = random_faults(0, dict.fromkeys(kinds, 0.05))
-    until_s = time.monotonic() + 5
-
-    def count_up(_: int) -> list[int]:
-        won = []
-        while time.monotonic() < until_s:
-            seen = objects.read_bytes(uri)
-            with contextlib.suppress(PublishConflictError):
-                objects.compare_and_swap(uri, expected=seen, new=str(int(seen) + 1).encode())
-                won.append(int(seen) + 1)
-        return won
-
-    with ThreadPoolExecutor(8) as threads:
-        won = sorted(number for numbers in threads.map(count_up, range(8)) for number in numbers)
-    assert won == list(range(1, int(objects.read_bytes(uri)) + 1))
-    assert len(won) >= 8
-    assert min(faulty.met[kind] for kind in kinds) >= 1
 
 
 def test_a_stall_of_30_s_is_cut_and_survived_with_the_bounds_of_everyday(faulty: FaultyS3, s3_uri: str) -> None:

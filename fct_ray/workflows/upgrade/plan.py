@@ -7,6 +7,7 @@ outcome, so that the same command resumes the same run, and finds it finished wh
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import partial
 
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.errors import ModelError, SettingsError
@@ -21,6 +22,7 @@ from fct_ray.shards.model_directory import load_model, open_encoder
 from fct_ray.storage import documents, vector_columns
 from fct_ray.storage.store import Store
 from fct_ray.values import Manifest, SideInfoUse
+from fct_ray.workflows.commit import parent_of
 from fct_ray.workflows.trained_index import check_enough_to_train
 from fct_ray.workflows.upgrade.forecast import TargetSpace, upgrade_forecast
 from fct_ray.workflows.upgrade.pair_origin import PairOrigin, PairsFromEncoder, check_num_pairs, num_pairs, pair_origin
@@ -109,10 +111,7 @@ def _begun_before(
 
     Items may have been appended and deleted before and after it was published.
     """
-
-    def made_from(version: Manifest) -> Manifest | None:
-        return None if version.parent is None else store.find_manifest(version.parent)
-
+    made_from = partial(parent_of, store)
     finished, grown, known = None, newest, set[str]()
     if newest.encoder.fingerprint == choice.ref.fingerprint:
         *_, finished = bases(newest, made_from)
