@@ -335,10 +335,6 @@ class Manifest:
     adopted_from: tuple[str, ...] = ()
     """Directories (`s3://BUCKET/PREFIX`, `file:///DIR`) below which shards may lie outside of the store."""
 
-    def shard_paths(self) -> tuple[str, ...]:
-        """Paths of all shards' Parquet objects, in shard order."""
-        return tuple(record.embeddings.path for record in self.shards)
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Current:

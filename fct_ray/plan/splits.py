@@ -79,6 +79,12 @@ def sample_mask(ids_N: npt.ArrayLike, count: int, seed: int) -> npt.NDArray[np.b
 
     Raises:
         SettingsError: `count` is negative or more than N.
+
+    Examples:
+        >>> ids = np.arange(1000)
+        >>> few, more = sample_mask(ids, 10, seed=0), sample_mask(ids, 20, seed=0)
+        >>> int(few.sum()), bool((few <= more).all())
+        (10, True)
     """
     keys_N = _salted(ids_N, f"pairs:{seed}")
     if not 0 <= count <= len(keys_N):
@@ -87,22 +93,6 @@ def sample_mask(ids_N: npt.ArrayLike, count: int, seed: int) -> npt.NDArray[np.b
     if count:
         mask_N[np.argpartition(keys_N, count - 1)[:count]] = True
     return mask_N
-
-
-def sampled_ids(ids_N: npt.ArrayLike, count: int, seed: int) -> npt.NDArray[np.int64]:
-    """The ids of `sample_mask`, ascending, int64 [count]; independent of the order of `ids_N`.
-
-    Raises:
-        SettingsError: `count` is negative or more than N.
-
-    Examples:
-        >>> ids = np.arange(1000)
-        >>> few, more = sampled_ids(ids, 10, seed=0), sampled_ids(ids, 20, seed=0)
-        >>> len(few), set(few) <= set(more)
-        (10, True)
-    """
-    mask_N = sample_mask(ids_N, count, seed)
-    return np.sort(np.asarray(ids_N, dtype=np.int64)[mask_N])
 
 
 def pairs_per_shard(rows_by_shard: Sequence[int], total: int) -> list[int]:

@@ -75,7 +75,7 @@ def test_a_shard_outside_of_the_store_and_of_what_was_adopted_is_refused(path: s
     ],
 )
 def test_a_shard_of_any_version_or_below_an_adopted_directory_is_accepted(path: str) -> None:
-    assert check_manifest(_manifest(path), "uri").shard_paths() == (path,)
+    assert [record.embeddings.path for record in check_manifest(_manifest(path), "uri").shards] == [path]
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_files_with_any_legitimate_name_can_be_adopted_and_opened_again(
     assert paths.adopted_root(uris) == objects.as_uri(root)
     for uri in uris:
         manifest = dataclasses.replace(_manifest(uri), adopted_from=(objects.as_uri(root),))
-        path = check_manifest(manifest, "uri").shard_paths()[0]
+        path = check_manifest(manifest, "uri").shards[0].embeddings.path
         assert objects.read_bytes(Store(str(tmp_path)).uri_of(path)).decode() in NAMES
     assert len(uris) == len(NAMES)
 
