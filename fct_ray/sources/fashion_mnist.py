@@ -27,8 +27,8 @@ import numpy.typing as npt
 from fct_ray.errors import SettingsError, SourceError
 from fct_ray.sources.data_directory import data_directory
 from fct_ray.sources.debian import unpack_packages
-from fct_ray.sources.items import IntArray, Items, Keys
-from fct_ray.sources.listing import ListedSource, Listing, rows_of_one_object
+from fct_ray.sources.items import Items, Keys
+from fct_ray.sources.listing import IntArray, ListedSource, Listing, rows_of_one_object
 from fct_ray.sources.registry import int_option, range_option
 
 OPTIONS = ("classes", "limit")

@@ -21,8 +21,8 @@ import numpy as np
 from fct_ray.errors import SettingsError, SourceError
 from fct_ray.sources.decoding import decode_all
 from fct_ray.sources.files import ListedFile, list_files, open_place
-from fct_ray.sources.items import IntArray, Items, Keys
-from fct_ray.sources.listing import ListedSource, Listing, whole_objects
+from fct_ray.sources.items import Items, Keys
+from fct_ray.sources.listing import IntArray, ListedSource, Listing, whole_objects
 from fct_ray.sources.registry import int_option
 
 OPTIONS = ("limit",)

@@ -11,15 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-if TYPE_CHECKING:
-    from fct_ray.sources.listing import Listing
-
-IntArray = npt.NDArray[np.int64]
+from fct_ray.sources.listing import IntArray, Listing
 
 
 @dataclass(frozen=True, kw_only=True)

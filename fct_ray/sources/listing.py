@@ -17,11 +17,11 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fct_ray.sources.items import IntArray
-
+IntArray = npt.NDArray[np.int64]
 SPANS = pa.schema(
     [
         ("path", pa.large_string()),

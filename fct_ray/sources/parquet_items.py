@@ -27,8 +27,8 @@ import pyarrow.parquet as pq
 from fct_ray.errors import SettingsError, SourceError
 from fct_ray.sources.decoding import decode_all
 from fct_ray.sources.files import ListedFile, Place, list_files, open_place, reading
-from fct_ray.sources.items import IntArray, Items, Keys
-from fct_ray.sources.listing import ListedSource, Listing, whole_objects
+from fct_ray.sources.items import Items, Keys
+from fct_ray.sources.listing import IntArray, ListedSource, Listing, whole_objects
 from fct_ray.sources.registry import int_option
 
 OPTIONS = ("image", "text", "id", "label", "limit")
