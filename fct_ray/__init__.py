@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fct_ray.api.transformations import Transformation, load_transformation
     from fct_ray.api.upgrades import PlannedUpgrade, UpgradeResult
     from fct_ray.errors import FctRayError
-    from fct_ray.values import Metric
+    from fct_ray.kinds import Metric
 
 __all__ = [
     "FctRayError",

@@ -1,7 +1,7 @@
-"""The frozen nouns that every room speaks: usage, store documents, gate results, compatibility rows.
+"""The frozen nouns that every room speaks: usage and the documents of a store.
 
-Owns: names, types and the arithmetic that makes them add up. Knows no file system, no clock, and at run time no library but
-the standard one (arrays are NumPy's, in annotations only). Units are suffixes: `_s` seconds, `_bytes` bytes, `_usd` US
+Owns: names, types and the arithmetic that makes them add up. Knows no file system, no clock, and no library but the
+standard one. Units are suffixes: `_s` seconds, `_bytes` bytes, `_usd` US
 dollars; `flops` counts floating-point operations, two per multiply-add. Paths inside a store are relative to its root with
 forward slashes; only adopted objects have absolute URIs.
 """
@@ -10,92 +10,14 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
+from fct_ray.judgements import GateResult
+from fct_ray.kinds import Metric, Precision, Provenance, QueryRole
 
 FORMAT_VERSION = 1
-
-
-class Metric(StrEnum):
-    """How two embeddings are compared."""
-
-    IP = "ip"
-    """Inner product; larger is nearer."""
-    L2 = "l2"
-    """Squared Euclidean distance; smaller is nearer."""
-
-
-class Precision(StrEnum):
-    """The numbers that h is computed with; what is stored is float32 either way."""
-
-    FLOAT32 = "float32"
-    BFLOAT16 = "bfloat16"
-    """Inputs, weights and layers' outputs in bfloat16, sums and the final normalisation in float32."""
-
-
-class Provenance(StrEnum):
-    """How the embeddings of a shard came to be."""
-
-    EMBEDDED = "embedded"
-    TRANSFORMED = "transformed"
-    MIXED = "mixed"
-
-
-class Method(StrEnum):
-    """A way to search a gallery, from doing nothing to the full backfill; the keys of reports."""
-
-    OLD_OLD = "old_old"
-    """Old queries on the old gallery: doing nothing."""
-    DIRECT = "direct"
-    """New queries on the old gallery as it is."""
-    FUSED = "fused"
-    """Old queries on old embeddings and side-information, both joined; nothing is fitted."""
-    BCT = "bct"
-    """New queries of a backward-compatible new model on the old gallery."""
-    LINEAR_NOSIDE = "linear_noside"
-    """New queries on the gallery through a linear map of the old embeddings."""
-    LINEAR_SIDE = "linear_side"
-    """New queries on the gallery through a linear map of old embeddings and side-information."""
-    FCT_NOSIDE = "fct_noside"
-    """New queries on the gallery through an MLP of the old embeddings."""
-    FCT_SIDE = "fct_side"
-    """New queries on the gallery through an MLP of old embeddings and side-information."""
-    NEW_NEW = "new_new"
-    """New queries on the gallery embedded with the new model: a full backfill."""
-
-    @property
-    def reads_side(self) -> bool:
-        """Whether it needs side-information."""
-        return self in (Method.FUSED, Method.LINEAR_SIDE, Method.FCT_SIDE)
-
-
-def method_of_transformation(kind: Literal["mlp", "linear"], *, reads_side: bool) -> Method:
-    """The method by which a transformation of this architecture is reported."""
-    if kind == "linear":
-        return Method.LINEAR_SIDE if reads_side else Method.LINEAR_NOSIDE
-    return Method.FCT_SIDE if reads_side else Method.FCT_NOSIDE
-
-
-class SideInfoUse(StrEnum):
-    """Whether an upgrade reads the side-information that a store keeps."""
-
-    STORED = "stored"
-    """Whatever the store has."""
-    NONE = "none"
-    """None, even if the store has some."""
-
-
-class OnBadRow(StrEnum):
-    """What to do with a row that cannot be used (no vector, NaN, a repeated id, an unreadable item)."""
-
-    REFUSE = "refuse"
-    """Stop, and name it."""
-    QUARANTINE = "quarantine"
-    """Leave it out, count it and list it."""
+JOINED_FORMAT_VERSION = 2
+"""Of versions whose vectors are not searched with one encoder's embeddings as they are: see `Manifest.queries`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -181,6 +103,15 @@ class TransformationRef:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class QueryInput:
+    """One embedding of every query that a version needs: by which encoder, and in which role."""
+
+    role: QueryRole
+    encoder: EncoderRef
+    dimension: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class IndexRef:
     """A version's index: the FAISS factory string and, where it needs training, the trained empty index."""
 
@@ -229,91 +160,6 @@ class Receipt:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RetrievalQuality:
-    """Retrieval measures of one query set on one gallery, as shares of 1."""
-
-    top1: float
-    top5: float
-    map: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CompatibilityRow:
-    """One line of the compatibility table: which queries search which gallery, and how well."""
-
-    method: Method
-    query: str
-    gallery: str
-    side_information: bool
-    top1: float
-    top5: float
-    map: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RecoveredShare:
-    """(method - old/old) / (new/new - old/old), for top-1 and mAP."""
-
-    top1: float
-    map: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class GateCheck:
-    """One bar that a transformation must clear on held-out pairs.
-
-    `margin` is the mean of the per-query differences candidate - bar, `margin_low` its one-sided 95 % lower bound.
-    """
-
-    measure: str
-    candidate: float
-    bar: float
-    margin: float
-    margin_low: float
-    passed: bool
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class QueryScores:
-    """What one way to search scored on every query; all ways over the same Q queries in the same order."""
-
-    agreement_Q: npt.NDArray[np.floating]
-    """Share of the new model's own top-k that this way finds."""
-    average_precision_Q: npt.NDArray[np.floating] | None = None
-    """Only with labels; NaN where a query has no relevant item."""
-    top1_right_Q: npt.NDArray[np.bool_] | None = None
-    """Only with labels: the first neighbour has the query's label."""
-    cosine: float = 0.0
-    """Mean cosine of h's outputs and the true new embeddings; 0 for a way without h."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class GateResult:
-    """What the gate measured and decided; stored in the manifest and in the report."""
-
-    passed: bool
-    num_pairs: int
-    k: int
-    chosen: Method
-    """Which candidate was judged."""
-    cosine: float
-    """Mean cosine between h's outputs and the true new embeddings of the held-out pairs."""
-    agreement: dict[Method, float]
-    """Neighbour agreement at k with the new model's own top-k, by method."""
-    checks: tuple[GateCheck, ...]
-    worst_group: dict[str, float] | None = None
-    """{"group": label, "candidate": agreement, "bar": agreement} of the group that h serves worst."""
-    negative_flips: float | None = None
-    """Share of held-out queries that were right at rank 1 with old/old and are wrong with new/h (labels only)."""
-    precision: Precision = Precision.FLOAT32
-    """In which the candidates were computed, as the published vectors are."""
-    precision_loss: float | None = None
-    """Agreement that the chosen candidate lost by not being computed in float32; None where it was."""
-    reason: str = ""
-    advice: str = ""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Manifest:
     """The complete, immutable description of one version of a store."""
 
@@ -332,6 +178,8 @@ class Manifest:
     shards: tuple[ShardRecord, ...] = field(repr=False)
     gate: GateResult | None
     run: str
+    queries: tuple[QueryInput, ...] = ()
+    """Which embeddings make up a query, through the model of `transformation`. Empty: those of `encoder`, as they are."""
     adopted_from: tuple[str, ...] = ()
     """Directories (`s3://BUCKET/PREFIX`, `file:///DIR`) below which shards may lie outside of the store."""
 

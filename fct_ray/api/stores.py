@@ -18,13 +18,14 @@ from fct_ray.api.upgrades import PlannedUpgrade
 from fct_ray.api.vector_tables import VectorTable, is_path, parquet_bytes
 from fct_ray.cli.pricing import PricingSettings, pricing_of
 from fct_ray.errors import SettingsError
+from fct_ray.kinds import Metric
 from fct_ray.models.batch_encoder import BatchEncoder
 from fct_ray.plan.collection import Collected
 from fct_ray.report.html_fragment import render_tables
 from fct_ray.report.tables import versions_table
 from fct_ray.storage import documents, objects, rollback
 from fct_ray.storage.store import Store as StoreFiles
-from fct_ray.values import Manifest, Metric
+from fct_ray.values import Manifest
 from fct_ray.workflows import garbage_collection
 from fct_ray.workflows.adopt import AdoptSettings, plan_adopt, run_adopt
 from fct_ray.workflows.append import AppendSettings, append

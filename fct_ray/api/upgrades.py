@@ -9,13 +9,14 @@ from pathlib import Path
 
 from fct_ray.api.session import connect
 from fct_ray.cli.pricing import PricingSettings, pricing_of
+from fct_ray.judgements import GateResult
 from fct_ray.plan.forecast import Forecast
 from fct_ray.report.content import Report
 from fct_ray.report.html_fragment import render_fragment
 from fct_ray.report.outcomes import plan_report, upgrade_report
 from fct_ray.report.report_files import write_report
 from fct_ray.storage import objects
-from fct_ray.values import GateResult, Usage
+from fct_ray.values import Usage
 from fct_ray.workflows.upgrade import plan as planning
 from fct_ray.workflows.upgrade.run import UpgradeOutcome, run_upgrade
 

@@ -22,11 +22,11 @@ import numpy as np
 import torch
 
 from fct_ray.errors import SettingsError
+from fct_ray.kinds import Metric
 from fct_ray.models.augmentation import SIMCLR, augmented
 from fct_ray.models.ridge import L2_GRID, fit_ridge
 from fct_ray.models.seeding import generator
 from fct_ray.plan.gate import t_95
-from fct_ray.values import Metric
 
 CANDIDATES = (
     *("yaml", "tyro", "omegaconf", "jsonargparse", "humanize", "pint", "scipy.special", "scipy.stats"),

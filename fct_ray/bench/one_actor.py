@@ -17,6 +17,7 @@ import torch
 
 from fct_ray.bench.dataset import DatasetSettings, make_dataset
 from fct_ray.errors import SettingsError
+from fct_ray.kinds import Precision
 from fct_ray.models.matrix_rate import matrix_rate
 from fct_ray.models.transformation_runner import DTYPES, TransformRunner, fast_precision
 from fct_ray.report.quantities import count, percent
@@ -24,7 +25,6 @@ from fct_ray.report.tables import Table
 from fct_ray.settings import CheckedSettings, Count
 from fct_ray.shards.model_directory import load_model
 from fct_ray.storage import shards
-from fct_ray.values import Precision
 
 MATRIX_SIZE = {"cpu": 2048, "cuda": 8192}
 MATRIX_S = 2.0

@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fct_ray.index import build, factory, search
+from fct_ray.kinds import Metric
 from fct_ray.report.quantities import count, duration, percent
 from fct_ray.report.tables import Table
 from fct_ray.settings import CheckedSettings, Count, Seed
-from fct_ray.values import Metric
 
 FloatArray = npt.NDArray[np.float32]
 IdArray = npt.NDArray[np.int64]

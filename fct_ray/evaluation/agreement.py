@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fct_ray.errors import SettingsError
 from fct_ray.evaluation.ranking import own_positions, positions, ranking_keys
-from fct_ray.values import Metric
+from fct_ray.kinds import Metric
 
 NO_NEIGHBOUR = -1
 """Padding of searches that found fewer than k items; agrees with nothing."""

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fct_ray.errors import SettingsError
-from fct_ray.evaluation.fused import normalized
 from fct_ray.evaluation.retrieval import retrieval_quality
 from fct_ray.evaluation.ways import WayToSearch
-from fct_ray.values import CompatibilityRow, Method, RecoveredShare
+from fct_ray.judgements import CompatibilityRow, RecoveredShare
+from fct_ray.kinds import Method
 
 logger = logging.getLogger(__name__)
 
@@ -110,3 +110,12 @@ def cosine_mean(a_ND: NDArray[np.float32], b_ND: NDArray[np.float32]) -> float:
             f"cosine of {a_ND.shape} and {b_ND.shape}; give two equal [rows, dimensions] shapes, rows > 0"
         )
     return float(np.einsum("nd,nd->n", normalized(a_ND), normalized(b_ND)).mean(dtype=np.float64))
+
+
+def normalized(embeddings_ND: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rows divided by their Euclidean length, float32 [N, D]; zero rows stay zero."""
+    float_ND: NDArray[np.float32] = np.asarray(embeddings_ND, dtype=np.float32)
+    lengths_N = np.linalg.norm(float_ND, axis=1, keepdims=True)
+    lengths_N[lengths_N == 0] = 1
+    unit_ND: NDArray[np.float32] = float_ND / lengths_N
+    return unit_ND

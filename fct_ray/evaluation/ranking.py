@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fct_ray.errors import DataError, SettingsError
-from fct_ray.values import Metric
+from fct_ray.kinds import Metric
 
 BLOCK_KEYS = 1 << 20
 """Keys per block: 8 MiB; measured best between cache misses (8 times as much) and small products (a fourth)."""

@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 
 from fct_ray.errors import SettingsError
 from fct_ray.evaluation.ranking import own_positions, positions, ranking_keys
-from fct_ray.values import Metric, RetrievalQuality
+from fct_ray.judgements import RetrievalQuality
+from fct_ray.kinds import Metric
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,8 +2,7 @@
 
     doing nothing   old queries  on old embeddings        (the bar)
     direct          new queries  on old embeddings        (where both have the same dimension)
-    candidate       new queries  on h(old, side)
-    fused           [old; side]  on [old; side]           (nothing fitted)
+    mapped          queries by one or several models on what a transformation made of the stored vectors
     full backfill   new queries  on true new embeddings   (the ceiling)
 
 Owns: what each way is called and searches. A kind of evidence (`held_out`, `compatibility`) is a function over ways, so
@@ -18,8 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fct_ray.evaluation import fused
-from fct_ray.values import CompatibilityRow, Method, Metric, RetrievalQuality
+from fct_ray.judgements import CompatibilityRow, RetrievalQuality
+from fct_ray.kinds import Method, Metric
 
 FloatArray = NDArray[np.float32]
 
@@ -38,6 +37,13 @@ class WayToSearch:
     metric: Metric
     side_information: bool = False
     """Whether side-information is used."""
+    variant: str = ""
+    """Which of several ways of this method, e.g. with which weights."""
+
+    @property
+    def key(self) -> tuple[Method, str]:
+        """What tells it from all others."""
+        return self.method, self.variant
 
     def row(self, quality: RetrievalQuality) -> CompatibilityRow:
         """The line of the table, with these measures."""
@@ -75,30 +81,25 @@ def direct(new_QW: FloatArray, old_GD: FloatArray, metric: Metric) -> WayToSearc
     )
 
 
-def transformed(
-    method: Method, new_QW: FloatArray, output_GW: FloatArray, metric: Metric, *, uses_side: bool
+def mapped(
+    method: Method,
+    variant: str,
+    query_QW: FloatArray,
+    output_GW: FloatArray,
+    metric: Metric,
+    *,
+    query: str,
+    gallery: str,
+    uses_side: bool,
 ) -> WayToSearch:
-    """New queries on the outputs of h, float32 [Q, W] and [G, W]; `method` names h."""
-    gallery = "h(old, side)" if uses_side else "h(old)"
+    """Queries on the outputs of a model, both in the space where they are compared: float32 [Q, W] and [G, W]."""
     return WayToSearch(
         method=method,
-        query="new",
+        variant=variant,
+        query=query,
         gallery=gallery,
-        query_QD=new_QW,
+        query_QD=query_QW,
         gallery_GD=output_GW,
         metric=metric,
         side_information=uses_side,
-    )
-
-
-def fused_search(old_QD: FloatArray, side_QS: FloatArray, old_GD: FloatArray, side_GS: FloatArray) -> WayToSearch:
-    """Old and side vectors of queries on those of the gallery, by the mean of both cosines."""
-    return WayToSearch(
-        method=Method.FUSED,
-        query="old + side",
-        gallery="old + side",
-        query_QD=fused.fuse(old_QD, side_QS),
-        gallery_GD=fused.fuse(old_GD, side_GS),
-        metric=Metric.IP,
-        side_information=True,
     )

@@ -16,7 +16,7 @@ from typing import Any
 import faiss
 
 from fct_ray.errors import SettingsError
-from fct_ray.values import Metric
+from fct_ray.kinds import Metric
 
 ROWS_PER_CENTROID = 64
 """FAISS warns below 39 training rows per centroid and drops rows above 256."""

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from fct_ray.errors import FormatError, SettingsError
 from fct_ray.index.build import NO_ID, checked_index, parse_index
 from fct_ray.index.factory import faiss_metric, inside_wrappers, inverted_file
-from fct_ray.values import Metric
+from fct_ray.kinds import Metric
 
 LISTS_PER_PROBE = 32
 MIN_PROBES = 8

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fct_ray.errors import ModelError
-from fct_ray.values import Metric, Usage
+from fct_ray.kinds import Metric
+from fct_ray.values import Usage
 
 
 @runtime_checkable

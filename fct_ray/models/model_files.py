@@ -19,6 +19,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from fct_ray.errors import ModelError, SettingsError
+from fct_ray.kinds import Metric
 from fct_ray.models.encoder import Encoder, EncoderArchitecture
 from fct_ray.models.model_json import NOT_IN_NAMES, ModelDocument, ModelKind, fingerprint, parse_document, plain_json
 from fct_ray.models.transformation import (
@@ -26,7 +27,6 @@ from fct_ray.models.transformation import (
     TransformationArchitecture,
     build_transformation,
 )
-from fct_ray.values import Metric
 
 AnyArchitecture = EncoderArchitecture | TransformationArchitecture
 AnyModel = Encoder | AnyTransformation

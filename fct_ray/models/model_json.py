@@ -15,7 +15,8 @@ from typing import Any, Literal
 import pydantic
 
 from fct_ray.errors import ModelError, SettingsError
-from fct_ray.values import FORMAT_VERSION, Metric, Usage
+from fct_ray.kinds import Metric
+from fct_ray.values import FORMAT_VERSION, Usage
 
 ModelKind = Literal["encoder", "side", "transformation"]
 NOT_IN_NAMES = re.compile(r"^\.|[/\\:*?\"<>|\x00-\x1f\x7f\ud800-\udfff]")

@@ -14,10 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from fct_ray.kinds import Precision
 from fct_ray.models.flops import transformation_flops
 from fct_ray.models.model_files import LoadedModel
 from fct_ray.models.transformation import AnyTransformation, export
-from fct_ray.values import Precision, Usage
+from fct_ray.values import Usage
 
 FloatArray = npt.NDArray[np.float32]
 DTYPES = {Precision.FLOAT32: torch.float32, Precision.BFLOAT16: torch.bfloat16}

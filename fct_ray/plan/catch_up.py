@@ -20,12 +20,13 @@ EDIT_RUNS = ("append-", "delete-")
 
 def same_space(one: Manifest, other: Manifest) -> bool:
     """Whether both versions hold embeddings and side-information of the same models, so that one h serves both."""
-    return (one.encoder, one.side_info, one.dimension, one.metric) == (
-        other.encoder,
-        other.side_info,
-        other.dimension,
-        other.metric,
-    )
+    return _space(one) == _space(other)
+
+
+def _space(version: Manifest) -> tuple[object, ...]:
+    """What decides the numbers in a version's vectors; those of joined blocks also depend on the map that joined them."""
+    joined_by = version.transformation if version.queries else None
+    return version.encoder, version.side_info, version.dimension, version.metric, version.queries, joined_by
 
 
 def check_catch_up(planned: Manifest, now: Manifest, run: str) -> None:

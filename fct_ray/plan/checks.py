@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fct_ray.errors import ModelError, SettingsError
+from fct_ray.kinds import SideInfoUse
 from fct_ray.plan.forecast import Forecast
-from fct_ray.values import EncoderRef, Manifest, SideInfoUse
+from fct_ray.values import EncoderRef, Manifest
 
 MIN_GATE_PAIRS = 30
 """Below this the normal approximation of the gate's bounds is not worth the name."""

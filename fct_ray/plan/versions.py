@@ -12,12 +12,15 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 
 from fct_ray.errors import IncompleteRunError, SettingsError
+from fct_ray.judgements import GateResult
+from fct_ray.kinds import Metric
 from fct_ray.values import (
+    FORMAT_VERSION,
+    JOINED_FORMAT_VERSION,
     EncoderRef,
-    GateResult,
     IndexRef,
     Manifest,
-    Metric,
+    QueryInput,
     Receipt,
     ShardRecord,
     SideInfoRef,
@@ -41,8 +44,11 @@ def upgraded_manifest(
     receipts: Sequence[Receipt],
     gate: GateResult | None,
     run: str,
+    queries: tuple[QueryInput, ...] = (),
 ) -> Manifest:
     """The manifest of an upgrade of `parent`: same shards, rows, ids and side-information, new embeddings.
+
+    `queries` says which embeddings make up a query, where these are not those of `encoder` as they are.
 
     Raises:
         IncompleteRunError: a shard has no receipt, two, or one made from other input, with other rows or ids, or
@@ -74,6 +80,8 @@ def upgraded_manifest(
         shards=tuple(records),
         gate=gate,
         run=run,
+        queries=queries,
+        format_version=JOINED_FORMAT_VERSION if queries else FORMAT_VERSION,
     )
 
 

@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from fct_ray.judgements import CompatibilityRow, GateResult, RecoveredShare
+from fct_ray.kinds import Method
 from fct_ray.plan.cost import cost_usd
 from fct_ray.plan.forecast import Forecast
 from fct_ray.plan.stages import STAGES
-from fct_ray.values import CompatibilityRow, GateResult, Method, RecoveredShare, Usage
+from fct_ray.values import Usage
 
 SAVED_KEYS = ("busy_compute", "flops", "usd", "node_s")
 """The factors of `Saved`, in the order in which they are shown."""

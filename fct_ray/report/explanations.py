@@ -8,19 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from fct_ray.judgements import CompatibilityRow, RecoveredShare
+from fct_ray.kinds import Method
 from fct_ray.report.content import Report
 from fct_ray.report.quantities import count, factor, percent
-from fct_ray.values import CompatibilityRow, Method, RecoveredShare
 
 METHOD_TITLES: Mapping[Method, str] = {
     Method.OLD_OLD: "old queries on old gallery: doing nothing",
     Method.DIRECT: "new queries on old gallery as it is: no h",
-    Method.FUSED: "old queries on old + side: nothing fitted",
+    Method.WHITENED: "old queries on old gallery, both whitened: nothing fitted",
+    Method.FUSED: "old + side queries on old + side: nothing fitted",
+    Method.FUSED_WHITENED: "the same, each whitened: nothing fitted",
     Method.BCT: "backward-compatible new model (BCT): no gallery work",
+    Method.SHARED_SPACE: "new queries on the coordinates that old and new share",
+    Method.PROCRUSTES: "new queries on rotated old embeddings",
     Method.LINEAR_NOSIDE: "linear map, without side-information",
     Method.LINEAR_SIDE: "linear map, with side-information",
     Method.FCT_NOSIDE: "FCT, without side-information",
     Method.FCT_SIDE: "FCT, with side-information",
+    Method.FUSED_LINEAR: "linear map, old and side joined",
+    Method.FUSED_FCT: "FCT, old and side joined",
     Method.NEW_NEW: "new queries on new gallery: full backfill",
 }
 """What each method of the compatibility table is, in the order from doing nothing to the full backfill."""

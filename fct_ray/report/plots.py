@@ -17,10 +17,10 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from fct_ray.kinds import Method
 from fct_ray.report.content import Report
 from fct_ray.report.explanations import METHOD_TITLES, REFERENCES, ordered_rows
 from fct_ray.report.quantities import duration, money, percent
-from fct_ray.values import Method
 
 _STYLE: dict[Any, Any] = {
     "text.parse_math": False,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fct_ray.judgements import GateResult
 from fct_ray.report.content import SAVED_KEYS, Report
 from fct_ray.report.explanations import METHOD_TITLES, REFERENCES, ordered_rows
 from fct_ray.report.quantities import (
@@ -20,7 +21,7 @@ from fct_ray.report.quantities import (
     money,
     percent,
 )
-from fct_ray.values import GateResult, Manifest
+from fct_ray.values import Manifest
 
 VARIANT_TITLES = {
     "with_fitting_h": "the upgrade: pairs, fit of h, transform, index, verify",

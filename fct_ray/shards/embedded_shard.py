@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from fct_ray.errors import SourceError
+from fct_ray.kinds import OnBadRow, Provenance
 from fct_ray.models.batch_encoder import encode_metered
 from fct_ray.shards.encoder_names import EncoderSpec
 from fct_ray.shards.listed_items import ListedItems
@@ -23,7 +24,7 @@ from fct_ray.sources.items import Items, Reader
 from fct_ray.sources.listing import Listing
 from fct_ray.sources.registry import open_reader
 from fct_ray.storage import documents, quarantine, shards
-from fct_ray.values import BadRow, OnBadRow, Provenance, Receipt, Usage
+from fct_ray.values import BadRow, Receipt, Usage
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,10 +13,11 @@ import numpy.typing as npt
 
 from fct_ray.errors import StoreError
 from fct_ray.index import build, search
+from fct_ray.kinds import Metric, OnBadRow, Precision
 from fct_ray.metering.meters import process_meter
 from fct_ray.storage import quarantine, shards
 from fct_ray.storage.store import Store
-from fct_ray.values import IndexRef, Metric, OnBadRow, Precision, ShardRecord, Usage
+from fct_ray.values import IndexRef, ShardRecord, Usage
 
 RECALL_K = 10
 OWN_QUERIES = 64

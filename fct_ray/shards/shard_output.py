@@ -23,10 +23,11 @@ import pyarrow as pa
 
 from fct_ray.errors import DataError
 from fct_ray.index import build
+from fct_ray.kinds import Metric, OnBadRow, Provenance
 from fct_ray.metering.meters import peak_memory_bytes, process_meter
 from fct_ray.storage import objects, shards
 from fct_ray.storage.store import Store
-from fct_ray.values import BadRow, IndexRef, Metric, ObjectRef, OnBadRow, Provenance, Receipt, ShardRecord, Usage
+from fct_ray.values import BadRow, IndexRef, ObjectRef, Receipt, ShardRecord, Usage
 
 FloatArray = npt.NDArray[np.float32]
 

@@ -12,12 +12,13 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from fct_ray.errors import FormatError
+from fct_ray.kinds import OnBadRow, Provenance
 from fct_ray.metering.meters import process_meter
 from fct_ray.plan.splits import sample_mask
 from fct_ray.storage import documents, objects, quarantine, shards, vector_columns
 from fct_ray.storage import pairs as parquet_files
 from fct_ray.storage.store import Store
-from fct_ray.values import ObjectRef, OnBadRow, Provenance, ShardRecord, Usage
+from fct_ray.values import ObjectRef, ShardRecord, Usage
 
 FloatArray = npt.NDArray[np.float32]
 IdArray = npt.NDArray[np.int64]
@@ -91,7 +92,7 @@ def ids_in_shard(task: tuple[ShardRecord, str, IdArray]) -> IdArray:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShardSelection:
-    """Which rows of one shard a worker picks: these ids, or `count` sampled ones."""
+    """Which rows of one shard a worker picks: these ids, and `count` sampled ones."""
 
     store_uri: str
     embeddings: ObjectRef
@@ -121,10 +122,10 @@ def select_rows(selection: ShardSelection) -> tuple[pa.Table, Usage]:
         dimension=selection.dimension,
         side_dimension=selection.side_dimension,
     )
+    picked_N = sample_mask(columns.ids_N, selection.count, selection.seed)
     if selection.wanted_ids is not None:
-        rows = np.flatnonzero(np.isin(columns.ids_N, selection.wanted_ids))
-    else:
-        rows = np.flatnonzero(sample_mask(columns.ids_N, selection.count, selection.seed))
+        picked_N |= np.isin(columns.ids_N, selection.wanted_ids)
+    rows = np.flatnonzero(picked_N)
     picked = {"id": pa.array(columns.ids_N[rows]), "old": vectors_column(columns.embeddings_ND[rows])}
     if selection.side_dimension is not None and columns.side_info_NS is not None:
         picked["side"] = vectors_column(columns.side_info_NS[rows])

@@ -15,13 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from fct_ray.index import build
+from fct_ray.kinds import Metric, Precision
 from fct_ray.metering.meters import process_meter
 from fct_ray.models.transformation_runner import TransformRunner
 from fct_ray.shards.model_directory import load_model
 from fct_ray.shards.stored_rows import ShardSelection, select_rows
 from fct_ray.storage import objects, usage_records
 from fct_ray.storage.store import Store
-from fct_ray.values import Metric, ObjectRef, Precision, Usage
+from fct_ray.values import ObjectRef, Usage
 
 FloatArray = npt.NDArray[np.float32]
 

@@ -13,11 +13,12 @@ from typing import Any
 import pyarrow as pa
 import torch
 
+from fct_ray.kinds import Precision, Provenance
 from fct_ray.models.transformation_runner import TransformRunner
 from fct_ray.shards.model_directory import load_model
 from fct_ray.shards.shard_output import OutputJob, ShardWriter, done
 from fct_ray.storage import documents, quarantine, shards
-from fct_ray.values import Precision, Provenance, Receipt, ShardRecord, Usage
+from fct_ray.values import Receipt, ShardRecord, Usage
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

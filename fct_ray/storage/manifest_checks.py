@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from fct_ray.errors import FormatError
 from fct_ray.storage import documents
 from fct_ray.storage.paths import check_manifest_paths
-from fct_ray.values import FORMAT_VERSION, Manifest, ObjectRef, ShardRecord
+from fct_ray.values import FORMAT_VERSION, JOINED_FORMAT_VERSION, Manifest, ObjectRef, ShardRecord
 
 MAX_DIMENSION = 1 << 20
 """The largest dimension that is believed: far above any encoder's, far below what would exhaust memory by itself."""
@@ -28,8 +28,10 @@ def load_manifest(data: bytes, uri: str, version: int | None) -> Manifest:
     """
     head = documents.parse(data, uri)
     seen = head.get("format_version") if isinstance(head, dict) else None
-    if seen != FORMAT_VERSION:
-        raise FormatError(f"{uri}: format_version {seen!r}, wanted {FORMAT_VERSION}: use a fct_ray that reads it")
+    if seen not in (FORMAT_VERSION, JOINED_FORMAT_VERSION):
+        raise FormatError(
+            f"{uri}: format_version {seen!r}, wanted {FORMAT_VERSION} or {JOINED_FORMAT_VERSION}: use a fct_ray that reads it"
+        )
     manifest = documents.load(Manifest, data, uri)
     if manifest.version != version:
         raise FormatError(f"{uri}: is the manifest of version {manifest.version}, wanted {version}")
@@ -59,6 +61,7 @@ def _problems(manifest: Manifest) -> Iterator[str]:
         yield f"run is {manifest.run!r:.200}; wanted letters, digits, '-', '_' and '.'"
     if not 1 <= manifest.dimension <= MAX_DIMENSION:
         yield f"dimension is {manifest.dimension}; wanted 1 to {MAX_DIMENSION:,}"
+    yield from _query_problems(manifest)
     side = manifest.side_info
     if side is not None and not (1 <= side.dimension <= MAX_DIMENSION and side.dtype in _SIDE_DTYPES):
         yield (
@@ -75,6 +78,20 @@ def _problems(manifest: Manifest) -> Iterator[str]:
         yield from _shard_problems(record, has_index=manifest.index is not None)
     if manifest.index is not None and manifest.index.trained is not None:
         yield from _size_problems(manifest.index.trained)
+
+
+def _query_problems(manifest: Manifest) -> Iterator[str]:
+    wanted = JOINED_FORMAT_VERSION if manifest.queries else FORMAT_VERSION
+    if manifest.format_version != wanted:
+        yield f"format_version {manifest.format_version} with {len(manifest.queries)} query embeddings; wanted {wanted}"
+    if manifest.queries and manifest.transformation is None:
+        yield "queries need a map, and no transformation is named; wanted the model that has it"
+    roles = [query.role for query in manifest.queries]
+    if len(set(roles)) != len(roles):
+        yield f"queries name the roles {roles}; wanted each once"
+    for query in manifest.queries:
+        if not 1 <= query.dimension <= MAX_DIMENSION:
+            yield f"{query.role} queries have dimension {query.dimension}; wanted 1 to {MAX_DIMENSION:,}"
 
 
 def _shard_problems(record: ShardRecord, *, has_index: bool) -> Iterator[str]:

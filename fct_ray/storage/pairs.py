@@ -6,6 +6,7 @@ N pairs, W dimension of the new model, Q queries, D dimension of the query encod
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ from fct_ray.errors import DataError, FormatError, NotFoundError
 from fct_ray.storage import objects
 from fct_ray.storage.parquet_tables import read_parquet, read_parquet_bytes
 from fct_ray.storage.shards import ID, IdArray, ShardColumns, encode_table, ids_of, parse_shard
-from fct_ray.storage.vector_columns import FloatArray
+from fct_ray.storage.vector_columns import FLOATS, FloatArray, vectors_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,10 +30,10 @@ class PairsFile:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class QueriesFile:
-    """Embeddings of queries, by query id."""
+    """Embeddings of queries, by query id: one array [Q, D], or several by role."""
 
     ids_Q: IdArray
-    embeddings_QD: FloatArray
+    embeddings: FloatArray | dict[str, FloatArray]
 
 
 def read_pairs(uri: str) -> PairsFile:
@@ -47,10 +48,23 @@ def read_pairs(uri: str) -> PairsFile:
     return PairsFile(ids_N=columns.ids_N, embeddings_NW=columns.embeddings_ND)
 
 
-def read_queries(uri: str) -> QueriesFile:
-    """The queries in a Parquet file with columns `id` (int64, unique) and `embedding`. Raises like `read_pairs`."""
-    columns = _read_vectors(uri, "queries: embeddings by the store's query encoder, by query id")
-    return QueriesFile(ids_Q=columns.ids_N, embeddings_QD=columns.embeddings_ND)
+def read_queries(uri: str, roles: Sequence[str] = ()) -> QueriesFile:
+    """The queries in a Parquet file with columns `id` (int64, unique) and `embedding`; or, with `roles`, one for each.
+
+    Raises like `read_pairs`.
+    """
+    if not roles:
+        columns = _read_vectors(uri, "queries: embeddings by the store's query encoder, by query id")
+        return QueriesFile(ids_Q=columns.ids_N, embeddings=columns.embeddings_ND)
+    table = read_table(uri)
+    missing = [role for role in roles if role not in table.column_names]
+    if missing:
+        raise FormatError(
+            f"{uri}: has the columns {table.column_names}; this version is searched by the embeddings {list(roles)}: write "
+            "one column of embeddings for each, beside `id`"
+        )
+    embeddings = {str(role): vectors_of(table, role, uri, None, FLOATS) for role in roles}
+    return QueriesFile(ids_Q=ids_of(table, uri), embeddings=embeddings)
 
 
 def read_ids(uri: str, num_bytes: int | None = None) -> IdArray:

@@ -14,9 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fct_ray.errors import DataError
+from fct_ray.kinds import OnBadRow
 from fct_ray.storage import pairs, shards, vector_columns
 from fct_ray.storage.shards import EMBEDDING, ID, SIDE_INFO, ShardColumns
-from fct_ray.values import BadRow, OnBadRow
+from fct_ray.values import BadRow
 
 BoolArray = npt.NDArray[np.bool_]
 

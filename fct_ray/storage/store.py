@@ -85,6 +85,13 @@ class Store:
         suffix = "/model.json"
         return [uri.removesuffix(suffix) for uri in objects.list_uris(self.models_uri()) if uri.endswith(suffix)]
 
+    def find_transformation(self, manifest: Manifest) -> str | None:
+        """Where the transformation that made a version is kept; None if it has none, or it is gone."""
+        if manifest.transformation is None:
+            return None
+        ending = f"-{manifest.transformation.fingerprint[:12]}"
+        return next((uri for uri in self.model_uris() if uri.endswith(ending)), None)
+
     def current(self) -> Current | None:
         """The published version, or None if nothing was published yet. Raises FormatError, StoreError."""
         data, uri = self._current_bytes(), self.uri_of(_CURRENT)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from fct_ray.engine.tasks import map_tasks
 from fct_ray.errors import FormatError
+from fct_ray.kinds import Metric
 from fct_ray.metering.meters import StageMeter
 from fct_ray.plan.identity import run_id
 from fct_ray.plan.versions import adopted_manifest
@@ -21,7 +22,7 @@ from fct_ray.shards.shard_output import OutputJob
 from fct_ray.shards.stored_rows import Inspected
 from fct_ray.storage import objects, parquet_listing, paths
 from fct_ray.storage.store import Store
-from fct_ray.values import Current, Manifest, Metric, Receipt, ShardRecord, SideInfoRef
+from fct_ray.values import Current, Manifest, Receipt, ShardRecord, SideInfoRef
 from fct_ray.workflows.bad_rows import BadRowSettings
 from fct_ray.workflows.commit import (
     Committed,

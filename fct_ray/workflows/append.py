@@ -77,6 +77,7 @@ def append(
     made_side = settings.side if side is None else side
 
     def plan(parent: Manifest) -> Edit | None:
+        _refuse_joined(parent)
         if embeddings is not None and source is None:
             return _appended_objects(settings, made_by, embeddings, store, parent)
         if source is not None and embeddings is None:
@@ -109,6 +110,15 @@ def _appended_objects(
         num_rows=parent.num_rows + num_rows,
         notes=inspected.notes(),
     )
+
+
+def _refuse_joined(parent: Manifest) -> None:
+    if parent.queries:
+        names = ", ".join(f"{query.encoder.name} ({query.role})" for query in parent.queries)
+        raise SettingsError(
+            f"version {parent.version} has vectors that are joined of several models' ({names}); items cannot be appended to "
+            "it yet: roll back to the version before (fct-ray store rollback), append there, and upgrade again"
+        )
 
 
 def _check_kind(inspected: InspectedObjects, parent: Manifest) -> None:

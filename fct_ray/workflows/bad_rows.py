@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fct_ray.errors import DataError
+from fct_ray.kinds import OnBadRow
 from fct_ray.settings import CheckedSettings, CountOrZero
 from fct_ray.storage import quarantine
 from fct_ray.storage.store import Store
-from fct_ray.values import OnBadRow, Receipt
+from fct_ray.values import Receipt
 
 LIST_FILE = "quarantine.parquet"
 

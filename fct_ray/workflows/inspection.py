@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 
 from fct_ray.engine.tasks import map_tasks
 from fct_ray.errors import FormatError
+from fct_ray.kinds import OnBadRow
 from fct_ray.metering.meters import StageMeter
 from fct_ray.shards.stored_rows import Inspected, inspect_shard
-from fct_ray.values import OnBadRow
 
 logger = logging.getLogger(__name__)
 SHOWN = 3

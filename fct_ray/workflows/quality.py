@@ -18,13 +18,18 @@ from fct_ray.errors import SettingsError
 from fct_ray.evaluation import ways
 from fct_ray.evaluation.compatibility import compatibility_rows, recovered_shares
 from fct_ray.evaluation.ways import WayToSearch
+from fct_ray.judgements import CompatibilityRow, RecoveredShare
+from fct_ray.kinds import Method, Metric, QueryRole
+from fct_ray.models.blocks import gallery_text
+from fct_ray.models.query_map import takes_new_alone
 from fct_ray.models.transformation_runner import TransformRunner
 from fct_ray.plan.splits import sample_mask, unit_hash
 from fct_ray.shards.model_directory import load_model
+from fct_ray.shards.query_maps import query_map_at
 from fct_ray.sources.registry import open_source
 from fct_ray.storage import shards
 from fct_ray.storage.store import Store
-from fct_ray.values import CompatibilityRow, Manifest, Method, RecoveredShare
+from fct_ray.values import Manifest
 from fct_ray.workflows.chosen_items import encode_items
 from fct_ray.workflows.labels import LabelArray, comparable_labels, joined_labels, labels_of_shard
 
@@ -69,7 +74,8 @@ class Quality:
 
     rows: tuple[CompatibilityRow, ...]
     recovered: Mapping[Method, RecoveredShare]
-    new_queries_QW: FloatArray
+    queries: Mapping[QueryRole, FloatArray]
+    """Embeddings of the queries by every model, [Q, ...] each."""
     query_labels_Q: LabelArray
 
 
@@ -152,7 +158,7 @@ def measure_quality(
         gallery_ids_G=old.ids_G,
     )
     return Quality(
-        rows=rows, recovered=recovered_shares(rows), new_queries_QW=queries.new_QW, query_labels_Q=queries.labels_Q
+        rows=rows, recovered=recovered_shares(rows), queries=queries.by_role, query_labels_Q=queries.labels_Q
     )
 
 
@@ -162,9 +168,7 @@ class _Queries:
 
     ids_Q: IntArray
     labels_Q: LabelArray
-    old_QD: FloatArray
-    new_QW: FloatArray
-    side_QS: FloatArray | None
+    by_role: Mapping[QueryRole, FloatArray]
 
 
 def _embedded_queries(
@@ -186,9 +190,7 @@ def _embedded_queries(
     queries = _Queries(
         ids_Q=encoded.ids_N,
         labels_Q=labels_Q,
-        old_QD=encoded.embeddings[0],
-        new_QW=encoded.embeddings[1],
-        side_QS=None if encoders.side_uri is None else encoded.embeddings[2],
+        by_role=dict(zip((QueryRole.OLD, QueryRole.NEW, QueryRole.SIDE), encoded.embeddings, strict=False)),
     )
     return queries, labels_G
 
@@ -202,22 +204,33 @@ def _ways(
     transformations: Mapping[Method, str],
 ) -> Iterator[WayToSearch]:
     """Every way to search, one at a time: the outputs of only one candidate are in memory."""
-    old_metric, new_metric = galleries.old.metric, galleries.upgraded.metric
-    yield ways.doing_nothing(queries.old_QD, old.embeddings_GD, old_metric)
-    direct = ways.direct(queries.new_QW, old.embeddings_GD, new_metric)
+    old_metric, full_metric = galleries.old.metric, galleries.backfill.metric
+    old_QD, new_QW = queries.by_role[QueryRole.OLD], queries.by_role[QueryRole.NEW]
+    yield ways.doing_nothing(old_QD, old.embeddings_GD, old_metric)
+    direct = ways.direct(new_QW, old.embeddings_GD, full_metric)
     if direct is not None:
         yield direct
     published = _published_method(galleries.upgraded, transformations)
     for method, uri in transformations.items():
-        runner = TransformRunner(load_model(uri), batch_rows=4096)
+        model, query_map = load_model(uri), query_map_at(uri)
+        if not set(query_map.needs) <= queries.by_role.keys():
+            continue
+        runner = TransformRunner(model, batch_rows=4096)
         if method == published:
             vectors_GW = upgraded.embeddings_GD
         else:
             vectors_GW, _ = runner.run(old.embeddings_GD, old.side_GS)
-        yield ways.transformed(method, queries.new_QW, vectors_GW, new_metric, uses_side=runner.uses_side)
-    if old.side_GS is not None and queries.side_QS is not None:
-        yield ways.fused_search(queries.old_QD, queries.side_QS, old.embeddings_GD, old.side_GS)
-    yield ways.full_backfill(queries.new_QW, full.embeddings_GD, new_metric)
+        yield ways.mapped(
+            method,
+            "",
+            query_map({role: queries.by_role[QueryRole(role)] for role in query_map.needs}),
+            vectors_GW,
+            full_metric if takes_new_alone(model.document) else Metric.IP,
+            query=" + ".join(query_map.needs),
+            gallery=gallery_text(model.transformation()),
+            uses_side=runner.uses_side,
+        )
+    yield ways.full_backfill(new_QW, full.embeddings_GD, full_metric)
 
 
 def _first(num_items: int, most: int) -> npt.NDArray[np.bool_]:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from fct_ray.engine.cluster import ClusterSize
+from fct_ray.kinds import QueryRole, Task
 from fct_ray.models.encoder_loop import EncoderFit, EncoderLoss
 from fct_ray.models.transformation_loop import TransformationFit
 from fct_ray.settings import CheckedSettings, Count
@@ -117,8 +118,8 @@ def _run(
     )
     embedded = run_backfill(plan_backfill(first), size)
     _say(
-        "3/5 The upgrade: the new model embeds a sample of the gallery (pairs), h is fitted on them and judged on "
-        "held-out ones, then every stored (embedding, side-information) goes through h into a new index."
+        "3/5 The upgrade: the new model embeds a sample of the gallery (pairs), ways of upgrading are fitted on them and "
+        "judged by what held-out ones find in the gallery, then every stored vector goes through the best into a new index."
     )
     chosen = replace(
         upgrade,
@@ -129,6 +130,7 @@ def _run(
         fit=settings.h,
         fit_dir=objects.join(root, "models/h"),
         controls=True,
+        task=upgrade.task or Task.SIMILAR,
     )
     upgraded = run_upgrade(plan_upgrade(chosen, usd_per_node_hour, size), size)
     if upgraded.published is None or upgraded.judged is None:
@@ -146,7 +148,7 @@ def _run(
         usd_per_node_hour=usd_per_node_hour,
     )
     _say("5/5 A few queries of the new model through the upgraded index.")
-    _search(settings, store_uri, models["new"].uri, against.quality)
+    _search(settings, store_uri, None if upgraded.published.queries else models["new"].uri, against.quality)
     return QuickstartOutcome(
         reports_uri=reports_uri, models=models, embedded=embedded, upgrade=upgraded, against=against
     )
@@ -172,9 +174,11 @@ def _fit_models(
     }
 
 
-def _search(settings: QuickstartSettings, store_uri: str, encoder_uri: str, quality: Quality) -> None:
+def _search(settings: QuickstartSettings, store_uri: str, encoder_uri: str | None, quality: Quality) -> None:
     """A few queries through the real index, as `fct-ray search` would."""
-    _, found_QK = open_searcher(store_uri, encoder_uri).search(quality.new_queries_QW[:NUM_EXAMPLES], NUM_NEIGHBOURS)
+    searcher = open_searcher(store_uri, encoder_uri)
+    roles = [query.role for query in searcher.manifest.queries] or [QueryRole.NEW]
+    _, found_QK = searcher.search({role: quality.queries[role][:NUM_EXAMPLES] for role in roles}, NUM_NEIGHBOURS)
     gallery = open_source(settings.gallery)
     assert gallery.labels_N is not None  # noqa: S101 (quality was measured with them)
     label_of = dict(zip(gallery.ids_N.tolist(), gallery.labels_N.tolist(), strict=True))

@@ -20,13 +20,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from fct_ray.errors import SourceError
+from fct_ray.kinds import OnBadRow
 from fct_ray.shards.listed_items import ListedItems, listing_to_parquet
 from fct_ray.sources.items import Source
 from fct_ray.sources.listing import Listing
 from fct_ray.sources.registry import open_listing
 from fct_ray.storage import objects
 from fct_ray.storage.store import Store
-from fct_ray.values import OnBadRow
 
 logger = logging.getLogger(__name__)
 NUM_NAMED = 5

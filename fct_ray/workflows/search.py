@@ -7,7 +7,7 @@ its consistent view; with a lease also while versions are collected.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,8 +16,10 @@ import numpy.typing as npt
 from fct_ray.errors import EncoderMismatchError, FormatError, NotFoundError, SettingsError, StoreError
 from fct_ray.index import search
 from fct_ray.metering.meters import measure_stage
+from fct_ray.models.query_map import QueryMap
 from fct_ray.settings import CheckedSettings, Count
 from fct_ray.shards.encoder_names import EncoderSpec, resolve_encoder
+from fct_ray.shards.query_maps import query_map_at
 from fct_ray.storage import leases, shards
 from fct_ray.storage import pairs as pair_files
 from fct_ray.storage.leases import Lease
@@ -36,9 +38,10 @@ class SearchSettings(CheckedSettings):
     store: str
     """The store: a directory or s3:// prefix."""
     queries: str
-    """Parquet file with columns `id` and `embedding`."""
+    """Parquet file with columns `id` and `embedding`; for a version that is searched by several encoders, with one column
+    of embeddings for each, named as `fct-ray store status` says (`old`, `side`, `new`)."""
     encoder: str
-    """The encoder that made the queries' embeddings; must be the one that CURRENT is for."""
+    """The encoder that made the queries' embeddings; must be the one that CURRENT is for, or one of them."""
     output: str
     """Parquet file to write: columns `query`, `rank` (from 0), `id`, `score`."""
     k: Count = 10
@@ -47,8 +50,12 @@ class SearchSettings(CheckedSettings):
     """Inverted lists visited per query (IVF indexes). None: a default that grows with their number."""
 
 
+Queries = npt.ArrayLike | Mapping[str, npt.ArrayLike]
+"""Embeddings of queries [Q, D]; or several, by role ("old", "side", "new") or by the name of their encoder."""
+
+
 class Searcher:
-    """One version of a store, opened for queries of the encoder that it was made for."""
+    """One version of a store, opened for queries of the encoders that it was made for."""
 
     def __init__(self, manifest: Manifest, store: Store, lease: Lease | None = None) -> None:
         """Load the shards' indexes; a version without index (adopted) is searched exactly from its shards."""
@@ -57,14 +64,29 @@ class Searcher:
         self.index = None if manifest.index is None else search.ShardedIndex(files)
         if self.index is not None:
             _check_index(self.index, manifest)
+        self._query_map = _query_map(store, manifest) if manifest.queries else None
 
-    def search(self, queries: npt.ArrayLike, k: int = 10, nprobe: int | None = None) -> tuple[FloatArray, IntArray]:
-        """Scores and ids [Q, K] of queries [Q, D], best first; ids are -1 where the gallery has fewer than `k` items.
+    def query_vectors(self, queries: Queries) -> FloatArray:
+        """The vectors [Q, D] that search this version: the embeddings as they are, or joined blocks of several.
 
         Raises:
-            SettingsError: queries have another dimension than the version, or `k` is not positive.
+            SettingsError: an embedding is missing, superfluous, or of another dimension.
         """
-        queries_QD = np.ascontiguousarray(queries, dtype=np.float32)
+        if self._query_map is None:
+            if isinstance(queries, Mapping):
+                queries = only_queries(queries, self.manifest.encoder.name, self.manifest.version)
+            return np.ascontiguousarray(queries, dtype=np.float32)
+        return self._query_map(by_role(queries, self.manifest))
+
+    def search(self, queries: Queries, k: int = 10, nprobe: int | None = None) -> tuple[FloatArray, IntArray]:
+        """Scores and ids [Q, K] of queries, best first; ids are -1 where the gallery has fewer than `k` items.
+
+        `queries` are embeddings [Q, D], or where a version needs those of several encoders, arrays by role or name.
+
+        Raises:
+            SettingsError: queries have another dimension than the version, an encoder's are missing, or `k` is not positive.
+        """
+        queries_QD = self.query_vectors(queries)
         if k < 1:
             raise SettingsError(f"k is {k}; want at least 1")
         if queries_QD.ndim != 2 or queries_QD.shape[1] != self.manifest.dimension:
@@ -103,8 +125,8 @@ def _check_index(index: search.ShardedIndex, manifest: Manifest) -> None:
         )
 
 
-def open_searcher(store_uri: str, encoder: EncoderSpec, *, hold: bool = False) -> Searcher:
-    """CURRENT of a store, for queries of this encoder.
+def open_searcher(store_uri: str, encoder: EncoderSpec | None = None, *, hold: bool = False) -> Searcher:
+    """CURRENT of a store, for queries of this encoder; None where a version is searched by several, named with the queries.
 
     With `hold` the version is not collected (`fct-ray store gc`) until the searcher is closed or this process ends. Only a
     version without an index needs that after loading: its shards are read in every search.
@@ -113,7 +135,7 @@ def open_searcher(store_uri: str, encoder: EncoderSpec, *, hold: bool = False) -
         EncoderMismatchError: the version was made for queries of another encoder.
     """
     store = Store(store_uri)
-    ref = resolve_encoder(encoder, store).ref
+    ref = None if encoder is None else resolve_encoder(encoder, store).ref
     for _ in range(OPEN_ATTEMPTS):
         current = store.current()
         lease = _reading(store, current.version) if hold and current is not None else None
@@ -135,8 +157,61 @@ def _reading(store: Store, version: int) -> Lease:
     return leases.take(store, name, f"a reader of version {version}", versions=(version,))
 
 
-def check_query_encoder(manifest: Manifest, encoder: EncoderRef) -> None:
+def _query_map(store: Store, manifest: Manifest) -> QueryMap:
+    uri = store.find_transformation(manifest)
+    if uri is None:
+        raise StoreError(
+            f"{store.models_uri()}: the model that joins the queries of version {manifest.version} is not there: restore it, "
+            "or roll back with `fct-ray store rollback`"
+        )
+    return query_map_at(uri)
+
+
+def by_role(queries: Queries, manifest: Manifest) -> dict[str, FloatArray]:
+    """The queries' embeddings by role, as this version names them. Raises SettingsError: one is missing or superfluous."""
+    wanted = ", ".join(f"{query.role} ({query.encoder.name}, {query.dimension})" for query in manifest.queries)
+    if not isinstance(queries, Mapping):
+        if len(manifest.queries) > 1:
+            raise SettingsError(
+                f"version {manifest.version} is searched by {len(manifest.queries)} embeddings of each query: {wanted}; got "
+                "one array: pass a dictionary of arrays by these names"
+            )
+        queries = {manifest.queries[0].role: queries}
+    roles = {str(query.role): str(query.role) for query in manifest.queries}
+    roles |= {query.encoder.name: str(query.role) for query in manifest.queries}
+    unknown = [name for name in queries if name not in roles]
+    found = {
+        roles[name]: np.ascontiguousarray(array, dtype=np.float32) for name, array in queries.items() if name in roles
+    }
+    if unknown or len(found) < len(manifest.queries):
+        raise SettingsError(f"queries have {sorted(queries)}; version {manifest.version} wants {wanted}")
+    return found
+
+
+def only_queries(queries: Mapping[str, npt.ArrayLike], encoder: str, version: int) -> npt.ArrayLike:
+    """The one array of embeddings that a version with one encoder wants. Raises SettingsError: there are others."""
+    named = [name for name in queries if name in ("new", encoder)]
+    if len(named) != 1 or len(queries) != 1:
+        raise SettingsError(f"queries have {sorted(queries)}; version {version} wants those of {encoder} alone")
+    return queries[named[0]]
+
+
+def check_query_encoder(manifest: Manifest, encoder: EncoderRef | None) -> None:
     """Refuse queries of any encoder but the version's own."""
+    if encoder is None:
+        if not manifest.queries:
+            raise EncoderMismatchError(
+                f"version {manifest.version} is searched by queries of {manifest.encoder.name!r}: name the encoder of yours"
+            )
+        return
+    if manifest.queries:
+        if encoder.fingerprint not in {query.encoder.fingerprint for query in manifest.queries}:
+            names = ", ".join(query.encoder.name for query in manifest.queries)
+            raise EncoderMismatchError(
+                f"queries of encoder {encoder.name!r} cannot search version {manifest.version}, which wants those of "
+                f"{names}: embed the queries with them"
+            )
+        return
     if encoder.fingerprint != manifest.encoder.fingerprint:
         raise EncoderMismatchError(
             f"queries of encoder {encoder.name!r} (fingerprint {encoder.fingerprint[:12]}) cannot search version "
@@ -154,8 +229,8 @@ def search_file(settings: SearchSettings) -> tuple[Manifest, Usage]:
     """
     with measure_stage() as meter:
         searcher = open_searcher(settings.store, settings.encoder)
-        queries = pair_files.read_queries(settings.queries)
-        scores_QK, ids_QK = searcher.search(queries.embeddings_QD, settings.k, settings.nprobe)
+        queries = pair_files.read_queries(settings.queries, [query.role for query in searcher.manifest.queries])
+        scores_QK, ids_QK = searcher.search(queries.embeddings, settings.k, settings.nprobe)
         found = np.flatnonzero(ids_QK.ravel() >= 0)
         pair_files.write_search_results(
             settings.output,

@@ -11,6 +11,7 @@ import numpy as np
 from fct_ray.engine.tasks import run_task
 from fct_ray.errors import SettingsError
 from fct_ray.index import factory
+from fct_ray.kinds import Metric, Precision
 from fct_ray.plan.splits import pairs_per_shard
 from fct_ray.shards.stored_rows import ShardSelection
 from fct_ray.shards.trained_index import FloatArray, TrainingJob
@@ -18,7 +19,7 @@ from fct_ray.shards.trained_index import train_on_transformed as train_on_transf
 from fct_ray.shards.trained_index import train_on_vectors as train_on_vectors_task
 from fct_ray.storage import documents, objects
 from fct_ray.storage.store import Store
-from fct_ray.values import IndexRef, Manifest, Metric, ObjectRef, Precision
+from fct_ray.values import IndexRef, Manifest, ObjectRef
 from fct_ray.workflows.run_usage import RunUsage
 
 MAX_SAMPLED_SHARDS = 32

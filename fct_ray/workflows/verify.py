@@ -16,13 +16,14 @@ import numpy as np
 from fct_ray.engine.cluster import count_nodes
 from fct_ray.engine.tasks import map_tasks
 from fct_ray.errors import FctRayError, FormatError
+from fct_ray.kinds import Precision
 from fct_ray.metering.meters import StageMeter, measure_stage
 from fct_ray.plan import integrity
 from fct_ray.plan.catch_up import same_space
 from fct_ray.settings import CheckedSettings, Count, CountOrZero, PartOrAll
 from fct_ray.shards.shard_check import ShardCheck, ShardInput, Vectors, check_shard
 from fct_ray.storage.store import Store
-from fct_ray.values import Manifest, Precision, ShardRecord, Usage
+from fct_ray.values import Manifest, ShardRecord, Usage
 from fct_ray.workflows.unique_ids import check_unique_ids
 
 
@@ -155,7 +156,7 @@ def _with_inputs(store: Store, manifest: Manifest, checks: Iterable[ShardCheck],
     """The checks with what their shards were made from, where an earlier version still has it."""
     known: dict[str, ShardInput] = {}
     version: Manifest | None = manifest
-    h_uri = _transformation_uri(store, manifest)
+    h_uri = store.find_transformation(manifest)
     precision = Precision.FLOAT32 if manifest.transformation is None else manifest.transformation.precision
     while version is not None and version.parent is not None:
         version = store.find_manifest(version.parent)
@@ -174,10 +175,3 @@ def _with_inputs(store: Store, manifest: Manifest, checks: Iterable[ShardCheck],
         replace(check, made_from=known.get(check.record.input_sha256 or ""), recompute=check.record.shard in again)
         for check in checks
     ]
-
-
-def _transformation_uri(store: Store, manifest: Manifest) -> str | None:
-    if manifest.transformation is None:
-        return None
-    ending = f"-{manifest.transformation.fingerprint[:12]}"
-    return next((uri for uri in store.model_uris() if uri.endswith(ending)), None)

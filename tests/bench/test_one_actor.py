@@ -9,7 +9,7 @@ import pytest
 from fct_ray.bench.dataset import DatasetSettings
 from fct_ray.bench.one_actor import ActorRun, OneActorSettings, one_actor_table, run_one_actor
 from fct_ray.errors import SettingsError
-from fct_ray.values import Precision
+from fct_ray.kinds import Precision
 
 SMALL = DatasetSettings(rows=2_000, rows_per_shard=2_000, inner=64, num_pairs=10)
 

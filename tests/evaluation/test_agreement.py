@@ -7,7 +7,7 @@ import pytest
 
 from fct_ray.errors import SettingsError
 from fct_ray.evaluation.agreement import neighbour_agreement, top_k
-from fct_ray.values import Metric
+from fct_ray.kinds import Metric
 
 
 @pytest.mark.parametrize("metric", list(Metric))

@@ -1,4 +1,4 @@
-"""Fused vectors and recovered shares, by hand."""
+"""Recovered shares, by hand."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import pytest
 
 from fct_ray.errors import SettingsError
 from fct_ray.evaluation.compatibility import cosine_mean, recovered_shares
-from fct_ray.evaluation.fused import fuse
-from fct_ray.values import CompatibilityRow, Method
+from fct_ray.judgements import CompatibilityRow
+from fct_ray.kinds import Method
 
 
 def row(method: Method, top1: float, mean_average_precision: float) -> CompatibilityRow:
@@ -48,24 +48,6 @@ def test_shares_without_their_reference_are_refused() -> None:
         recovered_shares([row(Method.OLD_OLD, 0.5, 0.5)])
     with pytest.raises(SettingsError, match="repeat"):
         recovered_shares([row(Method.OLD_OLD, 0.5, 0.5), row(Method.OLD_OLD, 0.5, 0.5)])
-
-
-def test_the_inner_product_of_fused_vectors_is_the_mean_of_both_cosines() -> None:
-    old_ND, side_NS = np.array([[3, 4], [4, 3]], np.float32), np.array([[2, 0, 0], [0, 5, 0]], np.float32)
-    fused_NF = fuse(old_ND, side_NS)
-    assert fused_NF.shape == (2, 5)
-    assert fused_NF.dtype == np.float32
-    assert fused_NF[0] @ fused_NF[1] == pytest.approx((24 / 25 + 0) / 2)
-    assert fused_NF[0] @ fused_NF[0] == pytest.approx(1)
-
-
-def test_zero_vectors_are_fused_to_finite_values() -> None:
-    assert np.isfinite(fuse(np.zeros((1, 2), np.float32), np.ones((1, 2), np.float32))).all()
-
-
-def test_fusing_different_items_is_refused() -> None:
-    with pytest.raises(SettingsError, match="cannot be fused"):
-        fuse(np.ones((2, 2), np.float32), np.ones((3, 2), np.float32))
 
 
 def test_mean_cosine_by_hand() -> None:

@@ -8,7 +8,7 @@ import pytest
 from fct_ray.evaluation import ways
 from fct_ray.evaluation.compatibility import compatibility_rows
 from fct_ray.evaluation.held_out import Evidence, HeldOutItems, held_out_evidence
-from fct_ray.values import Method, Metric
+from fct_ray.kinds import Method, Metric
 
 # Four items on a line in the new space; in the old one the last two have changed places.
 NEW_QW = np.array([[0.0], [1.0], [3.0], [7.0]], dtype=np.float32)

@@ -14,7 +14,7 @@ from sklearn.metrics import average_precision_score
 from fct_ray.errors import DataError, SettingsError
 from fct_ray.evaluation import ranking
 from fct_ray.evaluation.retrieval import per_query, retrieval_quality
-from fct_ray.values import Metric
+from fct_ray.kinds import Metric
 
 
 def loop_measures(

@@ -41,8 +41,8 @@ class Actions:
 
     def parquet(self, data: bytes) -> None:
         """Pairs, queries, a file to adopt, a shard, a table of another run."""
+        from fct_ray.kinds import OnBadRow
         from fct_ray.shards.stored_rows import inspect_shard
-        from fct_ray.values import OnBadRow
 
         def _inspect(uri: str) -> object:
             return [inspect_shard((0, uri, on_bad_row)) for on_bad_row in OnBadRow]

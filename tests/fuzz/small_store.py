@@ -13,6 +13,7 @@ import pyarrow as pa
 import torch
 
 from fct_ray.index.build import ShardIndexBuilder, train_index
+from fct_ray.kinds import Metric, OnBadRow, Provenance
 from fct_ray.models.model_files import PackedModel, pack_model
 from fct_ray.models.transformation import Transformation, TransformationArchitecture
 from fct_ray.plan.versions import adopted_manifest
@@ -22,19 +23,7 @@ from fct_ray.shards.stored_rows import inspect_shard
 from fct_ray.storage import objects, parquet_listing, paths, shards
 from fct_ray.storage import pairs as pair_files
 from fct_ray.storage.store import Store
-from fct_ray.values import (
-    EncoderRef,
-    IndexRef,
-    Manifest,
-    Metric,
-    ObjectRef,
-    OnBadRow,
-    Provenance,
-    Receipt,
-    ShardRecord,
-    SideInfoRef,
-    Usage,
-)
+from fct_ray.values import EncoderRef, IndexRef, Manifest, ObjectRef, Receipt, ShardRecord, SideInfoRef, Usage
 
 OLD, NOW, NEXT = (resolve_encoder(name, None).ref for name in ("old-api", "now-api", "next-api"))
 ROWS, D, INDEX = 90, 8, "IVF4,Flat"

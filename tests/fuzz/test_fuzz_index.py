@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from fct_ray.errors import StoreError
 from fct_ray.index.build import ShardIndexBuilder, train_index
 from fct_ray.index.factory import needs_training
-from fct_ray.values import Metric
+from fct_ray.kinds import Metric
 from fct_ray.workflows.search import open_searcher
 from tests.fuzz.damage import budget, damaged
 from tests.fuzz.outcome import Child, replaced

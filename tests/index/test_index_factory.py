@@ -14,7 +14,7 @@ from fct_ray.index.factory import (
     needs_training,
     training_rows_wanted,
 )
-from fct_ray.values import Metric
+from fct_ray.kinds import Metric
 
 BUILDABLE = [
     "Flat",

@@ -17,7 +17,7 @@ from fct_ray.errors import DataError, FormatError, SettingsError
 from fct_ray.index.build import ShardIndexBuilder, set_num_threads, train_index
 from fct_ray.index.factory import faiss_metric, needs_training
 from fct_ray.index.search import ShardedIndex, default_nprobe, describe, exact_search, recall
-from fct_ray.values import Metric
+from fct_ray.kinds import Metric
 
 FACTORIES = ["Flat", "IVF64,Flat", "IVF64,PQ8", "HNSW32", "SQ8"]
 EXACT_WHEN_EXHAUSTIVE = ["Flat", "IVF64,Flat"]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fct_ray.values import Metric
+from fct_ray.kinds import Metric
 from tests.fashion_vectors import encoders
 
 FloatArray = npt.NDArray[np.float32]

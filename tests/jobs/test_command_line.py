@@ -11,8 +11,8 @@ import pytest
 
 from fct_ray.cli.command_line import flags_of_yaml, parse_settings
 from fct_ray.errors import SettingsError
+from fct_ray.kinds import Metric
 from fct_ray.settings import CheckedSettings
-from fct_ray.values import Metric
 from tests.conftest import ROOT
 
 

@@ -6,9 +6,9 @@ import pytest
 
 from fct_ray.cli.pricing import PricingSettings, pricing_of
 from fct_ray.engine.cluster import ClusterSize
+from fct_ray.kinds import Method
 from fct_ray.report.outcomes import comparison_report
 from fct_ray.storage.store import Store
-from fct_ray.values import Method
 from fct_ray.workflows.backfill import BackfillSettings, plan_backfill, run_backfill
 from fct_ray.workflows.compare import CompareSettings, ComparisonOutcome, run_compare
 from tests.fashion_vectors import fashion_vectors

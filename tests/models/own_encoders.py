@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fct_ray.values import Metric
+from fct_ray.kinds import Metric
 
 NOT_CALLABLE = 3
 

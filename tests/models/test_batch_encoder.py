@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from fct_ray.errors import DataError, ModelError
+from fct_ray.kinds import Metric
 from fct_ray.models.batch_encoder import BatchEncoder, encode_metered, load_factory
 from fct_ray.models.encoder import Encoder, EncoderArchitecture
 from fct_ray.models.model_files import LoadedModel, pack_model, unpack_model
 from fct_ray.models.module_encoder import ModuleEncoder
 from fct_ray.models.transformation import TransformationArchitecture, build_transformation
-from fct_ray.values import Metric
 from tests.models.own_encoders import LengthEncoder
 
 OWN = "tests.models.own_encoders"

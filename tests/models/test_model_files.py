@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load, save
 
 from fct_ray.errors import ModelError, SettingsError
+from fct_ray.kinds import Metric
 from fct_ray.models.encoder import Encoder, EncoderArchitecture
 from fct_ray.models.model_files import AnyModel, PackedModel, pack_model, unpack_model
 from fct_ray.models.transformation import (
@@ -21,7 +22,6 @@ from fct_ray.models.transformation import (
     build_transformation,
     export,
 )
-from fct_ray.values import Metric
 
 
 def _encoder(seed: int = 0) -> Encoder:

@@ -4,18 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from fct_ray.values import (
-    EncoderRef,
-    IndexRef,
-    Manifest,
-    Metric,
-    ObjectRef,
-    Provenance,
-    Receipt,
-    ShardRecord,
-    SideInfoRef,
-    Usage,
-)
+from fct_ray.kinds import Metric, Provenance
+from fct_ray.values import EncoderRef, IndexRef, Manifest, ObjectRef, Receipt, ShardRecord, SideInfoRef, Usage
 
 OLD = EncoderRef(name="old", fingerprint="a" * 64)
 NEW = EncoderRef(name="new", fingerprint="b" * 64)

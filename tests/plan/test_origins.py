@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
+from fct_ray.kinds import Provenance
 from fct_ray.plan.origins import embedding_receipts
-from fct_ray.values import ObjectRef, Provenance, Receipt, ShardRecord, Usage
+from fct_ray.values import ObjectRef, Receipt, ShardRecord, Usage
 
 
 def _receipt(made: str, made_from: str | None, run: str = "embed-1") -> Receipt:

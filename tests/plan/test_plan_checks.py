@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from fct_ray.errors import ModelError, SettingsError
+from fct_ray.kinds import SideInfoUse
 from fct_ray.plan.checks import (
     check_budget,
     check_pair_counts,
@@ -15,7 +16,6 @@ from fct_ray.plan.checks import (
     uncovered_share,
 )
 from fct_ray.plan.forecast import Forecast
-from fct_ray.values import SideInfoUse
 from tests.plan.manifests import NEW, OLD, SIDE, parent_manifest
 
 FITTING: dict[str, Any] = {

@@ -10,6 +10,8 @@ import numpy.typing as npt
 import pytest
 
 from fct_ray.errors import SettingsError
+from fct_ray.judgements import GateCheck, QueryScores
+from fct_ray.kinds import Method
 from fct_ray.plan.gate import (
     check_bar,
     choose_candidate,
@@ -21,7 +23,6 @@ from fct_ray.plan.gate import (
     worst_group,
 )
 from fct_ray.plan.gate_texts import pairs_that_would_decide
-from fct_ray.values import GateCheck, Method, QueryScores
 
 
 def _around(mean: float, *, count: int = 400, spread: float = 0.2) -> npt.NDArray[np.float64]:

@@ -8,6 +8,7 @@ import hashlib
 import pytest
 
 from fct_ray.errors import IncompleteRunError, SettingsError
+from fct_ray.kinds import Metric
 from fct_ray.plan.identity import run_id
 from fct_ray.plan.resume import (
     done_receipts,
@@ -16,7 +17,7 @@ from fct_ray.plan.resume import (
     usage_of,
 )
 from fct_ray.plan.versions import adopted_manifest, embedded_manifest, upgraded_manifest
-from fct_ray.values import Manifest, Metric, Receipt, TransformationRef, Usage
+from fct_ray.values import Manifest, Receipt, TransformationRef, Usage
 from tests.plan.manifests import FLAT, NEW, OLD, SIDE, parent_manifest, parent_record, receipt
 
 PARENT = parent_manifest()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from fct_ray.judgements import CompatibilityRow, GateCheck, GateResult, RecoveredShare
+from fct_ray.kinds import Method
 from fct_ray.report.content import Environment, Pricing, Report, Saved, Spend
-from fct_ray.values import CompatibilityRow, GateCheck, GateResult, Method, RecoveredShare, Usage
+from fct_ray.values import Usage
 
 
 def compatibility_row(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 
+from fct_ray.judgements import RecoveredShare
+from fct_ray.kinds import Method
 from fct_ray.report.content import Report, Saved
 from fct_ray.report.explanations import METHOD_TITLES, ordered_rows, saving_sentence, why_it_works
-from fct_ray.values import Method, RecoveredShare
 
 
 def told(report: Report, **shares: float) -> str:

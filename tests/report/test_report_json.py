@@ -8,10 +8,11 @@ import math
 from pathlib import Path
 from typing import Any
 
+from fct_ray.judgements import RecoveredShare
+from fct_ray.kinds import Method
 from fct_ray.plan.forecast import Forecast
 from fct_ray.report.content import Report, Saved
 from fct_ray.report.json_file import render_json
-from fct_ray.values import Method, RecoveredShare
 
 ALWAYS = {"job", "store", "version", "rows", "stages", "forecast", "actual"}
 STAGE_KEYS = {"wall_s", "busy_cpu_s", "busy_gpu_s", "flops", "bytes_read", "bytes_written", "rows"}

@@ -9,9 +9,10 @@ import pyarrow as pa
 import pytest
 
 from fct_ray.errors import FormatError
+from fct_ray.kinds import OnBadRow, Provenance
 from fct_ray.shards.stored_rows import ShardSelection, ids_in_shard, inspect_shard, select_rows
 from fct_ray.storage import objects, shards
-from fct_ray.values import ObjectRef, OnBadRow, Provenance, ShardRecord
+from fct_ray.values import ObjectRef, ShardRecord
 
 
 @pytest.fixture

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from fct_ray.errors import FormatError
+from fct_ray.kinds import Provenance
 from fct_ray.storage import documents
-from fct_ray.values import Current, ObjectRef, Provenance, Receipt, ShardRecord, Usage
+from fct_ray.values import Current, ObjectRef, Receipt, ShardRecord, Usage
 
 
 def _receipt() -> Receipt:

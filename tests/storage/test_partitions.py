@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.dataset
 import pytest
 
+from fct_ray.kinds import OnBadRow
 from fct_ray.storage import objects, parquet_listing, quarantine, shards
 from fct_ray.storage.partitions import partition_values
-from fct_ray.values import OnBadRow
 
 
 @pytest.mark.parametrize(

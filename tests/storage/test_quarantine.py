@@ -9,8 +9,9 @@ import pyarrow as pa
 import pytest
 
 from fct_ray.errors import DataError, FormatError
+from fct_ray.kinds import OnBadRow
 from fct_ray.storage import quarantine, shards
-from fct_ray.values import BadRow, OnBadRow
+from fct_ray.values import BadRow
 
 
 def _lists(rows: Sequence[Sequence[float | None] | None], kind: pa.DataType = pa.list_(pa.float32())) -> pa.Array:  # noqa: B008

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from fct_ray.errors import FormatError, NotFoundError, PublishConflictError, StoreError
+from fct_ray.kinds import Metric, Provenance
 from fct_ray.storage import documents, objects
 from fct_ray.storage.store import Store
-from fct_ray.values import EncoderRef, Manifest, Metric, ObjectRef, Provenance, Receipt, ShardRecord, Usage
+from fct_ray.values import EncoderRef, Manifest, ObjectRef, Receipt, ShardRecord, Usage
 
 
 def _manifest(version: int, run: str, created_at: str = "2026-01-01T00:00:00Z") -> Manifest:

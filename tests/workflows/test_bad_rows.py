@@ -14,8 +14,8 @@ from PIL import Image
 from fct_ray.engine.actor_pool import PoolSettings
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.errors import DataError, SourceError
+from fct_ray.kinds import OnBadRow
 from fct_ray.storage.store import Store
-from fct_ray.values import OnBadRow
 from fct_ray.workflows.adopt import AdoptSettings, plan_adopt, run_adopt
 from fct_ray.workflows.append import AppendSettings, append
 from fct_ray.workflows.backfill import BackfillSettings, plan_backfill, run_backfill

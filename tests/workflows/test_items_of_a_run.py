@@ -18,10 +18,11 @@ from fct_ray.engine.actor_pool import PoolSettings
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.engine.items_dataset import items_dataset
 from fct_ray.errors import IncompleteRunError, SourceError
+from fct_ray.kinds import OnBadRow
 from fct_ray.sources.folder import path_id
 from fct_ray.sources.registry import open_source
 from fct_ray.storage.store import Store
-from fct_ray.values import Manifest, OnBadRow
+from fct_ray.values import Manifest
 from fct_ray.workflows.append import AppendSettings, append
 from fct_ray.workflows.backfill import BackfillPlan, BackfillSettings, plan_backfill, run_backfill
 from fct_ray.workflows.chosen_items import encode_items

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from fct_ray.judgements import GateResult
+from fct_ray.kinds import Method, Metric, Precision
 from fct_ray.models.model_files import LoadedModel, pack_model, unpack_model
 from fct_ray.models.seeding import seed_everything
 from fct_ray.models.transformation import Transformation, TransformationArchitecture, export
@@ -17,7 +19,6 @@ from fct_ray.models.transformation_runner import OverlappedBatches, TransformRun
 from fct_ray.plan.gate import MAX_PRECISION_LOSS, loses_too_much, with_loss
 from fct_ray.shards.model_directory import load_model
 from fct_ray.storage.vector_columns import are_normalized
-from fct_ray.values import GateResult, Method, Metric, Precision
 from fct_ray.workflows.upgrade.gate import GateOutcome, run_gate, run_gate_in
 from fct_ray.workflows.upgrade.pairs import Pairs
 from fct_ray.workflows.upgrade.plan import plan_upgrade

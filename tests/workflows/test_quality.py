@@ -14,9 +14,9 @@ from PIL import Image
 from fct_ray.engine.actor_pool import PoolSettings
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.errors import SettingsError
+from fct_ray.kinds import Method
 from fct_ray.sources.registry import open_source
 from fct_ray.storage.store import Store
-from fct_ray.values import Method
 from fct_ray.workflows.adopt import AdoptSettings, plan_adopt, run_adopt
 from fct_ray.workflows.quality import Galleries, Quality, QueryEncoders, measure_quality
 from tests.fashion_vectors import Vectors, fixed_size_list

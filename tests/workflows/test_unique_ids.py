@@ -10,10 +10,11 @@ import pytest
 
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.errors import DataError
+from fct_ray.kinds import Provenance
 from fct_ray.plan.id_ranges import overlapping
 from fct_ray.shards.unique_ids import Slice, first_repeated
 from fct_ray.storage.store import Store
-from fct_ray.values import ObjectRef, Provenance, ShardRecord
+from fct_ray.values import ObjectRef, ShardRecord
 from fct_ray.workflows.unique_ids import check_unique_ids
 from tests.galleries import IdArray, write_ids
 

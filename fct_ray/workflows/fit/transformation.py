@@ -9,11 +9,12 @@ from dataclasses import dataclass, fields
 
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.errors import SettingsError
+from fct_ray.kinds import Method
 from fct_ray.shards.model_directory import load_model
-from fct_ray.values import Method, Usage
+from fct_ray.values import Usage
 from fct_ray.workflows.commit import run_in_progress
 from fct_ray.workflows.upgrade.candidates import methods_fitted
-from fct_ray.workflows.upgrade.judgement import JudgedTransformation, fit_and_judge
+from fct_ray.workflows.upgrade.judgement import JudgedWays, fit_and_judge
 from fct_ray.workflows.upgrade.plan import plan_upgrade
 from fct_ray.workflows.upgrade.run import keep_model
 from fct_ray.workflows.upgrade.settings import FitOnPairsSettings, UpgradeSettings
@@ -38,7 +39,7 @@ class FittedTransformation:
     store: str
     run: str
     rows: int
-    judged: JudgedTransformation
+    judged: JudgedWays
     stages: dict[str, Usage]
 
 
@@ -66,5 +67,5 @@ def fit_for_store(settings: FitTransformationSettings, size: ClusterSize) -> Fit
         )
 
 
-def _keep(method: Method, output: str, judged: JudgedTransformation) -> str:
+def _keep(method: Method, output: str, judged: JudgedWays) -> str:
     return keep_model(output, load_model(judged.fitted[method]), judged.fitted[method])

@@ -1,18 +1,23 @@
-"""Candidates for h on cached pairs: the published MLP by Ray Train, and the linear control in closed form.
+"""Candidates of an upgrade: h fitted on cached pairs by Ray Train, the linear control, and ways in closed form.
 
-Owns: which candidates exist and what each is called in reports. Everything that decides between them is in plan/gate.
+Owns: which candidates are fitted, what each is called in reports, and keeping them. Ways that join or whiten stored
+vectors are `joined`; everything that decides between candidates is in plan/verdict.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.engine.trainer import TrainSettings, run_fit
+from fct_ray.kinds import Method, method_of_transformation
 from fct_ray.metering.meters import ProcessMeter
+from fct_ray.models.blocks import BlockTransformation, gallery_text
 from fct_ray.models.flops import transformation_flops
 from fct_ray.models.model_files import LoadedModel, PackedModel, pack_model, unpack_model
+from fct_ray.models.query_map import QueryMap
 from fct_ray.models.transformation import (
     LinearTransformation,
     Transformation,
@@ -28,9 +33,14 @@ from fct_ray.models.transformation_loop import (
 from fct_ray.plan.identity import run_id
 from fct_ray.shards.encoder_names import is_model_uri
 from fct_ray.shards.model_directory import check_model_uris, load_model, save_model
+from fct_ray.shards.query_maps import query_map_at
 from fct_ray.storage import documents, objects, shards
-from fct_ray.values import EncoderRef, Method, Usage, method_of_transformation
+from fct_ray.values import EncoderRef, Usage
+from fct_ray.workflows.upgrade.joined import MadeWay
 from fct_ray.workflows.upgrade.pairs import Pairs
+
+if TYPE_CHECKING:
+    from fct_ray.workflows.upgrade.plan import UpgradePlan
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,31 +53,92 @@ class Direction:
     normalized: bool
 
 
+def direction_of(plan: UpgradePlan) -> Direction:
+    """Between which models the candidates of an upgrade map."""
+    side = plan.parent.side_info
+    return Direction(
+        old=plan.parent.encoder,
+        new=plan.choice.ref,
+        side_fingerprint=side.fingerprint if side is not None and plan.use_side else None,
+        normalized=plan.space.normalized,
+    )
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Candidate:
-    """One fitted transformation, and the method by which it is reported."""
+    """One way of upgrading: the model that makes a version's vectors, and what makes queries for them."""
 
     method: Method
+    variant: str = ""
+    """Which of several of this method, e.g. with which weights."""
     uri: str
-    """Where its model directory is."""
+    """Where its model directory is; empty where it is not saved."""
     model: LoadedModel
-    usage: Usage
+    queries: QueryMap
+    usage: Usage = field(default_factory=Usage)
     reused: bool = False
     """Whether it was fitted by an earlier run on the same pairs."""
+    packed: PackedModel | None = None
+    """Its files, where it is not saved."""
+
+    @property
+    def key(self) -> tuple[Method, str]:
+        """What tells it from all others."""
+        return self.method, self.variant
+
+    @property
+    def is_joined(self) -> bool:
+        """Whether its vectors are weighted blocks, which are compared by inner product whatever the models' metric."""
+        return isinstance(self.model.transformation(), BlockTransformation)
+
+    @property
+    def gallery_text(self) -> str:
+        """What its vectors are made of: "h(old, side)", or "[old; side]" for joined blocks."""
+        return gallery_text(self.model.transformation())
+
+    def saved(self, storage_uri: str) -> Candidate:
+        """The same candidate, with its files in a model directory."""
+        return self if self.packed is None else replace(self, uri=save_model(storage_uri, self.packed), packed=None)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Fitted:
-    """A candidate that is not saved yet."""
+def load_candidate(method: Method, uri: str, *, variant: str = "", reused: bool = False) -> Candidate:
+    """A candidate from its model directory. Raises ModelError."""
+    model = load_model(uri)
+    return Candidate(
+        method=method,
+        variant=variant,
+        uri=uri,
+        model=model,
+        queries=query_map_at(uri),
+        usage=model.document.usage() or Usage(),
+        reused=reused,
+    )
 
-    method: Method
-    packed: PackedModel
-    usage: Usage
 
-    def at(self, uri: str) -> Candidate:
-        """The candidate, once it lies there."""
-        model = unpack_model(self.packed.model_json, self.packed.weights, uri)
-        return Candidate(method=self.method, uri=uri, model=model, usage=self.usage)
+def made_candidate(way: MadeWay, direction: Direction, *, reads_side: str | None) -> Candidate:
+    """A way in closed form as a candidate that is not saved yet."""
+    packed = pack_model(
+        way.module,
+        kind="transformation",
+        name=f"way-{way.method.replace('_', '-')}",
+        provenance={"from": direction.old.name, "variant": way.variant},
+        from_encoder=direction.old.fingerprint,
+        to_encoder=(direction.new if way.needs_new else direction.old).fingerprint,
+        side_fingerprint=reads_side if way.module.architecture.side_dimension > 0 else None,
+    )
+    return _unsaved(way.method, packed, Usage(), way.variant)
+
+
+def _unsaved(method: Method, packed: PackedModel, usage: Usage, variant: str = "") -> Candidate:
+    return Candidate(
+        method=method,
+        variant=variant,
+        uri="",
+        model=unpack_model(packed.model_json, packed.weights, packed.directory_name),
+        queries=QueryMap.of(packed.document, packed.weights, packed.directory_name),
+        usage=usage,
+        packed=packed,
+    )
 
 
 def fit_candidates(
@@ -121,9 +192,10 @@ def fit_candidates(
         module.load_state_dict(state)
         usage = outcome.usage * shares[architecture]
         candidates.append(_candidate(module, direction, usage))
-    directories = {candidate.method: save_model(storage_uri, candidate.packed) for candidate in candidates}
+    saved = tuple(candidate.saved(storage_uri) for candidate in candidates)
+    directories = {candidate.method: candidate.uri for candidate in saved}
     objects.write_bytes(objects.join(storage_uri, f"{name}.json"), documents.dump(directories))
-    return tuple(candidate.at(directories[candidate.method]) for candidate in candidates)
+    return saved
 
 
 def methods_fitted(*, use_side: bool, controls: bool) -> tuple[Method, ...]:
@@ -147,17 +219,7 @@ def _remembered(storage_uri: str, name: str) -> tuple[Candidate, ...]:
     check_model_uris(directories.values(), (storage_uri,), uri)
     if not all(is_model_uri(directory) for directory in directories.values()):  # collected, or deleted by hand
         return ()
-    models = {method: load_model(directory) for method, directory in directories.items()}
-    return tuple(
-        Candidate(
-            method=method,
-            uri=directories[method],
-            model=model,
-            usage=model.document.usage() or Usage(),
-            reused=True,
-        )
-        for method, model in models.items()
-    )
+    return tuple(load_candidate(method, directory, reused=True) for method, directory in directories.items())
 
 
 def _flops_shares(architectures: tuple[TransformationArchitecture, ...]) -> Mapping[TransformationArchitecture, float]:
@@ -178,7 +240,7 @@ def _architecture(
     )
 
 
-def _linear(pairs: Pairs, direction: Direction, with_side: bool) -> _Fitted:
+def _linear(pairs: Pairs, direction: Direction, with_side: bool) -> Candidate:
     meter = ProcessMeter()
     side_PS = pairs.side_PS if with_side else None
     module = fit_linear(pairs.old_PD, side_PS, pairs.new_PW, normalized=direction.normalized)
@@ -188,7 +250,7 @@ def _linear(pairs: Pairs, direction: Direction, with_side: bool) -> _Fitted:
     return _candidate(module, direction, usage)
 
 
-def _candidate(module: Transformation | LinearTransformation, direction: Direction, usage: Usage) -> _Fitted:
+def _candidate(module: Transformation | LinearTransformation, direction: Direction, usage: Usage) -> Candidate:
     with_side = module.architecture.side_dimension > 0
     method = method_of_transformation(module.architecture.kind, reads_side=with_side)
     packed = pack_model(
@@ -200,4 +262,4 @@ def _candidate(module: Transformation | LinearTransformation, direction: Directi
         to_encoder=direction.new.fingerprint,
         side_fingerprint=direction.side_fingerprint if with_side else None,
     )
-    return _Fitted(method=method, packed=packed, usage=usage)
+    return _unsaved(method, packed, usage)

@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from fct_ray.engine.cluster import ClusterSize
+from fct_ray.kinds import Metric
 from fct_ray.models.batch_encoder import BatchEncoder
 from fct_ray.models.flops import transformation_flops
 from fct_ray.models.transformation import TransformationArchitecture
 from fct_ray.plan.forecast import CPU_2_CORES, Forecast, Rates, forecast
-from fct_ray.values import Manifest, Metric
+from fct_ray.values import Manifest
 from fct_ray.workflows.upgrade.pair_origin import PairOrigin, PairsFromEncoder, num_pairs
 from fct_ray.workflows.upgrade.settings import UpgradeSettings
 

@@ -1,126 +1,196 @@
-"""The gate of an upgrade: held-out pairs through every candidate, measured, and judged.
+"""The gate of an upgrade: every way to search, measured by the best evidence there is, and judged.
 
-Owns: which ways to search are compared, running h for them, and the precision that it is judged in. What is measured of a
-way is in evaluation/held_out, the decision in plan/gate.
+Owns: running the ways over the gallery that judges them, the bounds of their differences to doing nothing, and the
+precision. What is measured of a way is in evaluation/, which kinds of evidence there are in `evidence`, the decision in
+plan/verdict.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Protocol
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
 
 from fct_ray.evaluation import ways
-from fct_ray.evaluation.compatibility import cosine_mean, recovered_shares
-from fct_ray.evaluation.held_out import HeldOutItems, held_out_evidence
+from fct_ray.evaluation.intervals import paired_interval
 from fct_ray.evaluation.ways import WayToSearch
-from fct_ray.models.model_files import LoadedModel
+from fct_ray.judgements import GateCheck, GateResult, WayJudged
+from fct_ray.kinds import Method, Metric, Precision, QueryRole
 from fct_ray.models.transformation_runner import TransformRunner
-from fct_ray.plan.checks import MIN_GATE_PAIRS
-from fct_ray.plan.gate import judge, loses_too_much, with_loss
-from fct_ray.plan.splits import sample_mask
-from fct_ray.values import CompatibilityRow, GateResult, Method, Metric, Precision, RecoveredShare, Usage
-from fct_ray.workflows.upgrade.pairs import Pairs
-from fct_ray.workflows.upgrade.settings import GateSettings
+from fct_ray.plan import verdict
+from fct_ray.plan.groups import negative_flips, worst_group
+from fct_ray.plan.verdict import Judged
+from fct_ray.values import Usage
+from fct_ray.workflows.upgrade.candidates import Candidate
+from fct_ray.workflows.upgrade.evidence import Evidence, Key, Measures
 
 logger = logging.getLogger(__name__)
-MAX_HELD_OUT = 4000  # scores are held_out x held_out: more would sharpen the bounds little and cost quadratically
+FIRST_IS_RIGHT = ("recall@1", "top1")
+
+
+@dataclass(kw_only=True, slots=True)
+class Work:
+    """What running the ways took."""
+
+    usage: Usage = field(default_factory=Usage)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class GateOutcome:
-    """The decision, and the compatibility table on held-out pairs (with labels only)."""
+class Metrics:
+    """How old and new embeddings are compared."""
 
-    result: GateResult
-    compatibility: tuple[CompatibilityRow, ...]
-    recovered: Mapping[Method, RecoveredShare]
-    usage: Usage
+    old: Metric
+    new: Metric
 
 
-class Gate(Protocol):
-    """`run_gate` with everything given but the precision."""
-
-    def __call__(self, *, precision: Precision) -> GateOutcome:
-        """Judge the candidates computed in this precision."""
-
-
-def run_gate_in(gate: Gate, *, asked: Precision | None, fast: Precision) -> GateOutcome:
-    """The gate in the precision that is asked for; where none is, in the fast one unless that loses too much."""
-    exact = gate(precision=Precision.FLOAT32)
-    if (asked or fast) is Precision.FLOAT32:
-        return exact
-    outcome = gate(precision=asked or fast)
-    result, usage = with_loss(outcome.result, exact.result), exact.usage + outcome.usage
-    if asked is None and loses_too_much(result):
-        logger.info("h is computed in float32: in %s it would lose %.4f of agreement", fast, result.precision_loss)
-        return replace(exact, usage=usage)
-    return replace(outcome, result=result, usage=usage)
-
-
-def run_gate(
-    pairs: Pairs,
-    candidates: Mapping[Method, LoadedModel],
+def searches(
+    candidates: Iterable[Candidate],
+    evidence: Evidence,
+    metrics: Metrics,
     *,
-    old_metric: Metric,
-    new_metric: Metric,
-    settings: GateSettings,
     batch_rows: int,
-    uncovered_share: float,
     precision: Precision,
-) -> GateOutcome:
-    """Judge the candidates, computed in this precision, on held-out pairs; see plan/gate for the decision."""
-    pairs = pairs.rows(sample_mask(pairs.ids_P, min(MAX_HELD_OUT, len(pairs.ids_P)), 0))
-    outputs = run_candidates(pairs, candidates, new_metric, batch_rows=batch_rows, precision=precision)
-    bar = ways.doing_nothing(pairs.old_PD, pairs.old_PD, old_metric)
-    ceiling = ways.full_backfill(pairs.new_PW, pairs.new_PW, new_metric)
-    direct = ways.direct(pairs.new_PW, pairs.old_PD, new_metric)
-    side = pairs.side_PS
-    fused = None if side is None else ways.fused_search(pairs.old_PD, side, pairs.old_PD, side)
-    evidence = held_out_evidence(
-        [way for way in (bar, ceiling, direct, *outputs.ways, fused) if way is not None],
-        HeldOutItems(ids_Q=pairs.ids_P, labels_Q=pairs.labels_P),
-        ceiling=ceiling,
-        cosines={way.method: cosine_mean(way.gallery_GD, pairs.new_PW) for way in outputs.ways},
-        k=settings.k,
-        min_labelled=MIN_GATE_PAIRS,
+    work: Work,
+) -> Iterator[WayToSearch]:
+    """Every candidate over the gallery of the evidence, one at a time; those whose queries are not known are left out."""
+    for candidate in candidates:
+        if not set(candidate.queries.needs) <= evidence.queries.keys():
+            continue
+        runner = TransformRunner(candidate.model, batch_rows=batch_rows, precision=precision)
+        output_GW, used = runner.run(evidence.gallery.old_GD, evidence.gallery.side_GS)
+        work.usage += used
+        yield ways.mapped(
+            candidate.method,
+            candidate.variant,
+            candidate.queries({role: evidence.queries[QueryRole(role)] for role in candidate.queries.needs}),
+            output_GW,
+            Metric.IP if candidate.is_joined else metrics.new,
+            query=" + ".join(candidate.queries.needs),
+            gallery=candidate.gallery_text,
+            uses_side=QueryRole.SIDE in candidate.queries.needs or runner.uses_side,
+        )
+
+
+def judge_by(
+    evidence: Evidence,
+    candidates: Sequence[Candidate],
+    metrics: Metrics,
+    judged: Judged,
+    *,
+    batch_rows: int,
+    seed: int,
+    work: Work,
+    new_model: GateCheck | None = None,
+) -> GateResult:
+    """Measure every candidate in float32, hold it against doing nothing, and decide.
+
+    Raises:
+        NotJudgedError: the evidence needs embeddings that are not here.
+    """
+    bar = ways.doing_nothing(evidence.queries[QueryRole.OLD], evidence.gallery.old_GD, metrics.old)
+    every = searches(candidates, evidence, metrics, batch_rows=batch_rows, precision=Precision.FLOAT32, work=work)
+    measured = evidence.measures(_with(bar, every))
+    found = {candidate.key: candidate for candidate in candidates if candidate.key in measured}
+    lines = [
+        WayJudged(
+            method=candidate.method,
+            variant=candidate.variant,
+            checks=compared(measured[key], measured[bar.key], num_compared=len(found), seed=seed),
+            query_roles=tuple(QueryRole(role) for role in candidate.queries.needs),
+            bytes_per_item=4 * candidate.model.document.dimension,
+        )
+        for key, candidate in found.items()
+    ]
+    result = verdict.judge(_best_variants(lines), judged, new_model=new_model)
+    best = next(line for line in result.ways if line.method is result.chosen)
+    return replace(
+        result,
+        worst_group=_worst_group(evidence, measured[best.method, best.variant], measured[bar.key], best),
+        negative_flips=_flips(measured[bar.key], measured[best.method, best.variant]),
     )
-    scores = evidence.scores
-    result = judge(
-        candidates={method: scores[method] for method in candidates},
-        bar=scores[bar.method],
-        ceiling=scores[ceiling.method],
-        fused=None if fused is None else scores[fused.method],
-        k=settings.k,
-        groups_Q=pairs.labels_P,
-        tolerance=settings.tolerance,
-        has_side_information=side is not None,
-        uncovered_share=uncovered_share,
-    )
-    return GateOutcome(
-        result=replace(result, precision=precision),
-        compatibility=evidence.rows,
-        recovered=recovered_shares(evidence.rows) if evidence.rows else {},
-        usage=outputs.usage,
-    )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CandidateOutputs:
-    """Every candidate as a way to search, and the work of running them."""
+def in_precision(
+    result: GateResult,
+    chosen: Candidate,
+    evidence: Evidence,
+    metrics: Metrics,
+    *,
+    asked: Precision | None,
+    fast: Precision,
+    batch_rows: int,
+    work: Work,
+) -> GateResult:
+    """The result in the precision that is asked for; where none is, in the fast one unless that loses too much."""
+    precision = asked or fast
+    if precision is Precision.FLOAT32:
+        return result
+    measure = result.checks[0].measure
+    (values,) = evidence.measures(
+        searches([chosen], evidence, metrics, batch_rows=batch_rows, precision=precision, work=work)
+    ).values()
+    loss = result.checks[0].candidate - float(np.nanmean(values[measure]))
+    if asked is None and verdict.loses_too_much(loss):
+        logger.info("vectors are computed in float32: in %s it would lose %.4f of %s", fast, loss, measure)
+        return result
+    return replace(result, precision=precision, precision_loss=loss)
 
-    ways: tuple[WayToSearch, ...]
-    usage: Usage
+
+def compared(way: Measures, bar: Measures, *, num_compared: int, seed: int) -> tuple[GateCheck, ...]:
+    """Every measure of a way against doing nothing, the deciding one first as the evidence gives it."""
+    checks = []
+    for name, values_Q in way.items():
+        known_Q = ~(np.isnan(values_Q) | np.isnan(bar[name]))
+        interval = paired_interval(values_Q, bar[name], num_compared=max(1, num_compared), seed=seed)
+        checks.append(
+            GateCheck(
+                measure=name,
+                candidate=_mean(values_Q[known_Q]),
+                bar=_mean(bar[name][known_Q]),
+                margin=interval.mean,
+                margin_low=interval.low,
+                margin_high=interval.high,
+                passed=False,
+            )
+        )
+    return tuple(checks)
 
 
-def run_candidates(
-    pairs: Pairs, candidates: Mapping[Method, LoadedModel], metric: Metric, *, batch_rows: int, precision: Precision
-) -> CandidateOutputs:
-    """Run every candidate over the pairs: new queries on its outputs, one way for each, in their order."""
-    found, usage = [], Usage()
-    for method, model in candidates.items():
-        runner = TransformRunner(model, batch_rows=batch_rows, precision=precision)
-        output_PW, used = runner.run(pairs.old_PD, pairs.side_PS)
-        usage += used
-        found.append(ways.transformed(method, pairs.new_PW, output_PW, metric, uses_side=runner.uses_side))
-    return CandidateOutputs(ways=tuple(found), usage=usage)
+def _with(bar: WayToSearch, every: Iterable[WayToSearch]) -> Iterator[WayToSearch]:
+    yield bar
+    yield from every
+
+
+def _best_variants(lines: Iterable[WayJudged]) -> list[WayJudged]:
+    """Of each method the variant with the best deciding measure."""
+    best: dict[Method, WayJudged] = {}
+    for line in lines:
+        known = best.get(line.method)
+        if known is None or line.checks[0].candidate > known.checks[0].candidate:
+            best[line.method] = line
+    return list(best.values())
+
+
+def _worst_group(evidence: Evidence, way: Measures, bar: Measures, line: WayJudged) -> dict[str, float] | None:
+    if evidence.groups_Q is None:
+        return None
+    name = line.checks[0].measure
+    known_Q = ~(np.isnan(way[name]) | np.isnan(bar[name]))
+    return worst_group(way[name][known_Q], bar[name][known_Q], evidence.groups_Q[known_Q])
+
+
+def _flips(bar: Measures, way: Measures) -> float | None:
+    name = next((name for name in FIRST_IS_RIGHT if name in bar), None)
+    return None if name is None else negative_flips(bar[name] > 0.5, way[name] > 0.5)
+
+
+def _mean(values_Q: npt.NDArray[np.float64]) -> float:
+    return float(values_Q.mean()) if values_Q.size else 0.0
+
+
+def keys_of(result: GateResult) -> Mapping[Method, Key]:
+    """Which variant of each method the gate judged."""
+    return {line.method: (line.method, line.variant) for line in result.ways}

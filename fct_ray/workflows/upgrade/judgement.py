@@ -1,63 +1,72 @@
-"""The first half of an upgrade: pairs, fitted candidates for h, and the gate's judgement of them.
+"""The first half of an upgrade: pairs, candidates, and the gate's judgement of them.
 
-    pairs (cached) --> fit (checkpointed) --> gate --> gate.json
+    pairs (cached) --> fit (checkpointed) --> ways --> gate --> gate.json
 
-Owns: what a killed run finds again of these three. Nothing here writes a version.
+Owns: what a killed run finds again of these, and the order of kinds of evidence. Nothing here writes a version.
 """
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 
 from fct_ray.engine.actor_pool import gpus_per_actor
 from fct_ray.engine.cluster import ClusterSize
-from fct_ray.models.model_files import LoadedModel
-from fct_ray.models.transformation_runner import fast_precision
+from fct_ray.evaluation.compatibility import cosine_mean, recovered_shares
+from fct_ray.judgements import CompatibilityRow, GateResult, RecoveredShare
+from fct_ray.kinds import Accept, EvidenceKind, Method, method_of_transformation
+from fct_ray.models.transformation_runner import TransformRunner, fast_precision
 from fct_ray.plan import checks
 from fct_ray.plan.splits import gate_mask
+from fct_ray.plan.verdict import Judged
 from fct_ray.shards.encoder_names import is_model_uri
 from fct_ray.shards.model_directory import check_model_uris
 from fct_ray.storage import documents, objects
 from fct_ray.storage import pairs as pair_files
-from fct_ray.values import (
-    CompatibilityRow,
-    GateResult,
-    Manifest,
-    Method,
-    RecoveredShare,
-    Usage,
-    method_of_transformation,
-)
+from fct_ray.values import Usage
 from fct_ray.workflows.run_usage import RunUsage
-from fct_ray.workflows.upgrade.candidates import Direction, fit_candidates
-from fct_ray.workflows.upgrade.gate import GateOutcome, run_gate, run_gate_in
+from fct_ray.workflows.upgrade.candidates import Candidate, direction_of, fit_candidates, load_candidate
+from fct_ray.workflows.upgrade.evidence import Evidence, NotJudgedError
+from fct_ray.workflows.upgrade.gate import Metrics, Work, in_precision, judge_by, keys_of
+from fct_ray.workflows.upgrade.kinds_of_evidence import (
+    WANTED_EMBEDDINGS,
+    EvidenceSources,
+    held_out_evidence,
+    new_against_old,
+    share_without_pairs,
+    strongest,
+)
 from fct_ray.workflows.upgrade.pair_origin import PairsFromFile
 from fct_ray.workflows.upgrade.pairs import Pairs, pairs_from_encoder, pairs_from_file
 from fct_ray.workflows.upgrade.plan import UpgradePlan
+from fct_ray.workflows.upgrade.stored_sample import StoredRows
+from fct_ray.workflows.upgrade.ways import every_candidate
 
+logger = logging.getLogger(__name__)
 PAIRS_FILE, GATE_FILE = "pairs.parquet", "gate.json"
 MAX_QUERIES = 256  # of the read-back: recall within 0.03 at 95 %, and brute force stays cheap
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class JudgedTransformation:
-    """The transformation that passed the gate or did not; kept in `runs/<run id>/gate.json` for a resumed run."""
+class JudgedWays:
+    """What the gate saw and decided; kept in `runs/<run id>/gate.json` for a resumed run."""
 
     uri: str
+    """The model directory of the chosen way."""
     result: GateResult
     compatibility: tuple[CompatibilityRow, ...]
     recovered: dict[Method, RecoveredShare]
     fitted: dict[Method, str]
-    """Every candidate's model directory, by method."""
+    """The model directory of every way that was compared, by method."""
     fit_reused: bool = False
     """Whether they were fitted by an earlier run: their busy time is counted, their wall time is not in this one."""
 
 
-def fit_and_judge(plan: UpgradePlan, log: RunUsage, size: ClusterSize) -> tuple[JudgedTransformation, np.ndarray]:
-    """The stages pairs, fit and gate; returns the judgement, and held-out vectors of the new model [Q, W] to search with.
+def fit_and_judge(plan: UpgradePlan, log: RunUsage, size: ClusterSize) -> tuple[JudgedWays, Pairs]:
+    """The stages pairs, fit and gate; returns the judgement, and some held-out pairs to read the index back with.
 
     Raises:
         FctRayError: a stage failed; what earlier stages made is found again by the next attempt.
@@ -66,9 +75,10 @@ def fit_and_judge(plan: UpgradePlan, log: RunUsage, size: ClusterSize) -> tuple[
     held_out_P = gate_mask(pairs.ids_P, plan.settings.gate.share, plan.settings.seed)
     checks.check_pair_counts(num_fit=int((~held_out_P).sum()), num_gate=int(held_out_P.sum()))
     judged = read_judged(plan)
-    if judged is None or judged.uri not in judged.fitted.values():
+    if judged is None or judged.uri not in judged.fitted.values() or _may_know_more(plan, judged.result):
         judged = _fit_and_judge(plan, pairs, held_out_P, log, size)
-    return judged, pairs.new_PW[held_out_P][:MAX_QUERIES]
+    few = np.flatnonzero(held_out_P)[:MAX_QUERIES]
+    return judged, pairs.rows(np.isin(np.arange(len(pairs.ids_P)), few))
 
 
 def _pairs(plan: UpgradePlan, log: RunUsage, size: ClusterSize) -> Pairs:
@@ -97,51 +107,123 @@ def _pairs(plan: UpgradePlan, log: RunUsage, size: ClusterSize) -> Pairs:
 
 
 def _fit_and_judge(
-    plan: UpgradePlan,
-    pairs: Pairs,
-    held_out_P: np.ndarray,
-    log: RunUsage,
-    size: ClusterSize,
-) -> JudgedTransformation:
-    fitted, models, reused = {}, {}, False
+    plan: UpgradePlan, pairs: Pairs, held_out_P: np.ndarray, log: RunUsage, size: ClusterSize
+) -> JudgedWays:
     if plan.given is not None:
         assert plan.settings.transformation is not None  # noqa: S101 (planning loaded it from there)
         architecture = plan.given.transformation().architecture
-        method = method_of_transformation(architecture.kind, reads_side=architecture.side_dimension > 0)
-        fitted, models = {method: plan.settings.transformation}, {method: plan.given}
+        kind = "linear" if architecture.kind == "linear" else "mlp"
+        method = method_of_transformation(kind, reads_side=architecture.side_dimension > 0)
+        fitted: Sequence[Candidate] = [load_candidate(method, plan.settings.transformation)]
     else:
         with log.stage("fit"):
-            fitted, models, reused = _fit(plan, pairs.rows(~held_out_P), log, size)
+            fitted = _fit(plan, pairs.rows(~held_out_P), log, size)
     with log.stage("gate") as meter:
-        gate = partial(
-            run_gate,
-            pairs.rows(held_out_P),
-            models,
-            old_metric=plan.parent.metric,
-            new_metric=plan.space.metric,
-            settings=plan.settings.gate,
-            batch_rows=plan.settings.batch_rows,
-            uncovered_share=_uncovered_share(plan.parent, pairs),
+        sources = EvidenceSources(plan=plan, pairs=pairs, held_out=pairs.rows(held_out_P), size=size, meter=meter)
+        gallery = sources.gallery()
+        candidates = (
+            fitted if plan.given is not None else every_candidate(plan, pairs.rows(~held_out_P), fitted, gallery)
         )
-        fast = fast_precision(on_gpu=gpus_per_actor(plan.settings.pool, size) > 0)
-        outcome = run_gate_in(gate, asked=plan.settings.precision, fast=fast)
-        meter.add(outcome.usage)
+        judged = _judge(plan, sources, gallery, candidates, size)
+        meter.add(judged.usage)
     # Written after the stage's record: work that a kill loses is done and counted again.
-    return _write_judged(plan, outcome, fitted, reused)
+    return _write_judged(plan, judged, reused=all(candidate.reused for candidate in fitted))
 
 
-def _fit(
-    plan: UpgradePlan, pairs: Pairs, log: RunUsage, size: ClusterSize
-) -> tuple[dict[Method, str], dict[Method, LoadedModel], bool]:
-    side = plan.parent.side_info
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Outcome:
+    """What the gate decided, and what stands beside it in reports."""
+
+    result: GateResult
+    compatibility: tuple[CompatibilityRow, ...]
+    best: tuple[Candidate, ...]
+    """The best variant of every method."""
+    usage: Usage
+
+
+def _judge(
+    plan: UpgradePlan, sources: EvidenceSources, gallery: StoredRows, candidates: Sequence[Candidate], size: ClusterSize
+) -> _Outcome:
+    """By the strongest evidence that there is; where it lacks embeddings, by the held-out pairs."""
+    work, metrics = Work(), Metrics(old=plan.parent.metric, new=plan.space.metric)
+    evidence: Evidence = strongest(sources, gallery)
+    try:
+        result = _judged_by(plan, evidence, sources, candidates, metrics, work)
+    except NotJudgedError as missing:
+        wanted_uri = sources.write_wanted(missing.wanted_ids)
+        evidence = held_out_evidence(sources)
+        result = _judged_by(plan, evidence, sources, candidates, metrics, work)
+        if not result.passed:
+            more = (
+                f"or embed the {len(missing.wanted_ids):,} items of {wanted_uri} with the new model, write (id, embedding) "
+                f"to {sources.wanted_embeddings_uri}, and run the same command again: it then judges by what every way "
+                "returns from the whole gallery"
+            )
+            result = replace(result, advice=f"{result.advice}; {more}" if result.advice else more)
+    by_key = {candidate.key: candidate for candidate in candidates}
+    best = tuple(by_key[key] for key in keys_of(result).values())
+    chosen = next(candidate for candidate in best if candidate.method is result.chosen)
+    fast = fast_precision(on_gpu=gpus_per_actor(plan.settings.pool, size) > 0)
+    result = in_precision(
+        result,
+        chosen,
+        evidence,
+        metrics,
+        asked=plan.settings.precision,
+        fast=fast,
+        batch_rows=plan.settings.batch_rows,
+        work=work,
+    )
+    result = replace(result, cosine=_cosine(chosen, sources.held_out, plan.settings.batch_rows))
+    rows = sources.compatibility(best, metrics, work)
+    return _Outcome(result=result, compatibility=rows, best=best, usage=work.usage)
+
+
+def _judged_by(
+    plan: UpgradePlan,
+    evidence: Evidence,
+    sources: EvidenceSources,
+    candidates: Sequence[Candidate],
+    metrics: Metrics,
+    work: Work,
+) -> GateResult:
+    settings = plan.settings
+    judged = Judged(
+        kind=evidence.kind,
+        num_queries=len(next(iter(evidence.queries.values()))),
+        k=settings.gate.k,
+        gallery_rows=len(evidence.gallery.ids_G),
+        gallery_total=plan.parent.num_rows,
+        task=settings.task,
+        accept_provisional=settings.accept is Accept.PROVISIONAL,
+        tolerance=settings.gate.tolerance,
+        uncovered_share=share_without_pairs(plan, sources.pairs),
+    )
+    return judge_by(
+        evidence,
+        candidates,
+        metrics,
+        judged,
+        batch_rows=settings.batch_rows,
+        seed=settings.seed,
+        work=work,
+        new_model=new_against_old(sources, evidence, metrics, seed=settings.seed),
+    )
+
+
+def _cosine(chosen: Candidate, held_out: Pairs, batch_rows: int) -> float:
+    """Mean cosine of the chosen way's outputs and the true new embeddings; 0 where it does not lead to their space."""
+    if chosen.is_joined:
+        return 0.0
+    runner = TransformRunner(chosen.model, batch_rows=batch_rows)
+    output_PW, _ = runner.run(held_out.old_PD, held_out.side_PS)
+    return cosine_mean(output_PW, held_out.new_PW)
+
+
+def _fit(plan: UpgradePlan, pairs: Pairs, log: RunUsage, size: ClusterSize) -> tuple[Candidate, ...]:
     candidates = fit_candidates(
         pairs,
-        Direction(
-            old=plan.parent.encoder,
-            new=plan.choice.ref,
-            side_fingerprint=side.fingerprint if side is not None and plan.use_side else None,
-            normalized=plan.space.normalized,
-        ),
+        direction_of(plan),
         fit=plan.settings.fit,
         train=plan.settings.train,
         seed=plan.settings.seed,
@@ -151,19 +233,17 @@ def _fit(
         start_from=plan.settings.start_from,
     )
     log.record_part("fit", "candidates", sum((candidate.usage for candidate in candidates), Usage()))
-    uris = {candidate.method: candidate.uri for candidate in candidates}
-    models = {candidate.method: candidate.model for candidate in candidates}
-    return uris, models, all(candidate.reused for candidate in candidates)
+    return candidates
 
 
-def _write_judged(
-    plan: UpgradePlan, outcome: GateOutcome, fitted: dict[Method, str], reused: bool
-) -> JudgedTransformation:
-    judged = JudgedTransformation(
+def _write_judged(plan: UpgradePlan, outcome: _Outcome, *, reused: bool) -> JudgedWays:
+    storage_uri = plan.store.run_uri(plan.run, "ways")
+    fitted = {candidate.method: candidate.saved(storage_uri).uri for candidate in outcome.best}
+    judged = JudgedWays(
         uri=fitted[outcome.result.chosen],
         result=outcome.result,
         compatibility=outcome.compatibility,
-        recovered=dict(outcome.recovered),
+        recovered=recovered_shares(outcome.compatibility) if outcome.compatibility else {},
         fitted=fitted,
         fit_reused=reused,
     )
@@ -171,7 +251,7 @@ def _write_judged(
     return judged
 
 
-def read_judged(plan: UpgradePlan) -> JudgedTransformation | None:
+def read_judged(plan: UpgradePlan) -> JudgedWays | None:
     """What an earlier attempt of this run judged, or None.
 
     `fitted` has only the candidates that are still there: a garbage collection leaves the judgement, which is a figure for
@@ -180,7 +260,7 @@ def read_judged(plan: UpgradePlan) -> JudgedTransformation | None:
     uri = plan.store.run_uri(plan.run, GATE_FILE)
     if not objects.exists(uri):
         return None
-    judged = documents.load(JudgedTransformation, objects.read_bytes(uri), uri)
+    judged = documents.load(JudgedWays, objects.read_bytes(uri), uri)
     places = (plan.store.uri, plan.settings.fit_dir, plan.settings.transformation)
     check_model_uris((judged.uri, *judged.fitted.values()), places, uri)
     fitted = {method: _still_at(plan, model) for method, model in judged.fitted.items()}
@@ -191,12 +271,13 @@ def read_judged(plan: UpgradePlan) -> JudgedTransformation | None:
     )
 
 
+def _may_know_more(plan: UpgradePlan, result: GateResult) -> bool:
+    """Whether embeddings that an undecided attempt asked for have been brought since."""
+    undecided = not result.passed and result.evidence is EvidenceKind.HELD_OUT
+    return undecided and objects.exists(plan.store.run_uri(plan.run, WANTED_EMBEDDINGS))
+
+
 def _still_at(plan: UpgradePlan, uri: str) -> str | None:
     """Where a fitted model is: where it was fitted, or among the store's models, once published; None if it is gone."""
     kept = objects.join(plan.store.models_uri(), uri.rstrip("/").rpartition("/")[2])
     return next((place for place in (uri, kept) if is_model_uri(place)), None)
-
-
-def _uncovered_share(parent: Manifest, pairs: Pairs) -> float:
-    covered = [int(((pairs.ids_P >= record.id_min) & (pairs.ids_P <= record.id_max)).sum()) for record in parent.shards]
-    return checks.uncovered_share(covered, [record.rows for record in parent.shards])

@@ -9,7 +9,6 @@ Legend: P pairs, D old, S side, W new dimensions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,18 +17,17 @@ import pyarrow as pa
 
 from fct_ray.engine.actor_pool import PoolSettings
 from fct_ray.engine.cluster import ClusterSize
-from fct_ray.engine.tasks import map_tasks
 from fct_ray.errors import DataError, SourceError
 from fct_ray.metering.meters import StageMeter
-from fct_ray.plan.splits import pairs_per_shard
 from fct_ray.shards.encoder_names import EncoderSpec
-from fct_ray.shards.stored_rows import ShardSelection, select_rows, vectors_column
+from fct_ray.shards.stored_rows import vectors_column
 from fct_ray.sources.items import Source
 from fct_ray.sources.registry import open_source
 from fct_ray.storage.store import Store
-from fct_ray.values import Manifest, ShardRecord
+from fct_ray.values import Manifest
 from fct_ray.workflows.chosen_items import encode_items
 from fct_ray.workflows.upgrade.pair_origin import PairsFromFile
+from fct_ray.workflows.upgrade.stored_sample import StoredRows, matrix, rows_with_ids, sampled_rows
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
@@ -68,18 +66,13 @@ class Pairs:
     @staticmethod
     def from_table(table: pa.Table) -> Pairs:
         """The inverse of `to_table`."""
-
-        def matrix(name: str) -> FloatArray:
-            column = table[name].combine_chunks()
-            return np.asarray(column.flatten().to_numpy().reshape(len(table), -1))
-
-        names = table.column_names
+        stored = StoredRows.from_table(table)
         return Pairs(
-            ids_P=table["id"].to_numpy(),
-            old_PD=matrix("old"),
-            side_PS=matrix("side") if "side" in names else None,
-            new_PW=matrix("new"),
-            labels_P=table["label"].to_numpy() if "label" in names else None,
+            ids_P=stored.ids_G,
+            old_PD=stored.old_GD,
+            side_PS=stored.side_GS,
+            new_PW=matrix(table, "new"),
+            labels_P=stored.labels_G,
         )
 
 
@@ -95,11 +88,7 @@ def pairs_from_file(
     order = np.argsort(given.ids_N, kind="stable")
     ids_P, new_PW = given.ids_N[order], given.embeddings_NW[order]
     check_ids_in_range(ids_P, manifest, pairs_uri)
-    selections = [
-        _selection(store, manifest, record, use_side, wanted=ids_P[(ids_P >= record.id_min) & (ids_P <= record.id_max)])
-        for record in manifest.shards
-    ]
-    stored = _collect([s for s in selections if s.wanted_ids is not None and len(s.wanted_ids)], meter, "pairs")
+    stored = rows_with_ids(store, manifest, ids_P, use_side=use_side, meter=meter, describe="pairs")
     missing = np.setdiff1d(ids_P, stored["id"].to_numpy())
     if len(missing):
         raise DataError(_missing_text(missing, len(ids_P), pairs_uri))
@@ -143,13 +132,9 @@ def pairs_from_encoder(
     Raises:
         SourceError: the source does not have an id of the gallery.
     """
-    counts = pairs_per_shard([record.rows for record in manifest.shards], num_pairs)
-    selections = [
-        _selection(store, manifest, record, use_side, count=count, seed=seed)
-        for record, count in zip(manifest.shards, counts, strict=True)
-        if count
-    ]
-    stored = _collect(selections, meter, "pairs: sample the store")
+    stored = sampled_rows(
+        store, manifest, num_pairs, seed=seed, use_side=use_side, meter=meter, describe="pairs: sample the store"
+    )
     source = open_source(source_spec)
     positions_P = positions_of(stored["id"].to_numpy(), source)
     encoded = encode_items(
@@ -172,37 +157,3 @@ def positions_of(ids_P: IntArray, source: Source) -> IntArray:
             "missing); want the source that the store was embedded from"
         )
     return np.asarray(positions, dtype=np.int64)
-
-
-def _selection(
-    store: Store,
-    manifest: Manifest,
-    record: ShardRecord,
-    use_side: bool,
-    *,
-    wanted: IntArray | None = None,
-    count: int = 0,
-    seed: int = 0,
-) -> ShardSelection:
-    side = manifest.side_info
-    return ShardSelection(
-        store_uri=store.uri,
-        embeddings=record.embeddings,
-        dimension=manifest.dimension,
-        side_dimension=side.dimension if side is not None and use_side else None,
-        wanted_ids=wanted,
-        count=count,
-        seed=seed,
-    )
-
-
-def _collect(selections: Sequence[ShardSelection], meter: StageMeter, describe: str) -> pa.Table:
-    tables = []
-    for _, (table, usage) in map_tasks(
-        select_rows, selections, describe=describe, name=lambda selection: selection.embeddings.path
-    ):
-        tables.append(table)
-        meter.add(usage)
-    names = set.intersection(*(set(table.column_names) for table in tables))  # labels count where every shard has them
-    common = [name for name in tables[0].column_names if name in names]
-    return pa.concat_tables([table.select(common) for table in tables]).sort_by("id").combine_chunks()

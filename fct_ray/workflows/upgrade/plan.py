@@ -6,12 +6,14 @@ outcome, so that the same command resumes the same run, and finds it finished wh
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from functools import partial
 
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.errors import ModelError, SettingsError
 from fct_ray.index import factory
+from fct_ray.kinds import SideInfoUse
 from fct_ray.models.model_files import LoadedModel
 from fct_ray.plan import checks
 from fct_ray.plan.catch_up import bases
@@ -19,14 +21,15 @@ from fct_ray.plan.forecast import Forecast
 from fct_ray.plan.identity import run_id
 from fct_ray.shards.encoder_names import EncoderChoice, EncoderSpec, resolve_encoder
 from fct_ray.shards.model_directory import load_model, open_encoder
-from fct_ray.storage import documents, vector_columns
+from fct_ray.storage import documents, objects, vector_columns
 from fct_ray.storage.store import Store
-from fct_ray.values import Manifest, SideInfoUse
+from fct_ray.values import Manifest
 from fct_ray.workflows.commit import parent_of
 from fct_ray.workflows.trained_index import check_enough_to_train
 from fct_ray.workflows.upgrade.forecast import TargetSpace, upgrade_forecast
 from fct_ray.workflows.upgrade.pair_origin import PairOrigin, PairsFromEncoder, check_num_pairs, num_pairs, pair_origin
 from fct_ray.workflows.upgrade.pairs import check_ids_in_range
+from fct_ray.workflows.upgrade.query_origin import RealQueries, real_queries
 from fct_ray.workflows.upgrade.settings import UpgradeSettings
 
 
@@ -46,6 +49,8 @@ class UpgradePlan:
     num_pairs: int
     forecast: Forecast
     given: LoadedModel | None
+    queries: RealQueries | None = None
+    """What ways are judged by; None: labels, pooled judgement or held-out pairs."""
     finished: Manifest | None = None
     """The version that this very run has published already, if it has."""
 
@@ -70,7 +75,8 @@ def plan_upgrade(
     if settings.transformation is not None and settings.start_from is not None:
         raise SettingsError("both --transformation and --start-from are given; want one: a given h is not fitted again")
     pairs = pair_origin(settings, choice)
-    decisive = _decisive(settings, choice, pairs)
+    queries_sha256 = None if settings.queries is None else documents.sha256_hex(objects.read_bytes(settings.queries))
+    decisive = _decisive(settings, choice, pairs, queries_sha256)
     finished, parent = _begun_before(store, newest, choice, decisive) or (None, newest)
     space = _target_space(settings, parent, choice, pairs)
     checks.check_upgrade(parent, new_encoder=choice.ref, new_dimension=space.dimension, side_info=settings.side_info)
@@ -100,6 +106,7 @@ def plan_upgrade(
         num_pairs=num_pairs(pairs, parent),
         forecast=expected,
         given=_given_transformation(settings, parent, choice, space),
+        queries=real_queries(settings.queries, parent, space.dimension),
         finished=finished,
     )
 
@@ -112,26 +119,35 @@ def _begun_before(
     Items may have been appended and deleted before and after it was published.
     """
     made_from = partial(parent_of, store)
-    finished, grown, known = None, newest, set[str]()
-    if newest.encoder.fingerprint == choice.ref.fingerprint:
+    if newest.encoder.fingerprint == choice.ref.fingerprint or newest.queries:
         *_, finished = bases(newest, made_from)
         before = made_from(finished)
-        if before is None:
+        started = None if before is None else _started_from(store, before, decisive, {finished.run})
+        if started is not None:
+            return finished, started
+        if not newest.queries:  # another encoder's run cannot have started from this version
             return None
-        grown, known = before, {finished.run}
-    else:
-        known = store.unfinished_runs()
-    if not known:
+    started = _started_from(store, newest, decisive, store.unfinished_runs())
+    return None if started is None else (None, started)
+
+
+def _started_from(store: Store, grown: Manifest, decisive: str, runs: Collection[str]) -> Manifest | None:
+    """From which of the versions that `grown` grew from one of these runs started, by what decides its outcome."""
+    if not runs:
         return None
-    started = next((base for base in bases(grown, made_from) if _run_id(store, base, decisive) in known), None)
-    return None if started is None else (finished, started)
+    every = bases(grown, partial(parent_of, store))
+    return next((base for base in every if _run_id(store, base, decisive) in runs), None)
 
 
-def _decisive(settings: UpgradeSettings, choice: EncoderChoice, origin: PairOrigin) -> str:
+def _decisive(settings: UpgradeSettings, choice: EncoderChoice, origin: PairOrigin, queries_sha256: str | None) -> str:
     """Everything but the parent that decides the outcome's bytes; not where it runs or where its report goes."""
     decisive = {
         "encoder": choice.ref.fingerprint,
         "pairs": origin.identity,
+        "queries": queries_sha256,
+        "task": None if settings.task is None else str(settings.task),
+        "accept": str(settings.accept),
+        "way": str(settings.way),
         "transformation": settings.transformation,
         "start_from": settings.start_from,
         "side_info": None if settings.side_info == SideInfoUse.STORED else str(settings.side_info),

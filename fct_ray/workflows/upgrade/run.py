@@ -15,20 +15,24 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
 from fct_ray.engine.cluster import ClusterSize
+from fct_ray.kinds import Metric, QueryRole
 from fct_ray.models.model_files import LoadedModel
+from fct_ray.models.query_map import takes_new_alone
 from fct_ray.plan.catch_up import check_catch_up
 from fct_ray.plan.versions import upgraded_manifest
 from fct_ray.shards.encoder_names import MODEL_JSON
 from fct_ray.shards.model_directory import WEIGHTS, load_model
+from fct_ray.shards.query_maps import query_map_at
 from fct_ray.storage import leases, objects
-from fct_ray.values import Current, IndexRef, Manifest, Receipt, TransformationRef, Usage
+from fct_ray.values import Current, EncoderRef, IndexRef, Manifest, QueryInput, Receipt, TransformationRef, Usage
 from fct_ray.workflows.bad_rows import list_bad_rows
 from fct_ray.workflows.commit import RunInProgress, now, run_in_progress
 from fct_ray.workflows.run_usage import RunUsage
-from fct_ray.workflows.upgrade.judgement import JudgedTransformation, fit_and_judge, read_judged
+from fct_ray.workflows.upgrade.evidence import item_queries
+from fct_ray.workflows.upgrade.forecast import TargetSpace
+from fct_ray.workflows.upgrade.judgement import JudgedWays, fit_and_judge, read_judged
+from fct_ray.workflows.upgrade.pairs import Pairs
 from fct_ray.workflows.upgrade.plan import UpgradePlan
 from fct_ray.workflows.upgrade.stream import TransformStream, stream_transformed
 from fct_ray.workflows.verify import verify_version
@@ -44,7 +48,7 @@ class UpgradeOutcome:
     plan: UpgradePlan
     published: Manifest | None
     stages: Mapping[str, Usage]
-    judged: JudgedTransformation | None = None
+    judged: JudgedWays | None = None
     recall: float | None = None
     peak_memory_bytes: int = 0
     num_bad_rows: int = 0
@@ -65,16 +69,18 @@ def run_upgrade(plan: UpgradePlan, size: ClusterSize) -> UpgradeOutcome:
         judged = read_judged(plan)
         return UpgradeOutcome(plan=plan, published=plan.finished, stages=log.used(), judged=judged)
     with run_in_progress(plan.store, plan.run, reads=(plan.parent.version,)) as run:
-        judged, queries_QW = fit_and_judge(plan, run.log, size)
+        judged, held_out = fit_and_judge(plan, run.log, size)
         if not judged.result.passed:
             return UpgradeOutcome(plan=plan, published=None, stages=run.log.used(), judged=judged)
-        return _stream_and_publish(plan, judged, queries_QW, run, size)
+        return _stream_and_publish(plan, judged, held_out, run, size)
 
 
 def _stream_and_publish(
-    plan: UpgradePlan, judged: JudgedTransformation, queries_QW: np.ndarray, run: RunInProgress, size: ClusterSize
+    plan: UpgradePlan, judged: JudgedWays, held_out: Pairs, run: RunInProgress, size: ClusterSize
 ) -> UpgradeOutcome:
     store, settings, transformation = plan.store, plan.settings, load_model(judged.uri)
+    space, queries = _space(plan, judged), query_map_at(judged.uri)
+    queries_QW = queries({role: item_queries(held_out)[QueryRole(role)] for role in queries.needs})
     stream = TransformStream(
         store=store,
         parent=plan.parent,
@@ -82,8 +88,8 @@ def _stream_and_publish(
         transformation_uri=judged.uri,
         precision=judged.result.precision,
         use_side=plan.use_side,
-        dimension=plan.space.dimension,
-        metric=plan.space.metric,
+        dimension=space.dimension,
+        metric=space.metric,
         index_factory=settings.index,
         seed=settings.seed,
         batch_rows=settings.batch_rows,
@@ -102,7 +108,7 @@ def _stream_and_publish(
         with run.log.stage("stream"):
             version, index, receipts = stream_transformed(stream, head, pool=settings.pool, size=size)
         num_bad = list_bad_rows(store, plan.run, receipts, settings.max_bad_rows)
-        manifest = _manifest(plan, head, version, index, receipts, judged, transformation)
+        manifest = _manifest(plan, head, version, index, receipts, judged, transformation, space)
         with run.log.stage("verify") as meter:
             recall = verify_version(store, manifest, head, queries_QW, num_shards=settings.verify_shards, meter=meter)
         keep_model(store.models_uri(), transformation, judged.uri)
@@ -125,35 +131,62 @@ def _head(plan: UpgradePlan) -> tuple[Current, Manifest]:
     return current, head
 
 
+def _space(plan: UpgradePlan, judged: JudgedWays) -> TargetSpace:
+    """The space of the new version's vectors: that of the new encoder, or one of joined blocks."""
+    document = load_model(judged.uri).document
+    if takes_new_alone(document):
+        return plan.space
+    return TargetSpace(dimension=document.dimension, metric=Metric.IP, normalized=True)
+
+
+def _query_inputs(plan: UpgradePlan, head: Manifest, judged: JudgedWays) -> tuple[QueryInput, ...]:
+    """Which embeddings make up a query of joined blocks, and by which models; none for a version of the new encoder."""
+    queries = query_map_at(judged.uri)
+    if takes_new_alone(load_model(judged.uri).document):
+        return ()
+    models = {QueryRole.OLD: head.encoder, QueryRole.NEW: plan.choice.ref}
+    if head.side_info is not None:
+        side = head.side_info
+        models[QueryRole.SIDE] = EncoderRef(name=side.name, fingerprint=side.fingerprint)
+    return tuple(
+        QueryInput(role=QueryRole(role), encoder=models[QueryRole(role)], dimension=queries.dimensions[role])
+        for role in queries.needs
+    )
+
+
 def _manifest(
     plan: UpgradePlan,
     head: Manifest,
     version: int,
     index: IndexRef,
     receipts: list[Receipt],
-    judged: JudgedTransformation,
+    judged: JudgedWays,
     transformation: LoadedModel,
+    space: TargetSpace,
 ) -> Manifest:
     document = transformation.document
+    queries = _query_inputs(plan, head, judged)
+    needs_new = not queries or any(query.role is QueryRole.NEW for query in queries)
     return upgraded_manifest(
         head,
         version=version,
         created_at=now(),
-        encoder=plan.choice.ref,
-        dimension=plan.space.dimension,
-        metric=plan.space.metric,
-        normalized=plan.space.normalized,
+        encoder=plan.choice.ref if needs_new else head.encoder,
+        dimension=space.dimension,
+        metric=space.metric,
+        normalized=space.normalized,
         transformation=TransformationRef(
             name=document.name,
             fingerprint=document.fingerprint,
             from_encoder=head.encoder.fingerprint,
-            to_encoder=plan.choice.ref.fingerprint,
+            to_encoder=document.to_encoder or plan.choice.ref.fingerprint,
             precision=judged.result.precision,
         ),
         index=index,
         receipts=receipts,
         gate=judged.result,
         run=plan.run,
+        queries=queries,
     )
 
 

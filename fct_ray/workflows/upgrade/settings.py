@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 from fct_ray.engine.actor_pool import PoolSettings
 from fct_ray.engine.trainer import TrainSettings
+from fct_ray.kinds import Accept, Metric, Precision, SideInfoUse, Task, WayChoice
 from fct_ray.models.transformation_loop import TransformationFit
 from fct_ray.settings import CheckedSettings, Count, CountOrZero, Part, PartOrNone, PositiveOrZero, Seed
-from fct_ray.values import Metric, Precision, SideInfoUse
 from fct_ray.workflows.bad_rows import BadRowSettings
 
 
@@ -19,7 +19,11 @@ class GateSettings(CheckedSettings):
     share: Part = 0.2
     """Share of the pairs that are held out from the fit, chosen by a hash of the id."""
     k: Count = 10
-    """Neighbours compared: how many of the new model's own top-k are found."""
+    """How many results count: recall@k, agreement@k."""
+    gallery_rows: Count = 50_000
+    """Most items of the gallery that are searched to judge; where it has more, a sample of it is, and the report says so."""
+    num_queries: Count = 500
+    """Most held-out items that search the gallery, where there are no real queries."""
     tolerance: PartOrNone = 0.0
     """How much worse than doing nothing is still accepted, in shares of 1; 0 asks for proven better."""
 
@@ -38,6 +42,15 @@ class FitOnPairsSettings(CheckedSettings):
     """Where the raw items of the gallery are (instead of --pairs), e.g. "images:s3://bucket/photos"."""
     num_pairs: Count | None = None
     """With --source: how many items are embedded with the new model. None: 10 % of the gallery, 500 to 20,000."""
+    queries: str | None = None
+    """Parquet file of real queries: columns `old`, `new` and, for ways that need it, `side` (the query's embedding by each
+    model) and `relevant` (a list of ids), optionally `query`, `grades`, `group`. With it, nothing else decides."""
+    task: Task | None = None
+    """What people search for: one known item, or similar items. None: both, and what cannot be shown is not published."""
+    accept: Accept = Accept.PROVEN
+    """Whether an upgrade may be published on provisional evidence, such as held-out pairs alone."""
+    way: WayChoice = WayChoice.AUTO
+    """Which ways of upgrading are compared."""
     side_info: SideInfoUse | str = SideInfoUse.STORED
     """Side-information to read: "stored" is whatever the store has, "none" is none; the name of a model asks for that of
     this model, and is refused if the store has another."""

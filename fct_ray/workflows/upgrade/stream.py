@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from fct_ray.engine.actor_pool import PoolSettings
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.engine.shard_stream import stream_shards
+from fct_ray.kinds import Metric, Precision
 from fct_ray.plan.resume import done_receipts, shards_to_do
 from fct_ray.shards.shard_output import OutputJob
 from fct_ray.shards.transformed_shard import TransformJob, TransformWorker
 from fct_ray.storage import objects
 from fct_ray.storage.store import Store
-from fct_ray.values import IndexRef, Manifest, Metric, Precision, Receipt
+from fct_ray.values import IndexRef, Manifest, Receipt
 from fct_ray.workflows.bad_rows import BadRowSettings
 from fct_ray.workflows.run_usage import RunUsage
 from fct_ray.workflows.trained_index import train_on_transformed

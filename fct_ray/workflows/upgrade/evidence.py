@@ -1,0 +1,144 @@
+"""What ways to search are judged by, as values with one interface: queries, a gallery, and measures of a way.
+
+    QUERIES    the user's file of real queries      over the gallery
+    LABELS     held-out items that have labels      over the gallery
+    POOLED     held-out items                       over the gallery; the new model judges what is returned
+    HELD_OUT   held-out items                       among themselves: provisional
+
+Owns: which kind the data allow, the strongest first, and the vectors that it needs. The measures themselves are in
+evaluation/; what they decide is plan/verdict's. Legend: Q queries, G gallery items, K results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from fct_ray.evaluation.held_out import HeldOutMeasures
+from fct_ray.evaluation.label_evidence import label_measures
+from fct_ray.evaluation.pooled import pool_ids, pooled_measures, top_lists
+from fct_ray.evaluation.queries import JudgedQueries, query_measures
+from fct_ray.evaluation.ways import WayToSearch
+from fct_ray.kinds import EvidenceKind, Method, Metric, QueryRole
+from fct_ray.workflows.upgrade.pairs import Pairs
+from fct_ray.workflows.upgrade.stored_sample import StoredRows
+
+FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int64]
+Key = tuple[Method, str]
+Measures = Mapping[str, npt.NDArray[np.float64]]
+QueryVectors = Mapping[QueryRole, FloatArray]
+
+
+class Evidence(Protocol):
+    """One kind of evidence with its queries and the gallery that they search."""
+
+    kind: EvidenceKind
+    queries: QueryVectors
+    gallery: StoredRows
+    groups_Q: IntArray | None
+    """Labels or groups of the queries, to name the one that is served worst."""
+
+    def measures(self, ways: Iterable[WayToSearch]) -> Mapping[Key, Measures]:
+        """Every measure of every way, one way in memory at a time.
+
+        Raises:
+            NotJudgedError: something is missing that only the user or the new encoder can give.
+        """
+
+
+class NotJudgedError(Exception):
+    """The new model's embeddings of these items are needed, and they are not here."""
+
+    def __init__(self, wanted_ids: IntArray) -> None:
+        super().__init__(f"{len(wanted_ids):,} embeddings of the new model are needed")
+        self.wanted_ids = wanted_ids
+
+
+@dataclass(kw_only=True, slots=True)
+class FromQueries:
+    """Real queries over the gallery."""
+
+    judged: JudgedQueries
+    queries: QueryVectors
+    gallery: StoredRows
+    k: int
+    groups_Q: IntArray | None = None
+    kind: EvidenceKind = EvidenceKind.QUERIES
+
+    def measures(self, ways: Iterable[WayToSearch]) -> Mapping[Key, Measures]:
+        """MRR, recall and nDCG of every way."""
+        return {way.key: query_measures(way, self.gallery.ids_G, self.judged, k=self.k) for way in ways}
+
+
+@dataclass(kw_only=True, slots=True)
+class FromLabels:
+    """Held-out items look for items of their label."""
+
+    items: Pairs
+    queries: QueryVectors
+    gallery: StoredRows
+    groups_Q: IntArray | None = None
+    kind: EvidenceKind = EvidenceKind.LABELS
+
+    def measures(self, ways: Iterable[WayToSearch]) -> Mapping[Key, Measures]:
+        """Average precision and top-1 of every way."""
+        labels_Q, labels_G = self.items.labels_P, self.gallery.labels_G
+        assert labels_Q is not None and labels_G is not None  # noqa: S101 PT018 (chosen only where both have labels)
+        return {
+            way.key: label_measures(
+                way, labels_Q, labels_G, own_ids_Q=self.items.ids_P, gallery_ids_G=self.gallery.ids_G
+            )
+            for way in ways
+        }
+
+
+@dataclass(kw_only=True, slots=True)
+class FromPool:
+    """Held-out items search the gallery; what any way returns is judged by the new model."""
+
+    items: Pairs
+    queries: QueryVectors
+    gallery: StoredRows
+    k: int
+    metric: Metric
+    new_of: Callable[[IntArray], FloatArray]
+    """The new model's embeddings of these ids; raises NotJudgedError."""
+    groups_Q: IntArray | None = None
+    kind: EvidenceKind = EvidenceKind.POOLED
+
+    def measures(self, ways: Iterable[WayToSearch]) -> Mapping[Key, Measures]:
+        """Recall of the pool's best, and mean similarity of what is returned, of every way."""
+        lists = {way.key: top_lists(way, self.gallery.ids_G, self.items.ids_P, self.k) for way in ways}
+        pool_P = pool_ids(lists.values())
+        return pooled_measures(lists, self.items.new_PW, pool_P, self.new_of(pool_P), metric=self.metric, k=self.k)
+
+
+@dataclass(kw_only=True, slots=True)
+class FromHeldOut:
+    """Held-out items search each other."""
+
+    measure: HeldOutMeasures
+    queries: QueryVectors
+    gallery: StoredRows
+    groups_Q: IntArray | None = None
+    kind: EvidenceKind = EvidenceKind.HELD_OUT
+
+    def measures(self, ways: Iterable[WayToSearch]) -> Mapping[Key, Measures]:
+        """Agreement with the new model and, with labels, average precision of every way."""
+        return {way.key: self.measure(way) for way in ways}
+
+
+def item_queries(items: Pairs) -> QueryVectors:
+    """Items as queries: their stored vectors and the new model's."""
+    vectors = {QueryRole.OLD: items.old_PD, QueryRole.NEW: items.new_PW}
+    return vectors if items.side_PS is None else {**vectors, QueryRole.SIDE: items.side_PS}
+
+
+def as_gallery(items: Pairs) -> StoredRows:
+    """Items as a gallery of their own."""
+    return StoredRows(ids_G=items.ids_P, old_GD=items.old_PD, side_GS=items.side_PS, labels_G=items.labels_P)

@@ -1,0 +1,234 @@
+"""Which evidence an upgrade has, and fetching what it needs: the strongest kind first.
+
+    --queries FILE                         --> QUERIES
+    labels in the store, on enough items   --> LABELS
+    --source, or embeddings brought later  --> POOLED
+    pairs alone                            --> HELD_OUT, and a list of items whose embeddings would make it POOLED
+
+Owns: that order, and the new embeddings of what ways return. Legend: Q queries, G gallery items, P pooled items.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from fct_ray.engine.cluster import ClusterSize
+from fct_ray.evaluation import ways
+from fct_ray.evaluation.held_out import HeldOutItems, HeldOutMeasures, num_with_relevant
+from fct_ray.evaluation.queries import query_measures
+from fct_ray.judgements import CompatibilityRow, GateCheck
+from fct_ray.kinds import EvidenceKind, Precision, QueryRole
+from fct_ray.metering.meters import StageMeter
+from fct_ray.plan.checks import MIN_GATE_PAIRS, uncovered_share
+from fct_ray.plan.splits import sample_mask
+from fct_ray.sources.registry import open_source
+from fct_ray.storage import objects
+from fct_ray.storage import pairs as pair_files
+from fct_ray.workflows.chosen_items import encode_items
+from fct_ray.workflows.upgrade.candidates import Candidate
+from fct_ray.workflows.upgrade.evidence import (
+    Evidence,
+    FloatArray,
+    FromHeldOut,
+    FromLabels,
+    FromPool,
+    FromQueries,
+    IntArray,
+    NotJudgedError,
+    as_gallery,
+    item_queries,
+)
+from fct_ray.workflows.upgrade.gate import Metrics, Work, compared, searches
+from fct_ray.workflows.upgrade.pair_origin import PairsFromEncoder
+from fct_ray.workflows.upgrade.pairs import Pairs, positions_of
+from fct_ray.workflows.upgrade.plan import UpgradePlan
+from fct_ray.workflows.upgrade.stored_sample import StoredRows, gallery_sample
+
+MAX_HELD_OUT = 4000  # scores are held_out x held_out: more would sharpen the bounds little and cost quadratically
+MAX_ANCHORS = 200  # whose results the new model judges: each way adds up to k items for each of them
+WANTED_IDS, WANTED_EMBEDDINGS = "wanted_ids.parquet", "wanted_embeddings.parquet"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvidenceSources:
+    """What an upgrade can be judged by."""
+
+    plan: UpgradePlan
+    pairs: Pairs
+    held_out: Pairs
+    size: ClusterSize
+    meter: StageMeter
+
+    @property
+    def wanted_embeddings_uri(self) -> str:
+        """Where new embeddings of wanted items are looked for, (id, embedding)."""
+        return self.plan.store.run_uri(self.plan.run, WANTED_EMBEDDINGS)
+
+    def gallery(self) -> StoredRows:
+        """The gallery that is searched, or a sample of it with every relevant item of the queries."""
+        plan = self.plan
+        relevant = np.empty(0, dtype=np.int64) if plan.queries is None else plan.queries.judged.relevant_ids_R
+        return gallery_sample(
+            plan.store,
+            plan.parent,
+            plan.settings.gate.gallery_rows,
+            np.unique(relevant),
+            seed=plan.settings.seed + 1,  # another sample than that of the pairs
+            use_side=plan.use_side,
+            meter=self.meter,
+        )
+
+    def items(self, most: int) -> Pairs:
+        """At most so many held-out pairs, chosen by a hash of their ids."""
+        count = min(most, len(self.held_out.ids_P))
+        return self.held_out.rows(sample_mask(self.held_out.ids_P, count, 0))
+
+    def new_of(self, ids_P: IntArray) -> FloatArray:
+        """The new model's embeddings of these ids: known ones, else embedded now, where there are raw items.
+
+        Raises:
+            NotJudgedError: there are none, and nobody has brought the embeddings.
+        """
+        known_ids, known_NW = self._known()
+        missing = np.setdiff1d(ids_P, known_ids)
+        if len(missing) and not isinstance(self.plan.pairs, PairsFromEncoder):
+            raise NotJudgedError(missing)
+        if len(missing):
+            known_ids, known_NW = self._with_embedded(missing, known_ids, known_NW)
+        order = np.argsort(known_ids, kind="stable")
+        return known_NW[order[np.searchsorted(known_ids, ids_P, sorter=order)]]
+
+    def write_wanted(self, ids: IntArray) -> str:
+        """Write which items' embeddings would make the judgement stronger; returns where."""
+        uri = self.plan.store.run_uri(self.plan.run, WANTED_IDS)
+        pair_files.write_table(uri, pa.table({"id": ids}))
+        return uri
+
+    def compatibility(self, best: tuple[Candidate, ...], metrics: Metrics, work: Work) -> tuple[CompatibilityRow, ...]:
+        """The compatibility table on held-out pairs, each of which queries all the others; empty without labels."""
+        evidence = held_out_evidence(self)
+        if evidence.measure.labels_Q is None:
+            return ()
+        old, new = evidence.queries[QueryRole.OLD], evidence.queries[QueryRole.NEW]
+        references = [
+            ways.doing_nothing(old, old, metrics.old),
+            ways.direct(new, old, metrics.new),
+            *searches(
+                best,
+                evidence,
+                metrics,
+                batch_rows=self.plan.settings.batch_rows,
+                precision=Precision.FLOAT32,
+                work=work,
+            ),
+            ways.full_backfill(new, new, metrics.new),
+        ]
+        evidence.measures([way for way in references if way is not None])
+        return tuple(evidence.measure.rows)
+
+    def _known(self) -> tuple[IntArray, FloatArray]:
+        if not objects.exists(self.wanted_embeddings_uri):
+            return self.pairs.ids_P, self.pairs.new_PW
+        brought = pair_files.read_pairs(self.wanted_embeddings_uri)
+        only = ~np.isin(brought.ids_N, self.pairs.ids_P)
+        return (
+            np.concatenate([self.pairs.ids_P, brought.ids_N[only]]),
+            np.concatenate([self.pairs.new_PW, brought.embeddings_NW[only]]),
+        )
+
+    def _with_embedded(
+        self, missing: IntArray, known_ids: IntArray, known_NW: FloatArray
+    ) -> tuple[IntArray, FloatArray]:
+        """The known ones and the missing, embedded by the new encoder and kept for the next attempt."""
+        origin = self.plan.pairs
+        assert isinstance(origin, PairsFromEncoder)  # noqa: S101 (asked before)
+        source = open_source(origin.source)
+        encoded = encode_items(
+            source,
+            (origin.encoder,),
+            positions_of(missing, source),
+            pool=self.plan.settings.pool,
+            size=self.size,
+            describe="gate: embed what was returned",
+        )
+        self.meter.add(encoded.usage)
+        ids = np.concatenate([known_ids, encoded.ids_N])
+        new_NW = np.concatenate([known_NW, encoded.embeddings[0]])
+        pair_files.write_table(
+            self.wanted_embeddings_uri, pa.table({"id": ids, "embedding": pair_files.vectors_column(new_NW)})
+        )
+        return ids, new_NW
+
+
+def strongest(sources: EvidenceSources, gallery: StoredRows) -> Evidence:
+    """The strongest evidence that the data allow; POOLED may turn out to lack embeddings."""
+    plan, gate = sources.plan, sources.plan.settings.gate
+    if plan.queries is not None:
+        return FromQueries(
+            judged=plan.queries.judged,
+            queries=plan.queries.vectors,
+            gallery=gallery,
+            k=gate.k,
+            groups_Q=plan.queries.judged.groups_Q,
+        )
+    items = sources.items(gate.num_queries)
+    if items.labels_P is not None and gallery.labels_G is not None:
+        shared = np.isin(items.labels_P, gallery.labels_G)
+        if shared.sum() >= MIN_GATE_PAIRS and num_with_relevant(gallery.labels_G) >= MIN_GATE_PAIRS:
+            return FromLabels(items=items, queries=item_queries(items), gallery=gallery, groups_Q=items.labels_P)
+    anchors = sources.items(min(MAX_ANCHORS, gate.num_queries))
+    return FromPool(
+        items=anchors,
+        queries=item_queries(anchors),
+        gallery=gallery,
+        k=gate.k,
+        metric=plan.space.metric,
+        new_of=sources.new_of,
+        groups_Q=anchors.labels_P,
+    )
+
+
+def held_out_evidence(sources: EvidenceSources) -> FromHeldOut:
+    """The held-out pairs alone."""
+    plan, items = sources.plan, sources.items(MAX_HELD_OUT)
+    ceiling = ways.full_backfill(items.new_PW, items.new_PW, plan.space.metric)
+    measure = HeldOutMeasures(
+        HeldOutItems(ids_Q=items.ids_P, labels_Q=items.labels_P),
+        ceiling=ceiling,
+        k=plan.settings.gate.k,
+        min_labelled=MIN_GATE_PAIRS,
+    )
+    return FromHeldOut(measure=measure, queries=item_queries(items), gallery=as_gallery(items), groups_Q=items.labels_P)
+
+
+def new_against_old(sources: EvidenceSources, evidence: Evidence, metrics: Metrics, *, seed: int) -> GateCheck | None:
+    """Whether the new model itself is better, on items whose embeddings by both are known; None where nothing shows it."""
+    pairs, plan = sources.pairs, sources.plan
+    if evidence.kind is EvidenceKind.QUERIES:
+        assert plan.queries is not None  # noqa: S101
+        known_Q = plan.queries.judged.with_relevant_in(pairs.ids_P)
+        if known_Q.sum() < MIN_GATE_PAIRS or QueryRole.NEW not in evidence.queries:
+            return None
+        judged = plan.queries.judged.rows(known_Q)
+        old_QD, new_QW = evidence.queries[QueryRole.OLD][known_Q], evidence.queries[QueryRole.NEW][known_Q]
+        k = min(plan.settings.gate.k, len(pairs.ids_P))
+        of_old = query_measures(ways.doing_nothing(old_QD, pairs.old_PD, metrics.old), pairs.ids_P, judged, k=k)
+        of_new = query_measures(ways.full_backfill(new_QW, pairs.new_PW, metrics.new), pairs.ids_P, judged, k=k)
+        return compared({"mrr": of_new["mrr"]}, of_old, num_compared=1, seed=seed)[0]
+    held_out = held_out_evidence(sources)
+    if held_out.measure.labels_Q is None:
+        return None
+    old, new = held_out.queries[QueryRole.OLD], held_out.queries[QueryRole.NEW]
+    of_old = held_out.measure(ways.doing_nothing(old, old, metrics.old))
+    of_new = held_out.measure(ways.full_backfill(new, new, metrics.new))
+    return compared({"map": of_new["map"]}, of_old, num_compared=1, seed=seed)[0]
+
+
+def share_without_pairs(plan: UpgradePlan, pairs: Pairs) -> float:
+    """Share of the gallery in shards without a pair."""
+    records = plan.parent.shards
+    covered = [int(((pairs.ids_P >= r.id_min) & (pairs.ids_P <= r.id_max)).sum()) for r in records]
+    return uncovered_share(covered, [r.rows for r in records])
