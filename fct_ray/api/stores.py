@@ -122,9 +122,11 @@ class Store:
         )
         return PlannedUpgrade(plan=plan, pricing=pricing, in_memory=held)
 
-    def searcher(self, encoder: Encoder, *, hold: bool = False) -> Searcher:
+    def searcher(self, encoder: Encoder | None = None, *, hold: bool = False) -> Searcher:
         """The published version, opened to be searched with queries of this encoder.
 
+        A version whose vectors join those of several models is opened without naming one, and searched with a dictionary
+        of the queries' embeddings, by role or encoder: `{"old": ..., "side": ..., "new": ...}`; see `manifest.queries`.
         With `hold` garbage collection spares the version until the searcher is closed.
 
         Raises:
@@ -137,7 +139,7 @@ class Store:
             >>> scores.shape, ids.shape
             ((1, 3), (1, 3))
         """
-        return open_searcher(self.uri, _spec(encoder), hold=hold)
+        return open_searcher(self.uri, None if encoder is None else _spec(encoder), hold=hold)
 
     def append(
         self,

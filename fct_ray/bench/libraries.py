@@ -1,6 +1,6 @@
 """Our code beside the libraries that could take its place: CPU time, whether a seed repeats the bits, what importing costs.
 
-    python -m fct_ray.bench.libraries imports|ridge|augment|student_t|settings
+    python -m fct_ray.bench.libraries imports|ridge|augment|settings
 
 Owns: these comparisons; what follows from them is in docs/libraries.md. The libraries that we do not use are not
 installed with this package: `pip install scikit-learn kornia omegaconf jsonargparse humanize pint`.
@@ -26,7 +26,6 @@ from fct_ray.kinds import Metric
 from fct_ray.models.augmentation import SIMCLR, augmented
 from fct_ray.models.ridge import L2_GRID, fit_ridge
 from fct_ray.models.seeding import generator
-from fct_ray.plan.gate import t_95
 
 CANDIDATES = (
     *("yaml", "tyro", "omegaconf", "jsonargparse", "humanize", "pint", "scipy.special", "scipy.stats"),
@@ -101,14 +100,6 @@ def _one_by_one(transform: Callable[[torch.Tensor], torch.Tensor], images_NCHW: 
     return torch.stack([transform(image) for image in images_NCHW])
 
 
-def student_t() -> Iterator[str]:
-    """The 95 % quantile of Student's t: how far ours is from SciPy's."""
-    from scipy.special import stdtrit
-
-    for freedom in (3, 5, 10, 29, 100, 4_000):
-        yield f"{freedom} degrees: off by {abs(t_95(freedom) - stdtrit(freedom, 0.95)):.1e}"
-
-
 @dataclass(frozen=True, kw_only=True)
 class Nested:
     """Settings within settings."""
@@ -170,7 +161,7 @@ def _timed(what: str, work: Callable[[], Any]) -> str:
     return f"{what}: {sorted(taken_s)[2] * 1e3:.1f} ms of CPU"
 
 
-COMPARISONS = {one.__name__: one for one in (imports, ridge, augment, student_t, settings)}
+COMPARISONS = {one.__name__: one for one in (imports, ridge, augment, settings)}
 
 
 def main(names: list[str]) -> None:

@@ -53,12 +53,19 @@ def _planned(plan: UpgradePlan) -> tuple[str, ...]:
     notes = [
         f"from: version {parent.version}, {parent.num_rows:,} rows in {len(parent.shards):,} shards, by {old}",
         f"to: {new}, index {settings.index}",
-        f"how: {h}; nothing is published unless held-out pairs show that it is better than doing nothing",
+        f"how: {h}; nothing is published unless a way is shown to be better than doing nothing, by {_judged_by(plan)}",
         "checked: store, encoder, ids and dimensions of the pairs, index type, budget",
     ]
     if plan.finished is not None:
         notes.append(f"done already: version {plan.finished.version} was published by this very upgrade")
     return tuple(notes)
+
+
+def _judged_by(plan: UpgradePlan) -> str:
+    """What is known of the evidence before anything was read."""
+    if plan.queries is not None:
+        return f"the {len(plan.queries.judged.ids_Q):,} real queries of {plan.queries.uri}"
+    return "labels where the store has them, else by what the new model says of what each way returns (--queries is better)"
 
 
 def upgrade_report(

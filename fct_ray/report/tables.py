@@ -54,6 +54,7 @@ def tables_of(report: Report) -> tuple[Table, ...]:
         stage_table(report),
         spend_table(report),
         gate_table(report),
+        ways_table(report),
     )
     return tuple(table for table in candidates if table is not None)
 
@@ -171,7 +172,7 @@ def _price_note(report: Report) -> str:
 
 
 def gate_table(report: Report) -> Table | None:
-    """The bars that h had to clear on held-out pairs."""
+    """What the chosen way had to clear."""
     gate = report.gate
     if gate is None:
         return None
@@ -179,10 +180,8 @@ def gate_table(report: Report) -> Table | None:
     return Table(
         name="gate",
         title=f"Gate: {verdict}",
-        sentence=f"On {count(gate.num_pairs)} pairs that h was not fitted on, {gate.chosen} had to beat doing nothing "
-        f"with 95 % confidence (lower bound of the mean difference above the bar)."
-        + "".join(f" {text}" for text in (gate.reason, _precision(gate), gate.advice) if text),
-        header=("measure", "candidate", "bar", "difference", "95 % lower bound", "passed"),
+        sentence=" ".join(text for text in (gate.reason, _precision(gate), gate.advice) if text),
+        header=("measure", "way", "doing nothing", "difference", "95 % lower bound", "wanted", "passed"),
         rows=tuple(
             (
                 check.measure,
@@ -190,10 +189,40 @@ def gate_table(report: Report) -> Table | None:
                 percent(check.bar),
                 _signed(check.margin),
                 _signed(check.margin_low),
+                "proven better" if check.must_be_proven else "not worse",
                 "yes" if check.passed else "no",
             )
             for check in gate.checks
         ),
+    )
+
+
+def ways_table(report: Report) -> Table | None:
+    """Every way of upgrading that was compared, best first."""
+    if report.gate is None or not report.gate.ways:
+        return None
+    ways, names = report.gate.ways, [check.measure for check in report.gate.ways[0].checks]
+    bar = ("doing nothing", "old", "", *(percent(check.bar) for check in ways[0].checks), "", "")
+    rows = [
+        (
+            f"{METHOD_TITLES[way.method]}{f' ({way.variant})' if way.variant else ''}",
+            " + ".join(way.query_roles),
+            bytes_text(way.bytes_per_item),
+            *(percent(check.candidate) for check in way.checks),
+            _signed(way.checks[0].margin_low),
+            "yes" if way.clears else "no",
+        )
+        for way in ways
+    ]
+    return Table(
+        name="ways",
+        title="Ways of upgrading",
+        sentence="Best first: those that are proven better than doing nothing and worse in nothing, then the others. The "
+        f"bound is that of the difference in {names[0]}, with 95 % confidence for all ways together; queries says which "
+        "embeddings of a query a way needs.",
+        header=("way", "queries", "bytes per item", *names, "lower bound", "clears"),
+        rows=(bar, *rows),
+        emphasized=frozenset({0}),
     )
 
 
@@ -228,7 +257,7 @@ def versions_table(store_uri: str, manifests: Sequence[Manifest], current: int |
 def _precision(gate: GateResult) -> str:
     if gate.precision_loss is None:
         return ""
-    return f"h was computed in {gate.precision}; against float32 that lost {percent(gate.precision_loss)} of agreement."
+    return f"Vectors are computed in {gate.precision}; against float32 that lost {percent(gate.precision_loss)}."
 
 
 def _signed(share: float) -> str:

@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from fct_ray.plan.gate import MAX_PRECISION_LOSS, loses_too_much, with_loss
 
 from fct_ray.judgements import GateResult
 from fct_ray.kinds import Method, Metric, Precision
@@ -16,7 +17,6 @@ from fct_ray.models.model_files import LoadedModel, pack_model, unpack_model
 from fct_ray.models.seeding import seed_everything
 from fct_ray.models.transformation import Transformation, TransformationArchitecture, export
 from fct_ray.models.transformation_runner import OverlappedBatches, TransformRunner
-from fct_ray.plan.gate import MAX_PRECISION_LOSS, loses_too_much, with_loss
 from fct_ray.shards.model_directory import load_model
 from fct_ray.storage.vector_columns import are_normalized
 from fct_ray.workflows.upgrade.gate import GateOutcome, run_gate, run_gate_in
