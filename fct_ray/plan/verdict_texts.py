@@ -109,7 +109,7 @@ def _after_refusal(
 
 
 def _new_known() -> str:
-    return "among the pairs, embed the relevant items of some queries with the new model, and the gate compares the two models"
+    return "embed the relevant items of some queries with the new model, as pairs, and the gate compares the two models"
 
 
 def _better_evidence(judged: Judged, named: str) -> str:

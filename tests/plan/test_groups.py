@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from fct_ray.plan.groups import negative_flips, worst_group
 

@@ -98,7 +98,13 @@ def judge_by(
         WayJudged(
             method=candidate.method,
             variant=candidate.variant,
-            checks=compared(measured[key], measured[bar.key], num_compared=len(found), seed=seed),
+            checks=compared(
+                measured[key],
+                measured[bar.key],
+                first=verdict.measures_that_must_be_proven(judged.kind, judged.k),
+                num_compared=len(found),
+                seed=seed,
+            ),
             query_roles=tuple(QueryRole(role) for role in candidate.queries.needs),
             bytes_per_item=4 * candidate.model.document.dimension,
         )
@@ -139,10 +145,13 @@ def in_precision(
     return replace(result, precision=precision, precision_loss=loss)
 
 
-def compared(way: Measures, bar: Measures, *, num_compared: int, seed: int) -> tuple[GateCheck, ...]:
-    """Every measure of a way against doing nothing, the deciding one first as the evidence gives it."""
+def compared(
+    way: Measures, bar: Measures, *, first: Sequence[str] = (), num_compared: int = 1, seed: int
+) -> tuple[GateCheck, ...]:
+    """Every measure of a way against doing nothing; those in `first` come first."""
     checks = []
-    for name, values_Q in way.items():
+    for name in sorted(way, key=lambda name: (name not in first, list(way).index(name))):
+        values_Q = way[name]
         known_Q = ~(np.isnan(values_Q) | np.isnan(bar[name]))
         interval = paired_interval(values_Q, bar[name], num_compared=max(1, num_compared), seed=seed)
         checks.append(

@@ -18,7 +18,7 @@ import pyarrow as pa
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.evaluation import ways
 from fct_ray.evaluation.held_out import HeldOutItems, HeldOutMeasures, num_with_relevant
-from fct_ray.evaluation.queries import query_measures
+from fct_ray.evaluation.queries import JudgedQueries, query_measures
 from fct_ray.judgements import CompatibilityRow, GateCheck
 from fct_ray.kinds import EvidenceKind, Precision, QueryRole
 from fct_ray.metering.meters import StageMeter
@@ -209,22 +209,29 @@ def new_against_old(sources: EvidenceSources, evidence: Evidence, metrics: Metri
     pairs, plan = sources.pairs, sources.plan
     if evidence.kind is EvidenceKind.QUERIES:
         assert plan.queries is not None  # noqa: S101
-        known_Q = plan.queries.judged.with_relevant_in(pairs.ids_P)
-        if known_Q.sum() < MIN_GATE_PAIRS or QueryRole.NEW not in evidence.queries:
+        known = _with_relevant_in(plan.queries.judged, pairs.ids_P)
+        if len(known) < MIN_GATE_PAIRS or QueryRole.NEW not in evidence.queries:
             return None
-        judged = plan.queries.judged.rows(known_Q)
-        old_QD, new_QW = evidence.queries[QueryRole.OLD][known_Q], evidence.queries[QueryRole.NEW][known_Q]
+        judged = plan.queries.judged.take(known)
+        old_QD, new_QW = evidence.queries[QueryRole.OLD][known], evidence.queries[QueryRole.NEW][known]
         k = min(plan.settings.gate.k, len(pairs.ids_P))
         of_old = query_measures(ways.doing_nothing(old_QD, pairs.old_PD, metrics.old), pairs.ids_P, judged, k=k)
         of_new = query_measures(ways.full_backfill(new_QW, pairs.new_PW, metrics.new), pairs.ids_P, judged, k=k)
-        return compared({"mrr": of_new["mrr"]}, of_old, num_compared=1, seed=seed)[0]
+        return compared({"mrr": of_new["mrr"]}, of_old, seed=seed)[0]
     held_out = held_out_evidence(sources)
     if held_out.measure.labels_Q is None:
         return None
     old, new = held_out.queries[QueryRole.OLD], held_out.queries[QueryRole.NEW]
     of_old = held_out.measure(ways.doing_nothing(old, old, metrics.old))
     of_new = held_out.measure(ways.full_backfill(new, new, metrics.new))
-    return compared({"map": of_new["map"]}, of_old, num_compared=1, seed=seed)[0]
+    return compared({"map": of_new["map"]}, of_old, seed=seed)[0]
+
+
+def _with_relevant_in(judged: JudgedQueries, ids_P: IntArray) -> IntArray:
+    """The positions of queries of which something relevant is among these ids."""
+    found_R = np.isin(judged.relevant_ids_R, ids_P)
+    counts_Q = np.add.reduceat(found_R, judged.relevant_offsets_Q1[:-1])
+    return np.flatnonzero(counts_Q)
 
 
 def share_without_pairs(plan: UpgradePlan, pairs: Pairs) -> float:
