@@ -74,8 +74,8 @@ class Method(StrEnum):
         return self in (Method.FUSED, Method.FUSED_WHITENED, Method.LINEAR_SIDE, Method.FCT_SIDE)
 
 
-def method_of_transformation(kind: Literal["mlp", "linear"], *, reads_side: bool) -> Method:
-    """The method by which a transformation of this architecture is reported."""
+def method_of_transformation(kind: Literal["mlp", "linear", "corrected", "blocks"], *, reads_side: bool) -> Method:
+    """The method by which a transformation of this architecture is reported: all but linear ones as h."""
     if kind == "linear":
         return Method.LINEAR_SIDE if reads_side else Method.LINEAR_NOSIDE
     return Method.FCT_SIDE if reads_side else Method.FCT_NOSIDE

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from fct_ray.models.transformation import TransformationArchitecture
+from fct_ray.models.architectures import AnyTransformationArchitecture, BlocksArchitecture, CorrectedArchitecture
 
 
 def flops_per_item(module: nn.Module, example_inputs: Sequence[torch.Tensor | None]) -> float:
@@ -48,12 +48,25 @@ def training_flops_per_item(module: nn.Module, example_inputs: Sequence[torch.Te
     return counter.get_total_flops() / _num_items(example_inputs)
 
 
-def transformation_flops(architecture: TransformationArchitecture) -> int:
+def transformation_flops(architecture: AnyTransformationArchitecture) -> int:
     """FLOPs of one item through h, on paper, BatchNorm folded.
 
     mlp: 2 * (branch(O) + branch(S or O) + 4W*inner + inner*inner + inner*W) with branch(d) = d*2d + 2d*2W;
-    linear: 2 * (O + S) * W.
+    linear: 2 * (O + S) * W; corrected: its base + 2 * pairs * (O + S + W + W); blocks: their transformations and
+    2 * in * out for every projection.
     """
+    if isinstance(architecture, BlocksArchitecture):
+        inner_flops = [
+            transformation_flops(block.transformation) for block in architecture.blocks if block.transformation
+        ]
+        return sum(inner_flops) + sum(
+            2 * block.in_dimension * block.out_dimension for block in architecture.blocks if block.projected
+        )
+    if isinstance(architecture, CorrectedArchitecture):
+        features = architecture.old_dimension + architecture.side_dimension + architecture.new_dimension
+        return transformation_flops(architecture.base) + 2 * architecture.num_pairs * (
+            features + architecture.new_dimension
+        )
     old, side, new = architecture.old_dimension, architecture.side_dimension, architecture.new_dimension
     if architecture.kind == "linear":
         return 2 * (old + side) * new

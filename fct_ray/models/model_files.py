@@ -11,7 +11,6 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import pydantic
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
@@ -20,18 +19,18 @@ from torch import Tensor
 
 from fct_ray.errors import ModelError, SettingsError
 from fct_ray.kinds import Metric
+from fct_ray.models.architectures import (
+    AnyTransformationArchitecture,
+    output_dimension,
+    read_architecture,
+    read_transformation_architecture,
+)
 from fct_ray.models.encoder import Encoder, EncoderArchitecture
 from fct_ray.models.model_json import NOT_IN_NAMES, ModelDocument, ModelKind, fingerprint, parse_document, plain_json
-from fct_ray.models.transformation import (
-    AnyTransformation,
-    TransformationArchitecture,
-    build_transformation,
-)
+from fct_ray.models.transformation import AnyTransformation, build_transformation
 
-AnyArchitecture = EncoderArchitecture | TransformationArchitecture
+AnyArchitecture = EncoderArchitecture | AnyTransformationArchitecture
 AnyModel = Encoder | AnyTransformation
-_MOST = 1 << 24
-"""No dimension or width of an architecture is larger; above, torch fails in ways of its own."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,7 +92,7 @@ def pack_model(
     weights = save_tensors(tensors)
     architecture = plain_json(asdict(module.architecture))
     weights_sha256 = hashlib.sha256(weights).hexdigest()
-    dimension, normalized = _output(module.architecture), module.architecture.normalized
+    dimension, normalized = output_dimension(module.architecture), module.architecture.normalized
     direction = (from_encoder, to_encoder, side_fingerprint)
     document = ModelDocument(
         kind=kind,
@@ -137,30 +136,15 @@ def unpack_model(model_json: bytes, weights: bytes, uri: str) -> LoadedModel:
 
 
 def _architecture(document: ModelDocument, uri: str) -> AnyArchitecture:
-    kind: type[AnyArchitecture] = (
-        TransformationArchitecture if document.kind == "transformation" else EncoderArchitecture
-    )
-    try:
-        text = json.dumps(document.architecture)
-        architecture: AnyArchitecture = pydantic.TypeAdapter(kind).validate_json(text, strict=True)
-    except (pydantic.ValidationError, SettingsError) as error:
-        raise ModelError(
-            f"{uri}: unknown architecture {document.architecture!s:.300}: {error!s:.500}; use a matching release"
-        ) from error
-    if plain_json(asdict(architecture)) != document.architecture:
-        seen, wanted = sorted(document.architecture), sorted(asdict(architecture))
-        raise ModelError(f"{uri}: architecture has the fields {seen}; wanted {wanted}; use a matching release")
-    if any(isinstance(value, int) and value > _MOST for value in asdict(architecture).values()):
-        raise ModelError(f"{uri}: architecture {document.architecture} has a number above {_MOST:,}; pack it again")
-    if (_output(architecture), architecture.normalized) != (document.dimension, document.normalized):
-        raise ModelError(f"{uri}: dimension or normalized of model.json contradicts its architecture; pack it again")
-    return architecture
+    if document.kind == "transformation":
+        return read_transformation_architecture(document, uri)
+    return read_architecture(document, EncoderArchitecture, uri)
 
 
 def _built(architecture: AnyArchitecture, what: str) -> AnyModel:
     """A module of random weights that leaves torch's seeds as they were: loading must not change a fit."""
     with torch.random.fork_rng(devices=[]):
-        if isinstance(architecture, TransformationArchitecture):
+        if not isinstance(architecture, EncoderArchitecture):
             return build_transformation(architecture)
         try:
             return Encoder(architecture)
@@ -196,9 +180,3 @@ def _check_tensors(tensors: dict[str, Tensor], expected: dict[str, torch.Size], 
 
 def _shapes(module: AnyModel) -> dict[str, torch.Size]:
     return {key: value.shape for key, value in module.state_dict().items()}
-
-
-def _output(architecture: AnyArchitecture) -> int:
-    if isinstance(architecture, TransformationArchitecture):
-        return architecture.new_dimension
-    return architecture.dimension

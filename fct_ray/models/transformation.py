@@ -1,7 +1,7 @@
 """The transformation h, (old embedding, side-information) -> new embedding: the network and its linear control.
 
-Owns: architectures, forward passes, the linear control's fit, and the form for inference with BatchNorm folded.
-Knows neither pairs on disk nor training loops.
+Owns: their forward passes, the linear control's fit, building a transformation of any kind (corrected ones and joined
+blocks too), and the form for inference with BatchNorm folded. Knows neither pairs on disk nor training loops.
 
 Shapes: N rows, O dim of old, S dim of side-information, W dim of new.
 
@@ -18,8 +18,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, cast
+from typing import cast, overload
 
 import numpy as np
 import torch
@@ -28,34 +27,28 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fct_ray.errors import SettingsError
+from fct_ray.models.architectures import (
+    AnyTransformationArchitecture,
+    BlocksArchitecture,
+    CorrectedArchitecture,
+    TransformationArchitecture,
+    TransformationKind,
+)
+from fct_ray.models.blocks import Block, BlockTransformation
+from fct_ray.models.correction import CorrectedTransformation
 from fct_ray.models.ridge import L2_GRID, fit_ridge
 
-TransformationKind = Literal["mlp", "linear"]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TransformationArchitecture:
-    """Everything that decides the shape of h.
-
-    `side_dimension` 0 means no side-information: the mlp then sees the old embedding twice, as in the paper, the
-    linear control once. `inner` is the mlp's width. `normalized` makes the output unit length (cosine spaces).
-
-    Raises: SettingsError for an unknown kind or a dimension that is not positive.
-    """
-
-    kind: TransformationKind = "mlp"
-    old_dimension: int
-    side_dimension: int = 0
-    new_dimension: int
-    inner: int = 2048
-    normalized: bool = True
-
-    def __post_init__(self) -> None:
-        if self.kind not in ("mlp", "linear"):
-            raise SettingsError(f"kind of transformation is {self.kind!r}; wanted 'mlp' or 'linear'")
-        for name, least in (("old_dimension", 1), ("side_dimension", 0), ("new_dimension", 1), ("inner", 1)):
-            if getattr(self, name) < least:
-                raise SettingsError(f"{name} of the transformation is {getattr(self, name)}; wanted at least {least}")
+__all__ = [
+    "AnyTransformation",
+    "LinearTransformation",
+    "Transformation",
+    "TransformationArchitecture",
+    "TransformationKind",
+    "build_transformation",
+    "export",
+    "fit_linear",
+    "freeze_batch_norm",
+]
 
 
 class _RowBatchNorm(nn.BatchNorm1d):
@@ -115,7 +108,7 @@ class LinearTransformation(nn.Module):
         return _finished(self.linear(inputs), self.architecture)
 
 
-AnyTransformation = Transformation | LinearTransformation
+AnyTransformation = Transformation | LinearTransformation | CorrectedTransformation | BlockTransformation
 
 
 def fit_linear(
@@ -152,8 +145,20 @@ def fit_linear(
     return module.eval()
 
 
-def build_transformation(architecture: TransformationArchitecture) -> AnyTransformation:
-    """A freshly initialised module of the architecture's kind."""
+@overload
+def build_transformation(architecture: TransformationArchitecture) -> Transformation | LinearTransformation: ...
+@overload
+def build_transformation(architecture: AnyTransformationArchitecture) -> AnyTransformation: ...
+def build_transformation(architecture: AnyTransformationArchitecture) -> AnyTransformation:
+    """A freshly initialised module of the architecture's kind; projections and corrections are zero until loaded."""
+    if isinstance(architecture, BlocksArchitecture):
+        blocks = []
+        for part in architecture.blocks:
+            inner = None if part.transformation is None else build_transformation(part.transformation)
+            blocks.append(Block(part, inner))
+        return BlockTransformation(architecture, blocks)
+    if isinstance(architecture, CorrectedArchitecture):
+        return CorrectedTransformation(architecture, build_transformation(architecture.base))
     if architecture.kind == "linear":
         return LinearTransformation(architecture)
     return Transformation(architecture)
@@ -174,14 +179,18 @@ def export(transformation: AnyTransformation, dtype: torch.dtype = torch.float32
 
     BN(Wx) = g (Wx - m) / s + b = (g / s) W x + (b - g m / s), with s = sqrt(running variance + eps). The outputs
     agree with the original in eval mode to rounding. The copy takes inputs of `dtype`, gives float32, and cannot be
-    packed into a model file.
+    packed into a model file. The networks compute in `dtype`; projections and corrections stay in float32, where they
+    cost little and differences of near numbers would lose the most.
     """
     exported = copy.deepcopy(transformation).eval().requires_grad_(requires_grad=False)
-    if isinstance(exported, Transformation):
-        exported.old_branch = _folded(exported.old_branch)
-        exported.side_branch = _folded(exported.side_branch)
-        exported.mixer = _folded(exported.mixer)
-    return exported.to(dtype)
+    for module in list(exported.modules()):
+        if isinstance(module, Transformation):
+            module.old_branch = _folded(module.old_branch)
+            module.side_branch = _folded(module.side_branch)
+            module.mixer = _folded(module.mixer)
+        if isinstance(module, Transformation | LinearTransformation):
+            module.to(dtype)
+    return exported
 
 
 def _layers(inputs: int, middle: int, outputs: int) -> nn.Sequential:

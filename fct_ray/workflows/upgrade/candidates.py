@@ -163,7 +163,7 @@ def fit_candidates(
     start = None if given is None else given.transformation().architecture
     architectures = tuple(
         start
-        if start is not None and (start.side_dimension > 0) == with_side
+        if isinstance(start, TransformationArchitecture) and (start.side_dimension > 0) == with_side
         else _architecture(pairs, direction, with_side, fit)
         for with_side in sides
     )

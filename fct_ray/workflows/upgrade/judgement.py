@@ -112,8 +112,7 @@ def _fit_and_judge(
     if plan.given is not None:
         assert plan.settings.transformation is not None  # noqa: S101 (planning loaded it from there)
         architecture = plan.given.transformation().architecture
-        kind = "linear" if architecture.kind == "linear" else "mlp"
-        method = method_of_transformation(kind, reads_side=architecture.side_dimension > 0)
+        method = method_of_transformation(architecture.kind, reads_side=architecture.side_dimension > 0)
         fitted: Sequence[Candidate] = [load_candidate(method, plan.settings.transformation)]
     else:
         with log.stage("fit"):
