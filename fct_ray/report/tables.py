@@ -205,7 +205,7 @@ def ways_table(report: Report) -> Table | None:
     bar = ("doing nothing", "old", "", *(percent(check.bar) for check in ways[0].checks), "", "")
     rows = [
         (
-            f"{METHOD_TITLES[way.method]}{f' ({way.variant})' if way.variant else ''}",
+            f"{way.method.replace('_', ' ')}{f' ({way.variant})' if way.variant else ''}",
             " + ".join(way.query_roles),
             bytes_text(way.bytes_per_item),
             *(percent(check.candidate) for check in way.checks),

@@ -71,7 +71,7 @@ class Scene:
     def driver(self, store: Path, setup: Setup) -> Running:
         """Start the upgrade of a store, as a user does."""
         arguments = ["jobs/upgrade.py", "--store", str(store), "--pairs", str(self.pairs), "--encoder", "new-api"]
-        arguments += ["--index", setup.index]
+        arguments += ["--index", setup.index, "--accept", "provisional"]
         arguments += SMALL_FIT if setup.fits else ["--transformation", self.h]
         arguments += ["--cluster.num-cpus", "2"] if setup.alone else []
         environment = {} if setup.alone else {"RAY_ADDRESS": self.address}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fct_ray.kinds import Accept
 from fct_ray.engine.actor_pool import PoolSettings
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.storage.store import Store
@@ -61,6 +62,7 @@ class Living:
             encoder="new-api",
             pairs=self.pairs,
             transformation=self.h,
+            accept=Accept.PROVISIONAL,
             index="IVF16,Flat",
             pool=PoolSettings(min_actors=1, max_actors=1),  # an actor's start costs more than these shards
         )

@@ -14,7 +14,7 @@ from PIL import Image
 from fct_ray.engine.actor_pool import PoolSettings
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.errors import DataError, SourceError
-from fct_ray.kinds import OnBadRow
+from fct_ray.kinds import Accept, OnBadRow
 from fct_ray.storage.store import Store
 from fct_ray.workflows.adopt import AdoptSettings, plan_adopt, run_adopt
 from fct_ray.workflows.append import AppendSettings, append
@@ -111,6 +111,7 @@ def test_appending_and_upgrading_leave_bad_rows_out_and_account_for_them(
         encoder="new-api",
         pairs=str(write_pairs(tmp_path / "pairs.parquet", vectors, np.arange(2001, 4000, 4))),
         transformation=linear_h(foreign, vectors, "new-api", tmp_path / "models"),
+        accept=Accept.PROVISIONAL,
         on_bad_row=OnBadRow.QUARANTINE,
         pool=PoolSettings(max_actors=1, min_actors=1),
     )

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fct_ray.kinds import Accept
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.storage.store import Store
 from fct_ray.workflows.append import AppendSettings, append
@@ -60,6 +61,7 @@ def test_it_lives_on_and_upgrades(store: Store, cluster: ClusterSize, tmp_path: 
         source="fashion-mnist:gallery?limit=650",
         num_pairs=400,
         transformation=h,
+        accept=Accept.PROVISIONAL,
     )
     outcome = run_upgrade(plan_upgrade(upgrade, None, None), cluster)
     assert outcome.published is not None

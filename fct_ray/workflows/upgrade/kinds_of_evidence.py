@@ -24,6 +24,7 @@ from fct_ray.kinds import EvidenceKind, Precision, QueryRole
 from fct_ray.metering.meters import StageMeter
 from fct_ray.plan.checks import MIN_GATE_PAIRS, uncovered_share
 from fct_ray.plan.splits import sample_mask
+from fct_ray.shards.stored_rows import vectors_column
 from fct_ray.sources.registry import open_source
 from fct_ray.storage import objects
 from fct_ray.storage import pairs as pair_files
@@ -158,7 +159,7 @@ class EvidenceSources:
         ids = np.concatenate([known_ids, encoded.ids_N])
         new_NW = np.concatenate([known_NW, encoded.embeddings[0]])
         pair_files.write_table(
-            self.wanted_embeddings_uri, pa.table({"id": ids, "embedding": pair_files.vectors_column(new_NW)})
+            self.wanted_embeddings_uri, pa.table({"id": ids, "embedding": vectors_column(new_NW)})
         )
         return ids, new_NW
 
