@@ -24,7 +24,7 @@ def label_measures(
     own_ids_Q: NDArray[np.int64] | None,
     gallery_ids_G: NDArray[np.int64],
 ) -> dict[str, NDArray[np.float64]]:
-    """ "map" (average precision over the full ranking) and "top1" of each query, float64 [Q]; NaN where nothing is relevant.
+    """Average precision over the full ranking ("map") and "top1" of each query, float64 [Q]; NaN where nothing is relevant.
 
     A gallery item is relevant if it has the query's label; the item with the query's own id is left out (`own_ids_Q` None:
     queries are not items). Definitions: `retrieval`. Ties go by gallery order.

@@ -34,7 +34,12 @@ MAX_GRADE = 1000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JudgedQueries:
-    """Queries and what is relevant for them; the items of query q are `relevant_ids_R[offsets[q]:offsets[q + 1]]`."""
+    """Queries and what is relevant for them; the items of query q are `relevant_ids_R[offsets[q]:offsets[q + 1]]`.
+
+    Raises:
+        SettingsError: arrays of unequal lengths.
+        DataError: a query has no relevant item or one twice, or a grade is not positive and finite; names the query.
+    """
 
     ids_Q: NDArray[Any]
     """Numbers or strings that name the queries."""
@@ -44,6 +49,9 @@ class JudgedQueries:
     """Positive; 1 where nobody graded."""
     groups_Q: NDArray[np.int64] | None = None
     """A group for each query, for the worst one; None: not grouped."""
+
+    def __post_init__(self) -> None:
+        _check(self)
 
     def __len__(self) -> int:
         """How many queries."""
@@ -61,8 +69,7 @@ class JudgedQueries:
         """Queries from lists: the relevant ids of each, their grades (None: all 1), names (None: 0, 1, ...), groups.
 
         Raises:
-            SettingsError: the lists have unequal lengths.
-            DataError: a query has no relevant item or one twice, or a grade is not positive and finite; names the query.
+            SettingsError, DataError: as the class says.
 
         Examples:
             >>> JudgedQueries.of([[7], [8, 9]]).relevant_offsets_Q1
@@ -75,14 +82,12 @@ class JudgedQueries:
         for what, values in (("names", ids), ("groups", groups)):
             if values is not None and len(values) != len(relevant):
                 raise SettingsError(f"{len(values)} {what} for {len(relevant)} queries; give one per query")
-        return checked_queries(
-            cls(
-                ids_Q=np.arange(len(relevant)) if ids is None else np.asarray(ids),
-                relevant_offsets_Q1=np.concatenate([[0], np.cumsum(lengths_Q)]).astype(np.int64),
-                relevant_ids_R=np.array([item for items in relevant for item in items], np.int64),
-                grades_R=np.array([grade for row in grade_lists for grade in row], np.float32),
-                groups_Q=None if groups is None else np.asarray(groups, np.int64),
-            )
+        return cls(
+            ids_Q=np.arange(len(relevant)) if ids is None else np.asarray(ids),
+            relevant_offsets_Q1=np.concatenate([[0], np.cumsum(lengths_Q)]).astype(np.int64),
+            relevant_ids_R=np.array([item for items in relevant for item in items], np.int64),
+            grades_R=np.array([grade for row in grade_lists for grade in row], np.float32),
+            groups_Q=None if groups is None else np.asarray(groups, np.int64),
         )
 
     def take(self, positions: NDArray[np.integer] | Sequence[int]) -> JudgedQueries:
@@ -99,34 +104,6 @@ class JudgedQueries:
             grades_R=self.grades_R[items_R],
             groups_Q=None if self.groups_Q is None else self.groups_Q[at_Q],
         )
-
-
-def checked_queries(queries: JudgedQueries) -> JudgedQueries:
-    """The same queries, if they can be judged. Raises DataError like `JudgedQueries.of`."""
-    lengths_Q = np.diff(queries.relevant_offsets_Q1)
-    empty = np.flatnonzero(lengths_Q < 1)
-    if empty.size:
-        raise DataError(
-            f"query {queries.ids_Q[empty[0]]} (row {empty[0]}) has no relevant item ({empty.size} such queries in all); "
-            "wanted one or more ids: leave these queries out"
-        )
-    query_R = np.repeat(np.arange(len(lengths_Q)), lengths_Q)
-    bad = np.flatnonzero(~(np.isfinite(queries.grades_R) & (queries.grades_R > 0)))
-    if bad.size:
-        row = query_R[bad[0]]
-        raise DataError(
-            f"query {queries.ids_Q[row]} (row {row}): a grade is {queries.grades_R[bad[0]]}; wanted a positive number: "
-            "leave items out that are not relevant"
-        )
-    order_R = np.lexsort((queries.relevant_ids_R, query_R))
-    ids_R = queries.relevant_ids_R[order_R]
-    repeated = np.flatnonzero((ids_R[1:] == ids_R[:-1]) & (query_R[order_R][1:] == query_R[order_R][:-1]))
-    if repeated.size:
-        row = query_R[order_R[repeated[0]]]
-        raise DataError(
-            f"query {queries.ids_Q[row]} (row {row}) lists item {ids_R[repeated[0]]} twice; wanted each item once"
-        )
-    return queries
 
 
 def query_measures(
@@ -206,6 +183,46 @@ def whole_gallery_k(k: int, share: float) -> float:
             f"k is {k} and the sample's share {share}; wanted k of at least 1 and a share above 0, at most 1"
         )
     return 1 + (k - 1) / share
+
+
+def _check(queries: JudgedQueries) -> None:
+    """Refuse queries that cannot be judged. Raises like the class."""
+    offsets_Q1, num_items = queries.relevant_offsets_Q1, len(queries.relevant_ids_R)
+    grouped = queries.groups_Q is None or len(queries.groups_Q) == len(queries)
+    if (
+        len(offsets_Q1) != len(queries) + 1
+        or offsets_Q1[-1] != num_items
+        or len(queries.grades_R) != num_items
+        or not grouped
+    ):
+        raise SettingsError(
+            f"{len(queries)} queries, offsets of shape {offsets_Q1.shape}, {num_items} relevant items and "
+            f"{len(queries.grades_R)} grades do not belong together; give one offset more than queries, one grade per item, "
+            "one group per query"
+        )
+    lengths_Q = np.diff(offsets_Q1)
+    empty = np.flatnonzero(lengths_Q < 1)
+    if empty.size:
+        raise DataError(
+            f"query {queries.ids_Q[empty[0]]} (row {empty[0]}) has no relevant item ({empty.size} such queries in all); "
+            "wanted one or more ids: leave these queries out"
+        )
+    query_R = np.repeat(np.arange(len(lengths_Q)), lengths_Q)
+    bad = np.flatnonzero(~(np.isfinite(queries.grades_R) & (queries.grades_R > 0)))
+    if bad.size:
+        row = query_R[bad[0]]
+        raise DataError(
+            f"query {queries.ids_Q[row]} (row {row}): a grade is {queries.grades_R[bad[0]]}; wanted a positive number: "
+            "leave items out that are not relevant"
+        )
+    order_R = np.lexsort((queries.relevant_ids_R, query_R))
+    ids_R = queries.relevant_ids_R[order_R]
+    repeated = np.flatnonzero((ids_R[1:] == ids_R[:-1]) & (query_R[order_R][1:] == query_R[order_R][:-1]))
+    if repeated.size:
+        row = query_R[order_R[repeated[0]]]
+        raise DataError(
+            f"query {queries.ids_Q[row]} (row {row}) lists item {ids_R[repeated[0]]} twice; wanted each item once"
+        )
 
 
 def _trec(
