@@ -44,7 +44,7 @@ def ranking_keys(
         SettingsError: the shapes do not fit each other, or only one of the two ids is given.
         DataError: a value is NaN or infinite (it has no place in a ranking), or gallery ids repeat.
     """
-    query_QD, gallery_GD = _checked(query_QD, "query"), _checked(gallery_GD, "gallery")
+    query_QD, gallery_GD = checked_embeddings(query_QD, "query"), checked_embeddings(gallery_GD, "gallery")
     num_queries, num_gallery = len(query_QD), len(gallery_GD)
     if query_QD.shape[1] != gallery_GD.shape[1]:
         raise SettingsError(
@@ -119,7 +119,13 @@ def _pack(scores_BG: NDArray[np.float32], positions_G: NDArray[np.uint64], keys_
     keys_BG |= positions_G
 
 
-def _checked(embeddings: NDArray[np.float32], what: str) -> NDArray[np.float32]:
+def checked_embeddings(embeddings: NDArray[np.float32], what: str) -> NDArray[np.float32]:
+    """The embeddings as contiguous float32 [rows, dimensions]; `what` names them in errors.
+
+    Raises:
+        SettingsError: not two-dimensional, or more rows than can be ranked.
+        DataError: a value is NaN or infinite; names the row.
+    """
     embeddings = np.ascontiguousarray(embeddings, dtype=np.float32)
     if embeddings.ndim != 2:
         raise SettingsError(f"{what} embeddings have shape {embeddings.shape}; give [rows, dimensions]")

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.errors import GateRefusedError, SettingsError
+from fct_ray.kinds import Accept
 from fct_ray.plan.checks import check_budget
 from fct_ray.plan.forecast import Forecast
 from fct_ray.plan.identity import run_id
@@ -58,6 +59,11 @@ class CompareSettings(UpgradeSettings):
     """Gallery items that quality is measured on (the same of both)."""
     max_queries: Count = 2_000
     """Queries that quality is measured with."""
+
+    @property
+    def queries_file(self) -> None:
+        """None: `queries` are raw items here. What the comparison publishes lies in a scratch store."""
+        return
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -138,7 +144,7 @@ def _plan(
         raise SettingsError("no --source: a full backfill needs the raw items, e.g. images:s3://bucket/photos")
     encoder_uri = _embedding(settings.encoder, store)
     pairs_source = settings.source if settings.pairs is None else None
-    chosen = dataclasses.replace(settings, store=upgrade_uri, encoder=encoder_uri, source=pairs_source)
+    chosen = dataclasses.replace(settings, store=upgrade_uri, encoder=encoder_uri, source=pairs_source, accept=Accept.PROVISIONAL)
     upgrade = plan_upgrade(chosen, usd_per_node_hour, size)
     backfill = plan_backfill(
         BackfillSettings(

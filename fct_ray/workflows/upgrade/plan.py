@@ -75,7 +75,7 @@ def plan_upgrade(
     if settings.transformation is not None and settings.start_from is not None:
         raise SettingsError("both --transformation and --start-from are given; want one: a given h is not fitted again")
     pairs = pair_origin(settings, choice)
-    queries_sha256 = None if settings.queries is None else documents.sha256_hex(objects.read_bytes(settings.queries))
+    queries_sha256 = None if settings.queries_file is None else documents.sha256_hex(objects.read_bytes(settings.queries_file))
     decisive = _decisive(settings, choice, pairs, queries_sha256)
     finished, parent = _begun_before(store, newest, choice, decisive) or (None, newest)
     space = _target_space(settings, parent, choice, pairs)
@@ -106,7 +106,7 @@ def plan_upgrade(
         num_pairs=num_pairs(pairs, parent),
         forecast=expected,
         given=_given_transformation(settings, parent, choice, space),
-        queries=real_queries(settings.queries, parent, space.dimension),
+        queries=real_queries(settings.queries_file, parent, space.dimension),
         finished=finished,
     )
 

@@ -79,6 +79,11 @@ class FitOnPairsSettings(CheckedSettings):
     pool: PoolSettings = field(default_factory=PoolSettings)
     """The actors that embed pairs, and that shards stream through."""
 
+    @property
+    def queries_file(self) -> str | None:
+        """The file of real queries that ways are judged by."""
+        return self.queries
+
 
 @dataclass(frozen=True, kw_only=True)
 class UpgradeSettings(FitOnPairsSettings, BadRowSettings):
