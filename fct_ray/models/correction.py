@@ -5,7 +5,7 @@
 
 Owns: the forward pass. The fit is in `fct_ray/models/correction_fit.py`.
 
-Shapes: N rows, O dim of old, S dim of side-information, W dim of new, P pairs, Z = O + S + W features.
+Shapes: N rows, R of them at a time, O dim of old, S dim of side-information, W dim of new, P pairs, Z = O + S + W features.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from torch.nn import functional
 
 from fct_ray.errors import SettingsError
 from fct_ray.models.architectures import CorrectedArchitecture
+
+_ROWS_AT_ONCE = 1024
+"""Rows whose kernel is held at a time: 16 MiB with 4,096 pairs."""
 
 
 class CorrectedTransformation(nn.Module):
@@ -47,8 +50,9 @@ class CorrectedTransformation(nn.Module):
                 "pass the store's side_info column, or fit a correction for the store at hand"
             )
         base_NW = self.base_of(old_NO, side_NS)
-        kernel_NP = _kernel(self.features(old_NO, side_NS, base_NW), self.pairs_PZ)
-        output_NW = base_NW + kernel_NP @ self.coefficients_PW
+        z_NZ = self.features(old_NO, side_NS, base_NW)
+        parts = [_kernel(part_RZ, self.pairs_PZ) @ self.coefficients_PW for part_RZ in torch.split(z_NZ, _ROWS_AT_ONCE)]
+        output_NW = base_NW + torch.cat(parts)
         return functional.normalize(output_NW, dim=1) if self.architecture.normalized else output_NW
 
     def base_of(self, old_NO: Tensor, side_NS: Tensor | None) -> Tensor:
