@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from fct_ray.errors import DataError, SettingsError
 from fct_ray.evaluation.ranking import checked_embeddings, own_positions
 from fct_ray.evaluation.ways import WayToSearch
-from fct_ray.values import Metric
+from fct_ray.kinds import Metric
 
 NOT_IN_GALLERY = 0
 """The rank of an item that the gallery does not hold, or that is the query itself."""

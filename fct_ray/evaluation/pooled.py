@@ -24,7 +24,7 @@ from fct_ray.errors import DataError, SettingsError
 from fct_ray.evaluation.agreement import NO_NEIGHBOUR, top_k
 from fct_ray.evaluation.ranking import checked_embeddings
 from fct_ray.evaluation.ways import WayToSearch
-from fct_ray.values import Metric
+from fct_ray.kinds import Metric
 
 Name = TypeVar("Name", bound=Hashable)
 """What ways are called by: a Method, or a string."""

@@ -144,7 +144,9 @@ def _plan(
         raise SettingsError("no --source: a full backfill needs the raw items, e.g. images:s3://bucket/photos")
     encoder_uri = _embedding(settings.encoder, store)
     pairs_source = settings.source if settings.pairs is None else None
-    chosen = dataclasses.replace(settings, store=upgrade_uri, encoder=encoder_uri, source=pairs_source, accept=Accept.PROVISIONAL)
+    chosen = dataclasses.replace(
+        settings, store=upgrade_uri, encoder=encoder_uri, source=pairs_source, accept=Accept.PROVISIONAL
+    )
     upgrade = plan_upgrade(chosen, usd_per_node_hour, size)
     backfill = plan_backfill(
         BackfillSettings(

@@ -18,7 +18,9 @@ from tests.fashion_vectors import fixed_size_list
 
 def test_an_upgrade_from_arrays_to_a_searcher_and_back(gallery: Gallery) -> None:
     store, vectors = gallery.store, gallery.vectors
-    plan = store.plan_upgrade(encoder="api-v2", pairs=gallery.pairs, transformation=gallery.h, index="IVF4,Flat", accept="provisional")
+    plan = store.plan_upgrade(
+        encoder="api-v2", pairs=gallery.pairs, transformation=gallery.h, index="IVF4,Flat", accept="provisional"
+    )
     assert store.version == 1  # planning changes nothing
     html = plan._repr_html_()
     for said in (
@@ -51,7 +53,9 @@ def test_an_upgrade_from_arrays_to_a_searcher_and_back(gallery: Gallery) -> None
     assert len(repr(store.manifest)) < 3000  # a notebook shows it on one screen, without every shard
     with pytest.raises(EncoderMismatchError):
         store.searcher("api-v1")
-    again = store.plan_upgrade(encoder="api-v2", pairs=gallery.pairs, transformation=gallery.h, index="IVF4,Flat", accept="provisional")
+    again = store.plan_upgrade(
+        encoder="api-v2", pairs=gallery.pairs, transformation=gallery.h, index="IVF4,Flat", accept="provisional"
+    )
     assert "done already: version 2" in again._repr_html_()
     assert again.run().version == 2
     assert not store.verify(recompute=1).problems

@@ -9,7 +9,7 @@ from fct_ray.errors import DataError, SettingsError
 from fct_ray.evaluation.label_evidence import label_measures
 from fct_ray.evaluation.pooled import pool_ids, pooled_measures, top_lists
 from fct_ray.evaluation.ways import WayToSearch, doing_nothing
-from fct_ray.values import Method, Metric
+from fct_ray.kinds import Method, Metric
 
 QUERY_QW = np.array([[0.0], [10.0]], np.float32)
 POOL_P = np.array([40, 10, 20, 30])

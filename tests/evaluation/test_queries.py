@@ -18,7 +18,7 @@ from fct_ray.evaluation.queries import (
     whole_gallery_k,
 )
 from fct_ray.evaluation.ways import WayToSearch, doing_nothing
-from fct_ray.values import Metric
+from fct_ray.kinds import Metric
 
 
 def _way(query: object, gallery: object, metric: Metric = Metric.IP) -> WayToSearch:

@@ -58,7 +58,18 @@ def shop(adopted: Path, tmp_path: Path) -> Path:
 def by_h(tmp_path_factory: pytest.TempPathFactory, adopted: Path, pairs: Path, vectors: Vectors) -> tuple[str, ...]:
     """Arguments of an upgrade of such a store by an h that is given: nothing is fitted, so no Ray Train starts."""
     h = linear_h(Store(str(adopted)), vectors, "new-api", tmp_path_factory.mktemp("models"))
-    return ("--pairs", str(pairs), "--encoder", "new-api", "--index", "IVF16,Flat", "--transformation", h, "--accept", "provisional")
+    return (
+        "--pairs",
+        str(pairs),
+        "--encoder",
+        "new-api",
+        "--index",
+        "IVF16,Flat",
+        "--transformation",
+        h,
+        "--accept",
+        "provisional",
+    )
 
 
 @pytest.fixture(scope="session")

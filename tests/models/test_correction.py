@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from fct_ray.errors import FitError, ModelError, SettingsError
+from fct_ray.kinds import Precision
 from fct_ray.models.architectures import CorrectedArchitecture
 from fct_ray.models.blocks import block, join_blocks
 from fct_ray.models.closed_forms import identity
@@ -18,7 +19,6 @@ from fct_ray.models.correction_fit import RIDGE_GRID, CorrectionProblem, Correct
 from fct_ray.models.flops import flops_per_item, transformation_flops
 from fct_ray.models.transformation import TransformationArchitecture, build_transformation, export, fit_linear
 from fct_ray.models.transformation_runner import TransformRunner
-from fct_ray.values import Precision
 from tests.models.test_blocks import _h, _load, _map, _run
 
 Array = np.ndarray[Any, np.dtype[Any]]

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fct_ray.kinds import Accept
 from fct_ray.engine.actor_pool import PoolSettings
 from fct_ray.engine.cluster import ClusterSize
+from fct_ray.kinds import Accept
 from fct_ray.storage.store import Store
 from fct_ray.values import Manifest
 from fct_ray.workflows.adopt import AdoptSettings, plan_adopt, run_adopt

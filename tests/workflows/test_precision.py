@@ -4,26 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from fct_ray.plan.gate import MAX_PRECISION_LOSS, loses_too_much, with_loss
 
+from fct_ray.evaluation import ways
+from fct_ray.evaluation.held_out import HeldOutItems, HeldOutMeasures
 from fct_ray.judgements import GateResult
-from fct_ray.kinds import Method, Metric, Precision
+from fct_ray.kinds import EvidenceKind, Method, Metric, Precision
 from fct_ray.models.model_files import LoadedModel, pack_model, unpack_model
 from fct_ray.models.seeding import seed_everything
 from fct_ray.models.transformation import Transformation, TransformationArchitecture, export
 from fct_ray.models.transformation_runner import OverlappedBatches, TransformRunner
-from fct_ray.shards.model_directory import load_model
+from fct_ray.plan.verdict import MAX_PRECISION_LOSS, Judged
 from fct_ray.storage.vector_columns import are_normalized
-from fct_ray.workflows.upgrade.gate import GateOutcome, run_gate, run_gate_in
+from fct_ray.workflows.upgrade.candidates import load_candidate
+from fct_ray.workflows.upgrade.evidence import FromHeldOut, as_gallery, item_queries
+from fct_ray.workflows.upgrade.gate import Metrics, Work, in_precision, judge_by
 from fct_ray.workflows.upgrade.pairs import Pairs
 from fct_ray.workflows.upgrade.plan import plan_upgrade
 from fct_ray.workflows.upgrade.run import run_upgrade
-from fct_ray.workflows.upgrade.settings import GateSettings
 from fct_ray.workflows.verify import VerifySettings, verify_store
 from tests.fashion_vectors import Vectors
 from tests.workflows.living import Living
@@ -83,46 +84,49 @@ def test_a_gpu_gives_what_the_cpu_gives_in_batches_of_any_size(
     assert np.abs(on_gpu - on_cpu).max() < tolerance
 
 
+Judge = Callable[[Precision | None, Precision], tuple[GateResult, Work]]
+
+
 @pytest.fixture
-def judge(living: Living, vectors: Vectors) -> Callable[[Precision | None, Precision], GateOutcome]:
+def judge(living: Living, vectors: Vectors) -> Judge:
+    """The gate over 400 held-out pairs, in the precision that is asked for or the fast one."""
     some = np.arange(400)
     pairs = Pairs(
         ids_P=vectors.ids_N[some], old_PD=vectors.old_ND[some], side_PS=vectors.side_NS[some],
         new_PW=vectors.new_NW[some], labels_P=None,
     )  # fmt: skip
-
-    gate = partial(
-        run_gate, pairs, {Method.LINEAR_SIDE: load_model(living.h)}, old_metric=Metric.IP, new_metric=Metric.IP,
-        settings=GateSettings(), batch_rows=1000, uncovered_share=0.0,
+    ceiling = ways.full_backfill(pairs.new_PW, pairs.new_PW, Metric.IP)
+    items = HeldOutItems(ids_Q=pairs.ids_P, labels_Q=None)
+    evidence = FromHeldOut(
+        measure=HeldOutMeasures(items, ceiling=ceiling, k=10, min_labelled=30), queries=item_queries(pairs),
+        gallery=as_gallery(pairs),
     )  # fmt: skip
-    return lambda asked, fast: run_gate_in(gate, asked=asked, fast=fast)
+    h, metrics = load_candidate(Method.LINEAR_SIDE, living.h), Metrics(old=Metric.IP, new=Metric.IP)
+    by = Judged(
+        kind=EvidenceKind.HELD_OUT, num_queries=400, k=10, gallery_rows=400, gallery_total=400, task=None,
+        accept_provisional=True,
+    )  # fmt: skip
+
+    def judged(asked: Precision | None, fast: Precision) -> tuple[GateResult, Work]:
+        work = Work()
+        exact = judge_by(evidence, [h], metrics, by, batch_rows=1000, seed=0, work=work)
+        result = in_precision(exact, h, evidence, metrics, asked=asked, fast=fast, batch_rows=1000, work=work)
+        return result, work
+
+    return judged
 
 
-def test_the_gate_judges_h_as_it_will_be_computed_and_says_what_speed_cost(
-    judge: Callable[[Precision | None, Precision], GateOutcome],
-) -> None:
-    exact = judge(None, Precision.FLOAT32).result
+def test_the_gate_judges_h_as_it_will_be_computed_and_says_what_speed_cost(judge: Judge) -> None:
+    exact, work = judge(None, Precision.FLOAT32)
+    assert exact.passed
     assert (exact.precision, exact.precision_loss) == (Precision.FLOAT32, None)
-    assert judge(Precision.FLOAT32, Precision.BFLOAT16).result == exact
-    fast = judge(None, Precision.BFLOAT16)
-    assert fast.result.precision is Precision.BFLOAT16
-    assert fast.result.cosine != exact.cosine
-    assert fast.result.precision_loss is not None
-    assert abs(fast.result.precision_loss) < MAX_PRECISION_LOSS
-    assert fast.usage.flops == 2 * judge(None, Precision.FLOAT32).usage.flops
-    assert judge(Precision.BFLOAT16, Precision.FLOAT32).result == fast.result
-
-
-def test_half_a_point_of_agreement_is_too_much_unasked(
-    judge: Callable[[Precision | None, Precision], GateOutcome],
-) -> None:
-    exact = judge(None, Precision.FLOAT32).result
-
-    def with_agreement(lost: float) -> GateResult:
-        return replace(exact, agreement={name: value - lost for name, value in exact.agreement.items()})
-
-    assert not loses_too_much(with_loss(with_agreement(0.004), exact))
-    assert loses_too_much(with_loss(with_agreement(0.006), exact))
+    assert judge(Precision.FLOAT32, Precision.BFLOAT16)[0] == exact
+    fast, more_work = judge(None, Precision.BFLOAT16)
+    assert fast.precision is Precision.BFLOAT16
+    assert fast.precision_loss is not None
+    assert 0 < abs(fast.precision_loss) < MAX_PRECISION_LOSS
+    assert more_work.usage.flops == 2 * work.usage.flops
+    assert judge(Precision.BFLOAT16, Precision.FLOAT32)[0] == fast
 
 
 def test_a_version_in_bfloat16_says_so_and_is_verified_as_such(living: Living) -> None:

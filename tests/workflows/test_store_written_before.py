@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fct_ray.kinds import Accept
 from fct_ray.engine.cluster import ClusterSize
+from fct_ray.kinds import Accept
 from fct_ray.storage.store import Store
 from fct_ray.workflows.append import AppendSettings, append
 from fct_ray.workflows.garbage_collection import collect

@@ -158,9 +158,7 @@ class EvidenceSources:
         self.meter.add(encoded.usage)
         ids = np.concatenate([known_ids, encoded.ids_N])
         new_NW = np.concatenate([known_NW, encoded.embeddings[0]])
-        pair_files.write_table(
-            self.wanted_embeddings_uri, pa.table({"id": ids, "embedding": vectors_column(new_NW)})
-        )
+        pair_files.write_table(self.wanted_embeddings_uri, pa.table({"id": ids, "embedding": vectors_column(new_NW)}))
         return ids, new_NW
 
 
@@ -223,9 +221,9 @@ def new_against_old(sources: EvidenceSources, evidence: Evidence, metrics: Metri
     if held_out.measure.labels_Q is None:
         return None
     old, new = held_out.queries[QueryRole.OLD], held_out.queries[QueryRole.NEW]
-    of_old = held_out.measure(ways.doing_nothing(old, old, metrics.old))
-    of_new = held_out.measure(ways.full_backfill(new, new, metrics.new))
-    return compared({"map": of_new["map"]}, of_old, seed=seed)[0]
+    map_of_old = held_out.measure(ways.doing_nothing(old, old, metrics.old))["map"]
+    map_of_new = held_out.measure(ways.full_backfill(new, new, metrics.new))["map"]
+    return compared({"map": map_of_new}, {"map": map_of_old}, seed=seed)[0]
 
 
 def _with_relevant_in(judged: JudgedQueries, ids_P: IntArray) -> IntArray:

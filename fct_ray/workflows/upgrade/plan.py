@@ -75,7 +75,9 @@ def plan_upgrade(
     if settings.transformation is not None and settings.start_from is not None:
         raise SettingsError("both --transformation and --start-from are given; want one: a given h is not fitted again")
     pairs = pair_origin(settings, choice)
-    queries_sha256 = None if settings.queries_file is None else documents.sha256_hex(objects.read_bytes(settings.queries_file))
+    queries_sha256 = (
+        None if settings.queries_file is None else documents.sha256_hex(objects.read_bytes(settings.queries_file))
+    )
     decisive = _decisive(settings, choice, pairs, queries_sha256)
     finished, parent = _begun_before(store, newest, choice, decisive) or (None, newest)
     space = _target_space(settings, parent, choice, pairs)
