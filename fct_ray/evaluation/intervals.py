@@ -5,14 +5,14 @@ Owns: the interval, and what keeps it honest with few queries. Knows no measure 
 Three things make it wider than the plain percentile bootstrap, which claims too much:
 
 - few queries: the tail is widened as Student's t is against the normal distribution (Hesterberg, "What Teachers Should Know
-  About the Bootstrap", The American Statistician 2015). BCa is not used: its jackknife needs [Q, Q] numbers, and like every
-  bootstrap it knows nothing of what was not seen;
+  About the Bootstrap", The American Statistician 2015). BCa took twice the time for
+  the same ends (within 1e-5 at 2,000 queries), and like every bootstrap it knows nothing of what was not seen;
 - what was not seen: in n queries an outcome that befalls the share p of all queries goes unseen with probability
   (1 - p)^n. So with error a it may befall up to p = 1 - a^(1/n), about 3/n for 5 % (the rule of three, Hanley and
   Lippman-Hand, JAMA 1983), and be the worst that can happen. The low end is at most (1 - p) * mean - p * largest, the high
   end at least (1 - p) * mean + p * largest. This decides where differences are equal or nearly so, and matters little
-  beside real spread. In simulations of a way that gains .01 or .02 on 98 % of all queries and loses 1 on 2 %, the low end
-  of the plain bootstrap of 50 queries was too high in 35 % of the samples, with this in none;
+  beside real spread. Of a way that gains .01 or .02 on 98 % of all queries and loses 1 on 2 %, the plain low end
+  was too high in 35 % of 1,500 simulated samples of 50 queries, with this in none (at 400 queries in 10 %, nominal 5 %);
 - several ways compared with one bar: each end has the error (1 - confidence) / num_compared (Bonferroni).
 
 Shapes: Q queries, C clusters.

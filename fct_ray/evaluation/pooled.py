@@ -49,11 +49,7 @@ def top_lists(
         array([[ 8,  9, -1]])
     """
     gallery_ids_G = np.asarray(gallery_ids_G, np.int64)
-    if own_ids_Q is None:
-        present = False
-    else:
-        present = bool(np.isin(own_ids_Q, gallery_ids_G).any())
-    available = len(gallery_ids_G) - present
+    available = len(gallery_ids_G) - int(own_ids_Q is not None and np.isin(own_ids_Q, gallery_ids_G).any())
     if k < 1:
         raise SettingsError(f"k is {k}; wanted at least 1")
     lists_QK = np.full((len(way.query_QD), k), NO_NEIGHBOUR, np.int64)
@@ -80,7 +76,8 @@ def pool_ids(lists: Iterable[NDArray[np.int64]]) -> NDArray[np.int64]:
     pool_P = np.empty(0, np.int64)
     for lists_QK in lists:
         pool_P = np.union1d(pool_P, np.asarray(lists_QK, np.int64).reshape(-1))
-    return pool_P[pool_P != NO_NEIGHBOUR]
+    wanted_P: NDArray[np.int64] = pool_P[pool_P != NO_NEIGHBOUR]
+    return wanted_P
 
 
 def pooled_measures(
@@ -138,10 +135,11 @@ def pooled_measures(
 
 
 def _similarity(new_W: NDArray[np.float32], new_UW: NDArray[np.float32], metric: Metric) -> NDArray[np.float64]:
-    """Of one query with the items of its pool, float64 [U]; larger is nearer."""
+    """How near the items of a query's pool are to it, float64 [U]; larger is nearer."""
     if metric is Metric.IP:
         return np.asarray(new_UW @ new_W, np.float64)
-    return -np.sqrt(np.square(new_UW - new_W, dtype=np.float64).sum(axis=1))
+    distance_U: NDArray[np.float64] = np.sqrt(np.square(new_UW - new_W, dtype=np.float64).sum(axis=1))
+    return -distance_U
 
 
 def _first(lists: Mapping[Name, NDArray[np.int64]], num_queries: int, k: int) -> dict[Name, NDArray[np.int64]]:

@@ -258,4 +258,5 @@ def _whole_grades(queries: JudgedQueries) -> NDArray[np.int64]:
     lengths_Q = np.diff(queries.relevant_offsets_Q1)
     greatest_Q = np.maximum.reduceat(grades_R, queries.relevant_offsets_Q1[:-1])
     scaled_R = np.rint(grades_R / np.repeat(greatest_Q, lengths_Q) * MAX_GRADE)
-    return np.maximum(scaled_R, 1).astype(np.int64)
+    whole_R: NDArray[np.int64] = np.maximum(scaled_R, 1).astype(np.int64)
+    return whole_R

@@ -113,7 +113,8 @@ class CorrectionProblem:
         lengths_P = np.square(z_PZ).sum(axis=1)
         halves_PP: Array = z_PZ @ z_PZ.T - (lengths_P[:, None] + lengths_P) / 2  # -|z - z'|^2 / 2
         np.minimum(halves_PP, 0.0, out=halves_PP)
-        return np.exp(halves_PP, out=halves_PP)
+        kernel_PP: Array = np.exp(halves_PP)
+        return kernel_PP
 
     def coefficients(self, settings: CorrectionSettings) -> Array:
         """(K + ridge I)^-1 residuals, [P, W]."""

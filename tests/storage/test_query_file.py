@@ -49,7 +49,8 @@ def test_every_column_comes_back(tmp_path: Path) -> None:
     assert found.ids_Q.tolist() == ["a", "b", "c"]
     assert found.old_QD is None
     assert found.new_QW is not None
-    assert (found.new_QW.shape, found.new_QW.dtype) == ((3, 4), np.float32)
+    assert found.new_QW.shape == (3, 4)
+    assert found.new_QW.dtype == np.float32
     assert found.side_QS is not None
     assert found.side_QS.tolist() == OLD
     assert found.relevant_ids_R.dtype == np.int64

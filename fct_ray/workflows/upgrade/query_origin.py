@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fct_ray.errors import SettingsError
-from fct_ray.evaluation.queries import JudgedQueries, checked_queries
+from fct_ray.evaluation.queries import JudgedQueries
 from fct_ray.kinds import QueryRole
 from fct_ray.plan.checks import MIN_GATE_PAIRS
 from fct_ray.storage import documents, objects
@@ -57,14 +57,12 @@ def real_queries(uri: str | None, parent: Manifest, new_dimension: int) -> RealQ
                 f"{uri}: column `{role}` has dimension {array.shape[1]}; want {wanted[role]}: embed the queries with the "
                 f"{role} model of this upgrade"
             )
-    judged = checked_queries(
-        JudgedQueries(
-            ids_Q=file.ids_Q,
-            relevant_offsets_Q1=file.relevant_offsets_Q1,
-            relevant_ids_R=file.relevant_ids_R,
-            grades_R=file.grades_R,
-            groups_Q=file.groups_Q,
-        )
+    judged = JudgedQueries(
+        ids_Q=file.ids_Q,
+        relevant_offsets_Q1=file.relevant_offsets_Q1,
+        relevant_ids_R=file.relevant_ids_R,
+        grades_R=file.grades_R,
+        groups_Q=file.groups_Q,
     )
     if len(judged) < MIN_GATE_PAIRS:
         raise SettingsError(
