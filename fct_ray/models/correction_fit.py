@@ -120,7 +120,7 @@ class CorrectionProblem:
         """(K + ridge I)^-1 residuals, [P, W]."""
         system_PP = self.kernel(settings.scales)
         system_PP[np.diag_indices_from(system_PP)] += settings.ridge
-        coefficients_PW: Array = np.linalg.solve(system_PP, self.residuals_PW)
+        coefficients_PW: Array = np.linalg.solve(system_PP, self.residuals_PW).astype(np.float64)
         return coefficients_PW
 
     def errors(self, scales: Sequence[float], ridges: Sequence[float]) -> list[float]:
