@@ -14,7 +14,18 @@ from collections.abc import Collection, Sequence
 from fct_ray.errors import IncompleteRunError, SettingsError
 from fct_ray.judgements import GateResult
 from fct_ray.kinds import Metric
-from fct_ray.values import FORMAT_VERSION, JOINED_FORMAT_VERSION, EncoderRef, IndexRef, Manifest, QueryInput, Receipt, ShardRecord, SideInfoRef, TransformationRef
+from fct_ray.values import (
+    FORMAT_VERSION,
+    JOINED_FORMAT_VERSION,
+    EncoderRef,
+    IndexRef,
+    Manifest,
+    QueryInput,
+    Receipt,
+    ShardRecord,
+    SideInfoRef,
+    TransformationRef,
+)
 
 _NUM_NAMED = 8
 
