@@ -70,7 +70,7 @@ class WayJudged:
     query_roles: tuple[QueryRole, ...]
     """Which embeddings of a query it needs."""
     bytes_per_item: int
-    """Of one item's vector, as it is stored in the shards (float32)."""
+    """How many bytes one item's vector takes in the shards (float32)."""
 
     @property
     def clears(self) -> bool:

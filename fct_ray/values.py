@@ -17,7 +17,7 @@ from fct_ray.kinds import Metric, Precision, Provenance, QueryRole
 
 FORMAT_VERSION = 1
 JOINED_FORMAT_VERSION = 2
-"""Of versions whose vectors are not searched with one encoder's embeddings as they are: see `Manifest.queries`."""
+"""The format of versions that are not searched with one encoder's embeddings as they are: see `Manifest.queries`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

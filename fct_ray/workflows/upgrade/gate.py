@@ -174,7 +174,7 @@ def _with(bar: WayToSearch, every: Iterable[WayToSearch]) -> Iterator[WayToSearc
 
 
 def _best_variants(lines: Iterable[WayJudged]) -> list[WayJudged]:
-    """Of each method the variant with the best deciding measure."""
+    """The variant of each method with the best deciding measure."""
     best: dict[Method, WayJudged] = {}
     for line in lines:
         known = best.get(line.method)

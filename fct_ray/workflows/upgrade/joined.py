@@ -28,9 +28,9 @@ from fct_ray.workflows.upgrade.pairs import Pairs
 from fct_ray.workflows.upgrade.stored_sample import FloatArray, StoredRows
 
 OLD_SHARES = (0.3, 0.5, 0.7)
-"""Of old among the stored blocks; the rest is side."""
+"""How much old weighs among the stored blocks; the rest is side."""
 H_SHARES = (0.25, 0.5, 0.7)
-"""Of h beside the stored blocks."""
+"""How much h weighs beside the stored blocks."""
 OLD_EXPONENT, SIDE_EXPONENTS = 0.5, (0.5, 1.0)
 """How far blocks are whitened: half for vectors of supervised and of text models, fully for contrastive ones."""
 
