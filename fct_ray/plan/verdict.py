@@ -34,9 +34,11 @@ SIMPLEST_FIRST = (
     Method.PROCRUSTES,
     Method.LINEAR_NOSIDE,
     Method.LINEAR_SIDE,
+    Method.CORRECTED,
     Method.FCT_NOSIDE,
     Method.FCT_SIDE,
     Method.FUSED_LINEAR,
+    Method.FUSED_CORRECTED,
     Method.FUSED_FCT,
 )
 """Ties go to the earlier: nothing fitted, then fewer parameters, then fewer query embeddings."""

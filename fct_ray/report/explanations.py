@@ -24,9 +24,11 @@ METHOD_TITLES: Mapping[Method, str] = {
     Method.PROCRUSTES: "new queries on rotated old embeddings",
     Method.LINEAR_NOSIDE: "linear map, without side-information",
     Method.LINEAR_SIDE: "linear map, with side-information",
+    Method.CORRECTED: "linear map, corrected by the pairs that are near",
     Method.FCT_NOSIDE: "FCT, without side-information",
     Method.FCT_SIDE: "FCT, with side-information",
     Method.FUSED_LINEAR: "linear map, old and side joined",
+    Method.FUSED_CORRECTED: "corrected map, old and side joined",
     Method.FUSED_FCT: "FCT, old and side joined",
     Method.NEW_NEW: "new queries on new gallery: full backfill",
 }

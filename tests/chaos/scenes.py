@@ -27,7 +27,7 @@ from tests.fashion_vectors import Vectors, fashion_vectors
 from tests.galleries import linear_h, write_pairs, write_rows
 
 NUM_SHARDS, NUM_ROWS, NUM_PHOTOS, PAIRS_EVERY = 16, 4000, 9000, 4
-SMALL_FIT = ("--fit.inner", "64", "--fit.epochs", "40", "--train.threads", "1")
+SMALL_FIT = ("--way", "h", "--fit.inner", "64", "--fit.epochs", "40", "--train.threads", "1")
 UNDISTURBED_S = 400.0
 
 

@@ -16,7 +16,7 @@ from fct_ray.engine.trainer import TrainSettings
 from fct_ray.models.transformation_loop import TransformationFit
 from fct_ray.models.transformation_runner import TransformRunner
 from fct_ray.values import EncoderRef
-from fct_ray.workflows.upgrade.candidates import Candidate, Direction, fit_candidates
+from fct_ray.workflows.upgrade.candidates import Candidate, Direction, FitJob, fit_candidates
 from fct_ray.workflows.upgrade.pairs import Pairs
 from tests.fashion_vectors import fashion_vectors
 
@@ -38,18 +38,21 @@ def _pairs(rows: slice) -> Pairs:
 def _fit(num_workers: int, cluster: ClusterSize, storage: Path) -> Candidate:
     candidates = fit_candidates(
         _pairs(slice(0, 3000)),
+        _pairs(slice(3000, 6000)),
         Direction(
             old=EncoderRef(name="old", fingerprint="0" * 64),
             new=EncoderRef(name="new", fingerprint="1" * 64),
             side_fingerprint="2" * 64,
             normalized=True,
         ),
-        fit=TransformationFit(inner=128, epochs=20),
-        train=TrainSettings(num_workers=num_workers, threads=1),
-        seed=0,
-        controls=False,
-        storage_uri=str(storage),
-        size=cluster,
+        FitJob(
+            fit=TransformationFit(inner=128, epochs=20),
+            train=TrainSettings(num_workers=num_workers, threads=1),
+            seed=0,
+            controls=False,
+            storage_uri=str(storage),
+        ),
+        cluster,
     )
     return next(candidate for candidate in candidates if candidate.method == "fct_side")
 

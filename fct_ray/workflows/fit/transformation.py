@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.errors import SettingsError
-from fct_ray.kinds import Method
+from fct_ray.kinds import Method, WayChoice
 from fct_ray.shards.model_directory import load_model
 from fct_ray.values import Usage
 from fct_ray.workflows.commit import run_in_progress
@@ -50,7 +50,7 @@ def fit_for_store(settings: FitTransformationSettings, size: ClusterSize) -> Fit
         SettingsError: `method` is none of those that are fitted; nothing was started.
     """
     shared = {part.name: getattr(settings, part.name) for part in fields(FitOnPairsSettings)}
-    upgrade = UpgradeSettings(**shared)
+    upgrade = UpgradeSettings(**{**shared, "way": WayChoice.H})
     plan = plan_upgrade(upgrade, None, size)
     wanted, fitted = settings.method, methods_fitted(use_side=plan.use_side, controls=settings.controls)
     if wanted is not None and wanted not in fitted:

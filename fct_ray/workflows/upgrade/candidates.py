@@ -6,15 +6,19 @@ vectors are `joined`; everything that decides between candidates is in plan/verd
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.engine.trainer import TrainSettings, run_fit
+from fct_ray.evaluation.compatibility import cosine_mean
 from fct_ray.kinds import Method, method_of_transformation
 from fct_ray.metering.meters import ProcessMeter
 from fct_ray.models.blocks import BlockTransformation, gallery_text
+from fct_ray.models.correction import CorrectedTransformation
+from fct_ray.models.correction_fit import fit_correction
 from fct_ray.models.flops import transformation_flops
 from fct_ray.models.model_files import LoadedModel, PackedModel, pack_model, unpack_model
 from fct_ray.models.query_map import QueryMap
@@ -30,6 +34,7 @@ from fct_ray.models.transformation_loop import (
     TransformationLoopSettings,
     transformation_loop,
 )
+from fct_ray.models.transformation_runner import TransformRunner
 from fct_ray.plan.identity import run_id
 from fct_ray.shards.encoder_names import is_model_uri
 from fct_ray.shards.model_directory import check_model_uris, load_model, save_model
@@ -41,6 +46,12 @@ from fct_ray.workflows.upgrade.pairs import Pairs
 
 if TYPE_CHECKING:
     from fct_ray.workflows.upgrade.plan import UpgradePlan
+
+logger = logging.getLogger(__name__)
+MOST_CORRECTED = 1000
+"""Pairs that a correction keeps: each costs as much as a row of a layer for every item of the gallery."""
+LEAST_GAIN = 0.003
+"""In the pilot, in cosine: less is noise, or is not worth a network."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -141,61 +152,83 @@ def _unsaved(method: Method, packed: PackedModel, usage: Usage, variant: str = "
     )
 
 
-def fit_candidates(
-    pairs: Pairs,
-    direction: Direction,
-    *,
-    fit: TransformationFit,
-    train: TrainSettings,
-    seed: int,
-    controls: bool,
-    storage_uri: str,
-    size: ClusterSize,
-    start_from: str | None = None,
-) -> tuple[Candidate, ...]:
-    """Fit h with side-information where the pairs have it, its linear control, and with `controls` both without.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FitJob:
+    """How and where candidates are fitted."""
 
-    `start_from` is a transformation whose weights, and width, the MLP that reads what it reads takes over. Returns
-    candidates in a fixed order; the usage of the Ray Train run is divided by the FLOPs of its candidates.
+    fit: TransformationFit
+    train: TrainSettings
+    seed: int
+    controls: bool
+    """Also fit maps without side-information, to see what it is worth."""
+    storage_uri: str
+    start_from: str | None = None
+    """A transformation whose weights, and width, the network that reads what it reads takes over."""
+    pilot: bool = False
+    """Fit the network only where a pilot says that it can come nearer to the new embeddings than a linear map."""
+
+
+def fit_candidates(
+    pairs: Pairs, held_out: Pairs, direction: Direction, job: FitJob, size: ClusterSize
+) -> tuple[Candidate, ...]:
+    """Fit maps on pairs: linear ones and their correction in closed form, then the network h by Ray Train.
+
+    Each with side-information where the pairs have it, with `controls` also without. Returns candidates in a fixed order;
+    the usage of the Ray Train run is divided by the FLOPs of its networks. `held_out` pairs judge the pilot alone.
     """
-    sides = _sides(use_side=pairs.side_PS is not None, controls=controls)
-    given = None if start_from is None else load_model(start_from)
-    start = None if given is None else given.transformation().architecture
-    architectures = tuple(
-        start
-        if isinstance(start, TransformationArchitecture) and (start.side_dimension > 0) == with_side
-        else _architecture(pairs, direction, with_side, fit)
-        for with_side in sides
-    )
-    settings = TransformationLoopSettings(architectures=architectures, fit=fit, seed=seed, start_from=given)
+    sides = _sides(use_side=pairs.side_PS is not None, controls=job.controls)
+    given = None if job.start_from is None else load_model(job.start_from)
+    architectures = tuple(_architecture(pairs, direction, with_side, job.fit, given) for with_side in sides)
     table = pairs.to_table()
-    columns = [name for name in ("id", "old", "side", "new") if name in table.column_names]
-    content = documents.sha256_hex(shards.encode_table(table.select(columns)))
-    name = run_id("h", repr((architectures, fit, seed, start_from)), repr(direction), str(train.num_workers), content)
-    known = _remembered(storage_uri, name)
+    table = table.select([name for name in ("id", "old", "side", "new") if name in table.column_names])
+    decisive = (architectures, job.fit, job.seed, job.start_from, job.pilot)
+    content = documents.sha256_hex(shards.encode_table(table))
+    name = run_id("h", repr(decisive), repr(direction), str(job.train.num_workers), content)
+    known = _remembered(job.storage_uri, name)
     if known:
         return known
-    candidates = [_linear(pairs, direction, with_side) for with_side in sides]
-    outcome = run_fit(
-        transformation_loop,
-        settings,
-        name=name,
-        storage_uri=storage_uri,
-        train=train,
-        size=size,
-        dataset=table.select(columns),
-        describe="fit h",
-    )
-    shares = _flops_shares(architectures)
-    for architecture, state in zip(architectures, outcome.state["done"], strict=True):
-        module = Transformation(architecture)
-        module.load_state_dict(state)
-        usage = outcome.usage * shares[architecture]
-        candidates.append(_candidate(module, direction, usage))
-    saved = tuple(candidate.saved(storage_uri) for candidate in candidates)
+    candidates = [*(_linear(pairs, direction, with_side) for with_side in sides)]
+    candidates.append(_corrected(pairs, direction, candidates[0], job.seed))
+    if not job.pilot or network_is_promising(candidates[0], candidates[-1], held_out):
+        settings = TransformationLoopSettings(architectures=architectures, fit=job.fit, seed=job.seed, start_from=given)
+        outcome = run_fit(
+            transformation_loop,
+            settings,
+            name=name,
+            storage_uri=job.storage_uri,
+            train=job.train,
+            size=size,
+            dataset=table,
+            describe="fit h",
+        )
+        shares = _flops_shares(architectures)
+        for architecture, state in zip(architectures, outcome.state["done"], strict=True):
+            module = Transformation(architecture)
+            module.load_state_dict(state)
+            candidates.append(_candidate(module, direction, outcome.usage * shares[architecture]))
+    saved = tuple(candidate.saved(job.storage_uri) for candidate in candidates)
     directories = {candidate.method: candidate.uri for candidate in saved}
-    objects.write_bytes(objects.join(storage_uri, f"{name}.json"), documents.dump(directories))
+    objects.write_bytes(objects.join(job.storage_uri, f"{name}.json"), documents.dump(directories))
     return saved
+
+
+def network_is_promising(linear: Candidate, corrected: Candidate, held_out: Pairs) -> bool:
+    """Whether a kernel correction of the linear map comes nearer to held-out new embeddings: there is something to learn
+    that is not linear. Where it does not (often on text), a network costs most of an upgrade and is thrown away.
+    """
+    cosines = [_cosine(candidate, held_out) for candidate in (linear, corrected)]
+    promising = cosines[1] - cosines[0] >= LEAST_GAIN
+    logger.info(
+        "pilot: held-out cosine %.4f of a linear map, %.4f with a kernel correction: the network h is %s",
+        *cosines,
+        "fitted" if promising else "not fitted (--way h fits it in any case)",
+    )
+    return promising
+
+
+def _cosine(candidate: Candidate, pairs: Pairs) -> float:
+    output_PW, _ = TransformRunner(candidate.model, batch_rows=4096).run(pairs.old_PD, pairs.side_PS)
+    return cosine_mean(output_PW, pairs.new_PW)
 
 
 def methods_fitted(*, use_side: bool, controls: bool) -> tuple[Method, ...]:
@@ -228,8 +261,12 @@ def _flops_shares(architectures: tuple[TransformationArchitecture, ...]) -> Mapp
 
 
 def _architecture(
-    pairs: Pairs, direction: Direction, with_side: bool, fit: TransformationFit
+    pairs: Pairs, direction: Direction, with_side: bool, fit: TransformationFit, given: LoadedModel | None
 ) -> TransformationArchitecture:
+    """That of the given transformation, where it reads what this one reads."""
+    start = None if given is None else given.transformation().architecture
+    if isinstance(start, TransformationArchitecture) and (start.side_dimension > 0) == with_side:
+        return start
     return TransformationArchitecture(
         kind="mlp",
         old_dimension=pairs.old_PD.shape[1],
@@ -250,9 +287,21 @@ def _linear(pairs: Pairs, direction: Direction, with_side: bool) -> Candidate:
     return _candidate(module, direction, usage)
 
 
-def _candidate(module: Transformation | LinearTransformation, direction: Direction, usage: Usage) -> Candidate:
+def _corrected(pairs: Pairs, direction: Direction, linear: Candidate, seed: int) -> Candidate:
+    """The linear map with a correction by the pairs that are near."""
+    meter, base = ProcessMeter(), linear.model.transformation()
+    assert isinstance(base, LinearTransformation)  # noqa: S101 (said for the type checker)
+    side_PS = pairs.side_PS if base.architecture.side_dimension > 0 else None
+    module = fit_correction(base, pairs.old_PD, side_PS, pairs.new_PW, seed=seed, most_pairs=MOST_CORRECTED)
+    return _candidate(module, direction, meter.read() + Usage(rows=len(pairs.ids_P)))
+
+
+def _candidate(
+    module: Transformation | LinearTransformation | CorrectedTransformation, direction: Direction, usage: Usage
+) -> Candidate:
     with_side = module.architecture.side_dimension > 0
-    method = method_of_transformation(module.architecture.kind, reads_side=with_side)
+    kind = module.architecture.kind
+    method = Method.CORRECTED if kind == "corrected" else method_of_transformation(kind, reads_side=with_side)
     packed = pack_model(
         module,
         kind="transformation",

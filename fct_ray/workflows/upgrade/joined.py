@@ -6,6 +6,7 @@
     shared_space     old as it is, or the coordinates that both models share      new queries
     procrustes       old, rotated                                                 new queries
     fused_linear     [linear map; old; side], the stored ones whitened            new, old and side queries
+    fused_corrected  the same with the linear map, corrected by the pairs that are near
     fused_fct        the same with the network h
 
 Owns: which of them a gallery allows, and the weights that are tried. What each does to a vector is models/blocks.
@@ -19,7 +20,7 @@ from itertools import product
 
 from fct_ray.errors import FitError
 from fct_ray.kinds import Method, WayChoice
-from fct_ray.models.blocks import Block, block, join_blocks
+from fct_ray.models.blocks import Block, BlockTransformation, block, join_blocks
 from fct_ray.models.closed_forms import identity, procrustes
 from fct_ray.models.model_files import LoadedModel
 from fct_ray.models.transformation import AnyTransformation
@@ -74,6 +75,7 @@ def joined_with(
     beside = [blocks for blocks in stored if blocks.is_middle]
     joined = {
         Method.FUSED_LINEAR: fitted.get(Method.LINEAR_SIDE, fitted.get(Method.LINEAR_NOSIDE)),
+        Method.FUSED_CORRECTED: fitted.get(Method.CORRECTED),
         Method.FUSED_FCT: fitted.get(Method.FCT_SIDE, fitted.get(Method.FCT_NOSIDE)),
     }
     for (method, h), blocks, share in product(joined.items(), beside, H_SHARES):
@@ -90,8 +92,7 @@ def wanted(choice: WayChoice, way: MadeWay) -> bool:
         return True
     if choice is WayChoice.NOTHING_FITTED:
         return not way.needs_new
-    joined = (Method.WHITENED, Method.FUSED, Method.FUSED_WHITENED, Method.FUSED_LINEAR, Method.FUSED_FCT)
-    return (way.method in joined) == (choice is WayChoice.FUSED)
+    return isinstance(way.module, BlockTransformation) == (choice is WayChoice.FUSED)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

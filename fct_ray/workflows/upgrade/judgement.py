@@ -17,7 +17,7 @@ from fct_ray.engine.actor_pool import gpus_per_actor
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.evaluation.compatibility import cosine_mean, recovered_shares
 from fct_ray.judgements import CompatibilityRow, GateResult, RecoveredShare
-from fct_ray.kinds import Accept, EvidenceKind, Method, method_of_transformation
+from fct_ray.kinds import Accept, EvidenceKind, Method, WayChoice, method_of_transformation
 from fct_ray.models.transformation_runner import TransformRunner, fast_precision
 from fct_ray.plan import checks
 from fct_ray.plan.splits import gate_mask
@@ -28,7 +28,7 @@ from fct_ray.storage import documents, objects
 from fct_ray.storage import pairs as pair_files
 from fct_ray.values import Usage
 from fct_ray.workflows.run_usage import RunUsage
-from fct_ray.workflows.upgrade.candidates import Candidate, direction_of, fit_candidates, load_candidate
+from fct_ray.workflows.upgrade.candidates import Candidate, FitJob, direction_of, fit_candidates, load_candidate
 from fct_ray.workflows.upgrade.evidence import Evidence, NotJudgedError
 from fct_ray.workflows.upgrade.gate import Metrics, Work, in_precision, judge_by, keys_of
 from fct_ray.workflows.upgrade.kinds_of_evidence import (
@@ -116,7 +116,7 @@ def _fit_and_judge(
         fitted: Sequence[Candidate] = [load_candidate(method, plan.settings.transformation)]
     else:
         with log.stage("fit"):
-            fitted = _fit(plan, pairs.rows(~held_out_P), log, size)
+            fitted = _fit(plan, pairs, held_out_P, log, size)
     with log.stage("gate") as meter:
         sources = EvidenceSources(plan=plan, pairs=pairs, held_out=pairs.rows(held_out_P), size=size, meter=meter)
         gallery = sources.gallery()
@@ -219,18 +219,22 @@ def _cosine(chosen: Candidate, held_out: Pairs, batch_rows: int) -> float:
     return cosine_mean(output_PW, held_out.new_PW)
 
 
-def _fit(plan: UpgradePlan, pairs: Pairs, log: RunUsage, size: ClusterSize) -> tuple[Candidate, ...]:
-    candidates = fit_candidates(
-        pairs,
-        direction_of(plan),
-        fit=plan.settings.fit,
-        train=plan.settings.train,
-        seed=plan.settings.seed,
-        controls=plan.settings.controls,
-        storage_uri=plan.settings.fit_dir or plan.store.run_uri(plan.run, "fit"),
-        size=size,
-        start_from=plan.settings.start_from,
+def _fit(
+    plan: UpgradePlan, pairs: Pairs, held_out_P: np.ndarray, log: RunUsage, size: ClusterSize
+) -> tuple[Candidate, ...]:
+    settings = plan.settings
+    if settings.way is WayChoice.NOTHING_FITTED:
+        return ()
+    job = FitJob(
+        fit=settings.fit,
+        train=settings.train,
+        seed=settings.seed,
+        controls=settings.controls,
+        storage_uri=settings.fit_dir or plan.store.run_uri(plan.run, "fit"),
+        start_from=settings.start_from,
+        pilot=settings.way is not WayChoice.H and not settings.controls and settings.start_from is None,
     )
+    candidates = fit_candidates(pairs.rows(~held_out_P), pairs.rows(held_out_P), direction_of(plan), job, size)
     log.record_part("fit", "candidates", sum((candidate.usage for candidate in candidates), Usage()))
     return candidates
 
