@@ -12,7 +12,7 @@ evaluation/; what they decide is plan/verdict's. Legend: Q queries, G gallery it
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -50,6 +50,9 @@ class Evidence(Protocol):
             NotJudgedError: something is missing that only the user or the new encoder can give.
         """
 
+    def few(self, count: int) -> Evidence:
+        """The same with at most so many queries, to choose weights by."""
+
 
 class NotJudgedError(Exception):
     """The new model's embeddings of these items are needed, and they are not here."""
@@ -74,6 +77,11 @@ class FromQueries:
         """MRR, recall and nDCG of every way."""
         return {way.key: query_measures(way, self.gallery.ids_G, self.judged, k=self.k) for way in ways}
 
+    def few(self, count: int) -> FromQueries:
+        """A share of the queries, spread over all."""
+        chosen = _spread(len(self.judged), count)
+        return replace(self, judged=self.judged.take(chosen), queries=_rows(self.queries, chosen), groups_Q=None)
+
 
 @dataclass(kw_only=True, slots=True)
 class FromLabels:
@@ -96,6 +104,12 @@ class FromLabels:
             for way in ways
         }
 
+    def few(self, count: int) -> FromLabels:
+        """A share of the items, spread over all."""
+        chosen = _spread(len(self.items.ids_P), count)
+        items = self.items.rows(np.isin(np.arange(len(self.items.ids_P)), chosen))
+        return replace(self, items=items, queries=item_queries(items), groups_Q=None)
+
 
 @dataclass(kw_only=True, slots=True)
 class FromPool:
@@ -108,6 +122,8 @@ class FromPool:
     metric: Metric
     new_of: Callable[[IntArray], FloatArray]
     """The new model's embeddings of these ids; raises NotJudgedError."""
+    held_out: FromHeldOut
+    """Weights are chosen by held-out pairs: every way that is judged costs embeddings."""
     groups_Q: IntArray | None = None
     kind: EvidenceKind = EvidenceKind.POOLED
 
@@ -116,6 +132,10 @@ class FromPool:
         lists = {way.key: top_lists(way, self.gallery.ids_G, self.items.ids_P, self.k) for way in ways}
         pool_P = pool_ids(lists.values())
         return pooled_measures(lists, self.items.new_PW, pool_P, self.new_of(pool_P), metric=self.metric, k=self.k)
+
+    def few(self, count: int) -> FromHeldOut:
+        """Held-out pairs, as they are."""
+        return self.held_out.few(count)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -131,6 +151,18 @@ class FromHeldOut:
     def measures(self, ways: Iterable[WayToSearch]) -> Mapping[Key, Measures]:
         """Agreement with the new model and, with labels, average precision of every way."""
         return {way.key: self.measure(way) for way in ways}
+
+    def few(self, count: int) -> FromHeldOut:  # noqa: ARG002 (they are their own gallery)
+        """All of them."""
+        return self
+
+
+def _spread(total: int, count: int) -> IntArray:
+    return np.unique(np.linspace(0, total - 1, min(count, total)).astype(np.int64))
+
+
+def _rows(queries: QueryVectors, chosen: IntArray) -> QueryVectors:
+    return {role: array[chosen] for role, array in queries.items()}
 
 
 def item_queries(items: Pairs) -> QueryVectors:

@@ -8,6 +8,7 @@ plan/verdict.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -29,6 +30,10 @@ from fct_ray.workflows.upgrade.evidence import Evidence, Key, Measures
 
 logger = logging.getLogger(__name__)
 FIRST_IS_RIGHT = ("recall@1", "top1")
+DECIDING = ("mrr", "map")
+"""The measures that weights are chosen by, where the evidence has them; else by its first."""
+MAX_TO_CHOOSE_BY = 200
+"""Queries that weights are chosen by: every variant searches the gallery."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -90,6 +95,9 @@ def judge_by(
     Raises:
         NotJudgedError: the evidence needs embeddings that are not here.
     """
+    num_compared = len(candidates)
+    first = verdict.measures_that_must_be_proven(judged.kind, judged.k)
+    candidates = _best_variants(candidates, evidence.few(MAX_TO_CHOOSE_BY), metrics, batch_rows=batch_rows, work=work)
     bar = ways.doing_nothing(evidence.queries[QueryRole.OLD], evidence.gallery.old_GD, metrics.old)
     every = searches(candidates, evidence, metrics, batch_rows=batch_rows, precision=Precision.FLOAT32, work=work)
     measured = evidence.measures(_with(bar, every))
@@ -101,8 +109,8 @@ def judge_by(
             checks=compared(
                 measured[key],
                 measured[bar.key],
-                first=verdict.measures_that_must_be_proven(judged.kind, judged.k),
-                num_compared=len(found),
+                first=first,
+                num_compared=num_compared,
                 seed=seed,
             ),
             query_roles=tuple(QueryRole(role) for role in candidate.queries.needs),
@@ -110,7 +118,7 @@ def judge_by(
         )
         for key, candidate in found.items()
     ]
-    result = verdict.judge(_best_variants(lines), judged, new_model=new_model)
+    result = verdict.judge(lines, judged, new_model=new_model)
     best = next(line for line in result.ways if line.method is result.chosen)
     return replace(
         result,
@@ -173,14 +181,26 @@ def _with(bar: WayToSearch, every: Iterable[WayToSearch]) -> Iterator[WayToSearc
     yield from every
 
 
-def _best_variants(lines: Iterable[WayJudged]) -> list[WayJudged]:
-    """The variant of each method with the best deciding measure."""
-    best: dict[Method, WayJudged] = {}
-    for line in lines:
-        known = best.get(line.method)
-        if known is None or line.checks[0].candidate > known.checks[0].candidate:
-            best[line.method] = line
-    return list(best.values())
+def _best_variants(
+    candidates: Sequence[Candidate], evidence: Evidence, metrics: Metrics, *, batch_rows: int, work: Work
+) -> list[Candidate]:
+    """The candidate of each method that does best on a few queries; those that are alone are not measured for it."""
+    alone = Counter(candidate.method for candidate in candidates)
+    several = [candidate for candidate in candidates if alone[candidate.method] > 1]
+    measured = evidence.measures(
+        searches(several, evidence, metrics, batch_rows=batch_rows, precision=Precision.FLOAT32, work=work)
+    )
+    best: dict[Method, tuple[float, Candidate]] = {}
+    for candidate in several:
+        measures = measured.get(candidate.key)
+        if measures is None:
+            continue
+        name = next((name for name in DECIDING if name in measures), next(iter(measures)))
+        level = float(np.nanmean(measures[name])) if not np.isnan(measures[name]).all() else 0.0
+        if candidate.method not in best or level > best[candidate.method][0]:
+            best[candidate.method] = level, candidate
+    chosen = {candidate.key for _, candidate in best.values()}
+    return [candidate for candidate in candidates if alone[candidate.method] == 1 or candidate.key in chosen]
 
 
 def _worst_group(evidence: Evidence, way: Measures, bar: Measures, line: WayJudged) -> dict[str, float] | None:

@@ -186,6 +186,7 @@ def strongest(sources: EvidenceSources, gallery: StoredRows) -> Evidence:
         k=gate.k,
         metric=plan.space.metric,
         new_of=sources.new_of,
+        held_out=held_out_evidence(sources),
         groups_Q=anchors.labels_P,
     )
 
