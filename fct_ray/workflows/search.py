@@ -177,13 +177,13 @@ def by_role(queries: Queries, manifest: Manifest) -> dict[str, FloatArray]:
                 "one array: pass a dictionary of arrays by these names"
             )
         queries = {manifest.queries[0].role: queries}
-    roles = {str(query.role): str(query.role) for query in manifest.queries}
-    roles |= {query.encoder.name: str(query.role) for query in manifest.queries}
+    roles = {query.encoder.name: str(query.role) for query in manifest.queries}
+    roles |= {str(query.role): str(query.role) for query in manifest.queries}
     unknown = [name for name in queries if name not in roles]
     found = {
         roles[name]: np.ascontiguousarray(array, dtype=np.float32) for name, array in queries.items() if name in roles
     }
-    if unknown or len(found) < len(manifest.queries):
+    if unknown or not len(found) == len(queries) == len(manifest.queries):
         raise SettingsError(f"queries have {sorted(queries)}; version {manifest.version} wants {wanted}")
     return found
 

@@ -114,6 +114,8 @@ def _fit_and_judge(
         architecture = plan.given.transformation().architecture
         method = method_of_transformation(architecture.kind, reads_side=architecture.side_dimension > 0)
         fitted: Sequence[Candidate] = [load_candidate(method, plan.settings.transformation)]
+    elif plan.settings.way is WayChoice.NOTHING_FITTED:
+        fitted = ()
     else:
         with log.stage("fit"):
             fitted = _fit(plan, pairs, held_out_P, log, size)
@@ -126,7 +128,7 @@ def _fit_and_judge(
         judged = _judge(plan, sources, gallery, candidates, size)
         meter.add(judged.usage)
     # Written after the stage's record: work that a kill loses is done and counted again.
-    return _write_judged(plan, judged, reused=all(candidate.reused for candidate in fitted))
+    return _write_judged(plan, judged, reused=bool(fitted) and all(candidate.reused for candidate in fitted))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -223,8 +225,6 @@ def _fit(
     plan: UpgradePlan, pairs: Pairs, held_out_P: np.ndarray, log: RunUsage, size: ClusterSize
 ) -> tuple[Candidate, ...]:
     settings = plan.settings
-    if settings.way is WayChoice.NOTHING_FITTED:
-        return ()
     job = FitJob(
         fit=settings.fit,
         train=settings.train,
