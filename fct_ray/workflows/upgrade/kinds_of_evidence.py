@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from fct_ray.engine.cluster import ClusterSize
+from fct_ray.errors import DataError
 from fct_ray.evaluation import ways
 from fct_ray.evaluation.held_out import HeldOutItems, HeldOutMeasures, num_with_relevant
 from fct_ray.evaluation.queries import JudgedQueries, query_measures
@@ -44,7 +45,7 @@ from fct_ray.workflows.upgrade.evidence import (
 )
 from fct_ray.workflows.upgrade.gate import Metrics, Work, compared, searches
 from fct_ray.workflows.upgrade.pair_origin import PairsFromEncoder
-from fct_ray.workflows.upgrade.pairs import Pairs, positions_of
+from fct_ray.workflows.upgrade.pairs import Pairs, not_in_store, positions_of
 from fct_ray.workflows.upgrade.plan import UpgradePlan
 from fct_ray.workflows.upgrade.stored_sample import StoredRows, gallery_sample
 
@@ -69,18 +70,26 @@ class EvidenceSources:
         return self.plan.store.run_uri(self.plan.run, WANTED_EMBEDDINGS)
 
     def gallery(self) -> StoredRows:
-        """The gallery that is searched, or a sample of it with every relevant item of the queries."""
+        """The gallery that is searched, or a sample of it with every relevant item of the queries.
+
+        Raises:
+            DataError: the gallery does not have all of them.
+        """
         plan = self.plan
-        relevant = np.empty(0, dtype=np.int64) if plan.queries is None else plan.queries.judged.relevant_ids_R
-        return gallery_sample(
+        relevant = np.unique(np.empty(0, np.int64) if plan.queries is None else plan.queries.judged.relevant_ids_R)
+        gallery = gallery_sample(
             plan.store,
             plan.parent,
             plan.settings.gate.gallery_rows,
-            np.unique(relevant),
+            relevant,
             seed=plan.settings.seed + 1,  # another sample than that of the pairs
             use_side=plan.use_side,
             meter=self.meter,
         )
+        missing = np.setdiff1d(relevant, gallery.ids_G)
+        if len(missing) and plan.queries is not None:
+            raise DataError(not_in_store(missing, len(relevant), plan.queries.uri))
+        return gallery
 
     def items(self, most: int) -> Pairs:
         """At most so many held-out pairs, chosen by a hash of their ids."""
