@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from fct_ray.engine.cluster import ClusterSize
-from fct_ray.errors import DataError
+from fct_ray.errors import DataError, SettingsError
 from fct_ray.evaluation import ways
 from fct_ray.evaluation.held_out import HeldOutItems, HeldOutMeasures, num_with_relevant
 from fct_ray.evaluation.queries import JudgedQueries, query_measures
@@ -140,14 +140,20 @@ class EvidenceSources:
         return tuple(evidence.measure.rows)
 
     def _known(self) -> tuple[IntArray, FloatArray]:
-        if not objects.exists(self.wanted_embeddings_uri):
-            return self.pairs.ids_P, self.pairs.new_PW
-        brought = pair_files.read_pairs(self.wanted_embeddings_uri)
-        only = ~np.isin(brought.ids_N, self.pairs.ids_P)
-        return (
-            np.concatenate([self.pairs.ids_P, brought.ids_N[only]]),
-            np.concatenate([self.pairs.new_PW, brought.embeddings_NW[only]]),
-        )
+        """Of pairs, and of what was brought for this command, also where it asked for another task then."""
+        ids, new_NW = self.pairs.ids_P, self.pairs.new_PW
+        for uri in wanted_embeddings(self.plan):
+            brought = pair_files.read_pairs(uri)
+            seen, wanted = brought.embeddings_NW.shape[1], new_NW.shape[1]
+            if seen != wanted:
+                raise SettingsError(
+                    f"{uri}: embeddings have dimension {seen}; want {wanted}, as the pairs have: embed these items with the "
+                    "model of the pairs, or remove the file"
+                )
+            only = ~np.isin(brought.ids_N, ids)
+            ids = np.concatenate([ids, brought.ids_N[only]])
+            new_NW = np.concatenate([new_NW, brought.embeddings_NW[only]])
+        return ids, new_NW
 
     def _with_embedded(
         self, missing: IntArray, known_ids: IntArray, known_NW: FloatArray
@@ -169,6 +175,12 @@ class EvidenceSources:
         new_NW = np.concatenate([known_NW, encoded.embeddings[0]])
         pair_files.write_table(self.wanted_embeddings_uri, pa.table({"id": ids, "embedding": vectors_column(new_NW)}))
         return ids, new_NW
+
+
+def wanted_embeddings(plan: UpgradePlan) -> list[str]:
+    """The files of wanted embeddings that have been brought, for this run or for the same upgrade with another task."""
+    places = [plan.store.run_uri(run, WANTED_EMBEDDINGS) for run in (plan.run, *plan.akin)]
+    return [uri for uri in places if objects.exists(uri)]
 
 
 def strongest(sources: EvidenceSources, gallery: StoredRows) -> Evidence:
