@@ -72,13 +72,24 @@ def fit_and_judge(plan: UpgradePlan, log: RunUsage, size: ClusterSize) -> tuple[
         FctRayError: a stage failed; what earlier stages made is found again by the next attempt.
     """
     pairs = _pairs(plan, log, size)
-    held_out_P = gate_mask(pairs.ids_P, plan.settings.gate.share, plan.settings.seed)
+    held_out_P = held_out_of(plan, pairs.ids_P)
     checks.check_pair_counts(num_fit=int((~held_out_P).sum()), num_gate=int(held_out_P.sum()))
     judged = read_judged(plan)
     if judged is None or judged.uri not in judged.fitted.values() or _may_know_more(plan, judged.result):
         judged = _fit_and_judge(plan, pairs, held_out_P, log, size)
     few = np.flatnonzero(held_out_P)[:MAX_QUERIES]
     return judged, pairs.rows(np.isin(np.arange(len(pairs.ids_P)), few))
+
+
+def held_out_of(plan: UpgradePlan, ids_P: np.ndarray) -> np.ndarray:
+    """Which pairs are held out from every fit: a share by hash, and all that a real query looks for.
+
+    A map that was fitted on an item finds this item better than others, a correction by near pairs even exactly.
+    """
+    held_out_P = gate_mask(ids_P, plan.settings.gate.share, plan.settings.seed)
+    if plan.queries is not None:
+        held_out_P |= np.isin(ids_P, plan.queries.judged.relevant_ids_R)
+    return held_out_P
 
 
 def _pairs(plan: UpgradePlan, log: RunUsage, size: ClusterSize) -> Pairs:
