@@ -9,14 +9,28 @@ from __future__ import annotations
 import functools
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from fct_ray.kinds import Precision, Provenance
 from fct_ray.shards.shard_output import OutputJob, ShardWriter
 from fct_ray.storage import quarantine, shards
 from fct_ray.values import ShardRecord, Usage
+
+if TYPE_CHECKING:
+    from fct_ray.models.transformation_runner import TransformRunner
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Through:
+    """The transformation that made a version, through which new items of the model before it go as well."""
+
+    transformation_uri: str
+    old_dimension: int
+    precision: Precision
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,6 +41,8 @@ class EditJob:
     side_dimension: int | None
     deleted_N: npt.NDArray[np.int64] | None = None
     """Rows with these ids are left out. None: all stay."""
+    through: Through | None = None
+    """What embeddings become on the way in, for a version of joined blocks. None: they stay as they are."""
 
 
 def write_edited(record: ShardRecord, job: EditJob) -> Usage:
@@ -35,24 +51,40 @@ def write_edited(record: ShardRecord, job: EditJob) -> Usage:
     data = writer.store.read(record.embeddings)
     uri = writer.store.uri_of(record.embeddings.path)
     columns, bad = quarantine.parse_shard(
-        data, uri, job.output.on_bad_row, dimension=job.output.dimension, side_dimension=job.side_dimension
+        data,
+        uri,
+        job.output.on_bad_row,
+        dimension=job.output.dimension if job.through is None else job.through.old_dimension,
+        side_dimension=job.side_dimension,
     )
     kept_N = np.ones(len(columns.ids_N), dtype=bool)
     if job.deleted_N is not None:
         kept_N = ~np.isin(columns.ids_N, job.deleted_N)
-    embeddings_ND = columns.embeddings_ND[kept_N]
+    embeddings_ND, used = columns.embeddings_ND[kept_N], Usage(bytes_read=len(data))
+    if job.through is not None:
+        side_NS = None if columns.side_info_NS is None else columns.side_info_NS[kept_N]
+        embeddings_ND, flops = _runner(job.through).run(embeddings_ND, side_NS)
+        used += flops
     receipt = writer.commit(
         record.shard,
         columns.ids_N[kept_N],
         embeddings_ND,
         shards.with_embeddings(columns.table.filter(pa.array(kept_N)), embeddings_ND),
-        provenance=record.provenance,
+        provenance=record.provenance if job.through is None else Provenance.TRANSFORMED,
         input_sha256=record.embeddings.sha256,
-        usage=Usage(bytes_read=len(data)),
+        usage=used,
         started_at=started_at,
         bad_rows=bad,
     )
     return receipt.usage
+
+
+@functools.lru_cache(maxsize=1)
+def _runner(through: Through) -> TransformRunner:
+    from fct_ray.models.transformation_runner import TransformRunner
+    from fct_ray.shards.model_directory import load_model  # torch: most edits move rows and need none
+
+    return TransformRunner(load_model(through.transformation_uri), batch_rows=4096, precision=through.precision)
 
 
 @functools.lru_cache(maxsize=1)

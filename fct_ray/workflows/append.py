@@ -15,11 +15,12 @@ from fct_ray.engine.actor_pool import PoolSettings
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.engine.shard_stream import stream_shards
 from fct_ray.engine.tasks import map_tasks
-from fct_ray.errors import DataError, EncoderMismatchError, FormatError, SettingsError
+from fct_ray.errors import DataError, EncoderMismatchError, FormatError, SettingsError, StoreError
 from fct_ray.plan.identity import run_id
 from fct_ray.settings import Count
+from fct_ray.shards.edited_shard import Through
 from fct_ray.shards.embedded_shard import EmbedDescriptor, EmbedJob, EmbedWorker
-from fct_ray.shards.encoder_names import EncoderSpec, model_uri, resolve_encoder
+from fct_ray.shards.encoder_names import EncoderSpec, model_uri, read_document, resolve_encoder
 from fct_ray.shards.model_directory import open_encoder
 from fct_ray.shards.shard_output import OutputJob
 from fct_ray.shards.stored_rows import usable_ids
@@ -77,7 +78,6 @@ def append(
     made_side = settings.side if side is None else side
 
     def plan(parent: Manifest) -> Edit | None:
-        _refuse_joined(parent)
         if embeddings is not None and source is None:
             return _appended_objects(settings, made_by, embeddings, store, parent)
         if source is not None and embeddings is None:
@@ -90,10 +90,11 @@ def append(
 def _appended_objects(
     settings: AppendSettings, encoder: EncoderSpec, embeddings: str, store: Store, parent: Manifest
 ) -> Edit | None:
+    through = _joined_through(store, parent)
     _check_encoder(resolve_encoder(encoder, store).ref, parent)
     uris = parquet_listing.list_parquet(embeddings)
     inspected = inspect_objects(uris, settings.on_bad_row)
-    _check_kind(inspected, parent)
+    _check_kind(inspected, parent, through)
     records = _numbered([seen.record for seen in inspected.with_rows], parent)
     run = run_unless_published("append", store, parent, *(record.embeddings.sha256 for record in records))
     if run is None:
@@ -105,33 +106,52 @@ def _appended_objects(
     return Edit(
         run=run,
         shards=tuple(record.shard for record in records),
-        write=rewriting(records, parent),
+        write=rewriting(records, parent, through=through),
         changed=(num_rows := sum(seen.record.rows + seen.num_bad_rows for seen in inspected.with_rows)),
         num_rows=parent.num_rows + num_rows,
         notes=inspected.notes(),
     )
 
 
-def _refuse_joined(parent: Manifest) -> None:
+def _joined_through(store: Store, parent: Manifest) -> Through | None:
+    """For a version of joined blocks: what embeddings of the model before it go through; None for any other version.
+
+    Raises:
+        StoreError: the model that made the version is not there.
+    """
+    if not parent.queries or parent.transformation is None:
+        return None
+    uri = store.find_transformation(parent)
+    if uri is None:
+        raise StoreError(
+            f"{store.models_uri()}: the model that made version {parent.version} is not there: restore it, or roll back "
+            "with `fct-ray store rollback`"
+        )
+    old_dimension = int(read_document(uri).architecture["old_dimension"])
+    return Through(transformation_uri=uri, old_dimension=old_dimension, precision=parent.transformation.precision)
+
+
+def _refuse_raw_items(parent: Manifest) -> None:
     if parent.queries:
-        names = ", ".join(f"{query.encoder.name} ({query.role})" for query in parent.queries)
         raise SettingsError(
-            f"version {parent.version} has vectors that are joined of several models' ({names}); items cannot be appended to "
-            "it yet: roll back to the version before (fct-ray store rollback), append there, and upgrade again"
+            f"version {parent.version} joins the vectors of several models, so --source cannot be appended to it: embed the "
+            "items with the model that the gallery was embedded with first, and with that of the side-information, and "
+            "give them as --embeddings"
         )
 
 
-def _check_kind(inspected: InspectedObjects, parent: Manifest) -> None:
+def _check_kind(inspected: InspectedObjects, parent: Manifest, through: Through | None) -> None:
     """Refuse embeddings or side-information of another kind than the gallery's."""
     first, side = inspected.with_rows[0], parent.side_info
     seen = (first.dimension, first.side_dimension, first.side_dtype)
-    wanted = (parent.dimension, None if side is None else side.dimension, None if side is None else side.dtype)
+    dimension = parent.dimension if through is None else through.old_dimension
+    wanted = (dimension, None if side is None else side.dimension, None if side is None else side.dtype)
     if seen != wanted:
         raise FormatError(
             f"{first.record.embeddings.path}: (dimension, side dimension, side dtype) is {seen}; version {parent.version} "
             f"has {wanted}: new items need embeddings and side-information of the same models"
         )
-    if parent.normalized and inspected.ids_not_unit is not None:
+    if through is None and parent.normalized and inspected.ids_not_unit is not None:
         uri, ids = inspected.ids_not_unit
         raise FormatError(
             f"{uri}: vectors of other lengths than 1 (of id {', '.join(str(number) for number in ids)}); all vectors of "
@@ -148,6 +168,7 @@ def _appended_items(
     parent: Manifest,
     size: ClusterSize,
 ) -> Edit | None:
+    _refuse_raw_items(parent)
     encoder_uri = model_uri(encoder, store)
     side_uri = None if side is None else model_uri(side, store)
     _check_encoder(resolve_encoder(encoder, store).ref, parent)
@@ -206,6 +227,14 @@ def _next_shard(parent: Manifest) -> int:
 
 
 def _check_encoder(seen: EncoderRef, parent: Manifest) -> None:
+    if parent.queries and parent.transformation is not None:
+        wanted = parent.transformation.from_encoder  # new items go through the map that made the version
+        if seen.fingerprint != wanted:
+            raise EncoderMismatchError(
+                f"new items of encoder {seen.name!r} ({seen.fingerprint[:12]}) cannot join version {parent.version}: its "
+                f"vectors were made from those of the model {wanted[:12]}: embed them with that one"
+            )
+        return
     if seen.fingerprint != parent.encoder.fingerprint:
         raise EncoderMismatchError(
             f"new items of encoder {seen.name!r} ({seen.fingerprint[:12]}) cannot join version {parent.version}, whose "

@@ -20,7 +20,7 @@ from fct_ray.metering.meters import StageMeter
 from fct_ray.plan.identity import run_id
 from fct_ray.plan.resume import shards_to_do
 from fct_ray.plan.versions import edited_manifest
-from fct_ray.shards.edited_shard import EditJob, write_edited
+from fct_ray.shards.edited_shard import EditJob, Through, write_edited
 from fct_ray.shards.shard_output import OutputJob
 from fct_ray.shards.stored_rows import ids_in_shard
 from fct_ray.storage.store import Store
@@ -151,7 +151,10 @@ def run_unless_published(kind: str, store: Store, parent: Manifest, *parts: str)
 
 
 def rewriting(
-    records: Sequence[ShardRecord], parent: Manifest, deleted_N: IdArray | None = None
+    records: Sequence[ShardRecord],
+    parent: Manifest,
+    deleted_N: IdArray | None = None,
+    through: Through | None = None,
 ) -> Callable[[OutputJob, Sequence[Receipt]], None]:
     """What writes the rows of these objects into the store, without the deleted ids.
 
@@ -160,7 +163,7 @@ def rewriting(
     side_dimension = None if parent.side_info is None else parent.side_info.dimension
 
     def write(output: OutputJob, receipts: Sequence[Receipt]) -> None:
-        job = EditJob(output=output, side_dimension=side_dimension, deleted_N=deleted_N)
+        job = EditJob(output=output, side_dimension=side_dimension, deleted_N=deleted_N, through=through)
         todo = shards_to_do(records, receipts)
         for _ in map_tasks(
             write_edited, todo, job, describe="write shards", name=lambda record: f"shard {record.shard}"
