@@ -18,7 +18,7 @@ import pyarrow as pa
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.errors import DataError, SettingsError
 from fct_ray.evaluation import ways
-from fct_ray.evaluation.held_out import HeldOutItems, HeldOutMeasures, num_with_relevant
+from fct_ray.evaluation.held_out import HeldOutItems, HeldOutMeasures
 from fct_ray.evaluation.queries import JudgedQueries, query_measures
 from fct_ray.judgements import CompatibilityRow, GateCheck
 from fct_ray.kinds import EvidenceKind, Precision, QueryRole
@@ -196,8 +196,7 @@ def strongest(sources: EvidenceSources, gallery: StoredRows) -> Evidence:
         )
     items = sources.items(gate.num_queries)
     if items.labels_P is not None and gallery.labels_G is not None:
-        shared = np.isin(items.labels_P, gallery.labels_G)
-        if shared.sum() >= MIN_GATE_PAIRS and num_with_relevant(gallery.labels_G) >= MIN_GATE_PAIRS:
+        if labels_tell_apart(items, gallery):
             return FromLabels(items=items, queries=item_queries(items), gallery=gallery, groups_Q=items.labels_P)
     anchors = sources.items(min(MAX_ANCHORS, gate.num_queries))
     return FromPool(
@@ -210,6 +209,15 @@ def strongest(sources: EvidenceSources, gallery: StoredRows) -> Evidence:
         held_out=held_out_evidence(sources),
         groups_Q=anchors.labels_P,
     )
+
+
+def labels_tell_apart(items: Pairs, gallery: StoredRows) -> bool:
+    """Whether enough items have another one of their label in the gallery to find, and there is more than one label."""
+    assert items.labels_P is not None and gallery.labels_G is not None  # noqa: S101 PT018 (asked before)
+    labels, counts = np.unique(gallery.labels_G, return_counts=True)
+    at_P = np.minimum(np.searchsorted(labels, items.labels_P), len(labels) - 1)
+    others_P = np.where(labels[at_P] == items.labels_P, counts[at_P], 0) - np.isin(items.ids_P, gallery.ids_G)
+    return len(labels) > 1 and int((others_P > 0).sum()) >= MIN_GATE_PAIRS
 
 
 def held_out_evidence(sources: EvidenceSources) -> FromHeldOut:

@@ -110,7 +110,9 @@ def plan_upgrade(
         num_pairs=num_pairs(pairs, parent),
         forecast=expected,
         given=_given_transformation(settings, parent, choice, space),
-        akin=tuple(_run_id(store, parent, other) for other in _with_another_task(settings, choice, pairs, queries_sha256)),
+        akin=tuple(
+            _run_id(store, parent, other) for other in _with_another_task(settings, choice, pairs, queries_sha256)
+        ),
         queries=real_queries(settings.queries_file, parent, space.dimension),
         finished=finished,
     )
