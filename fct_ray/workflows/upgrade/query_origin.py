@@ -41,6 +41,13 @@ def real_queries(uri: str | None, parent: Manifest, new_dimension: int) -> RealQ
     """
     if uri is None:
         return None
+    if parent.queries:
+        names = ", ".join(f"{query.encoder.name} ({query.role})" for query in parent.queries)
+        raise SettingsError(
+            f"{uri}: version {parent.version} has vectors that are joined of several models' ({names}), which a file of real "
+            "queries cannot name: roll back to the version before (fct-ray store rollback) and upgrade that one, or leave "
+            "--queries out"
+        )
     file = read_query_file(uri)
     wanted = {
         QueryRole.OLD: parent.dimension,
