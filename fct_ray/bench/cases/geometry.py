@@ -25,7 +25,7 @@ from fct_ray.errors import SettingsError
 from fct_ray.settings import CheckedSettings, Count, Seed
 
 FloatArray = npt.NDArray[np.float32]
-CODE_CLASS, CODE_VIEW = 0.5, 1.6
+CODE_CLASS, CODE_VIEW = 0.5, 3.6
 """How strongly a random code shows its item's label, and how much two views of an item differ (its own part: 1)."""
 
 
