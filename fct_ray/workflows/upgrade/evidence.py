@@ -12,12 +12,13 @@ evaluation/; what they decide is plan/verdict's. Legend: Q queries, G gallery it
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from fct_ray.evaluation.agreement import NO_NEIGHBOUR
 from fct_ray.evaluation.held_out import HeldOutMeasures
 from fct_ray.evaluation.label_evidence import label_measures
 from fct_ray.evaluation.pooled import pool_ids, pooled_measures, top_lists
@@ -111,6 +112,15 @@ class FromLabels:
         return replace(self, items=items, queries=item_queries(items), groups_Q=None)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pooled:
+    """What the ways that were compared returned, and the new model's embeddings of that."""
+
+    lists: Mapping[Key, IntArray]
+    ids_P: IntArray
+    new_PW: FloatArray
+
+
 @dataclass(kw_only=True, slots=True)
 class FromPool:
     """Held-out items search the gallery; what any way returns is judged by the new model."""
@@ -126,12 +136,25 @@ class FromPool:
     """Weights are chosen by held-out pairs: every way that is judged costs embeddings."""
     groups_Q: IntArray | None = None
     kind: EvidenceKind = EvidenceKind.POOLED
+    pooled: Pooled | None = field(default=None, init=False)
 
     def measures(self, ways: Iterable[WayToSearch]) -> Mapping[Key, Measures]:
-        """Recall of the pool's best, and mean similarity of what is returned, of every way."""
+        """Recall of the pool's best, and mean similarity of what is returned, of every way.
+
+        The ways of the first call make the pool. Those of later calls are held against it, and what they return beside
+        it counts as not found: nothing more has to be embedded for them, and nobody is the best of a pool of its own.
+        """
         lists = {way.key: top_lists(way, self.gallery.ids_G, self.items.ids_P, self.k) for way in ways}
-        pool_P = pool_ids(lists.values())
-        return pooled_measures(lists, self.items.new_PW, pool_P, self.new_of(pool_P), metric=self.metric, k=self.k)
+        if self.pooled is None:
+            ids_P = pool_ids(lists.values())
+            self.pooled = Pooled(lists=lists, ids_P=ids_P, new_PW=self.new_of(ids_P))
+        pool = self.pooled
+        every = {(True, key): found_QK for key, found_QK in pool.lists.items()} | {
+            (False, key): np.where(np.isin(found_QK, pool.ids_P), found_QK, NO_NEIGHBOUR)
+            for key, found_QK in lists.items()
+        }
+        found = pooled_measures(every, self.items.new_PW, pool.ids_P, pool.new_PW, metric=self.metric, k=self.k)
+        return {key: found[False, key] for key in lists}
 
     def few(self, count: int) -> FromHeldOut:
         """Held-out pairs, as they are."""

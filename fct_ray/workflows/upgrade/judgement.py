@@ -17,7 +17,7 @@ from fct_ray.engine.actor_pool import gpus_per_actor
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.evaluation.compatibility import cosine_mean, recovered_shares
 from fct_ray.judgements import CompatibilityRow, GateResult, RecoveredShare
-from fct_ray.kinds import Accept, EvidenceKind, Method, WayChoice, method_of_transformation
+from fct_ray.kinds import Accept, EvidenceKind, Method, Task, WayChoice, method_of_transformation
 from fct_ray.models.transformation_runner import TransformRunner, fast_precision
 from fct_ray.plan import checks
 from fct_ray.plan.splits import gate_mask
@@ -32,12 +32,12 @@ from fct_ray.workflows.upgrade.candidates import Candidate, FitJob, direction_of
 from fct_ray.workflows.upgrade.evidence import Evidence, NotJudgedError
 from fct_ray.workflows.upgrade.gate import Metrics, Work, in_precision, judge_by, keys_of
 from fct_ray.workflows.upgrade.kinds_of_evidence import (
-    WANTED_EMBEDDINGS,
     EvidenceSources,
     held_out_evidence,
     new_against_old,
     share_without_pairs,
     strongest,
+    wanted_embeddings,
 )
 from fct_ray.workflows.upgrade.pair_origin import PairsFromFile
 from fct_ray.workflows.upgrade.pairs import Pairs, pairs_from_encoder, pairs_from_file
@@ -72,13 +72,24 @@ def fit_and_judge(plan: UpgradePlan, log: RunUsage, size: ClusterSize) -> tuple[
         FctRayError: a stage failed; what earlier stages made is found again by the next attempt.
     """
     pairs = _pairs(plan, log, size)
-    held_out_P = gate_mask(pairs.ids_P, plan.settings.gate.share, plan.settings.seed)
+    held_out_P = held_out_of(plan, pairs.ids_P)
     checks.check_pair_counts(num_fit=int((~held_out_P).sum()), num_gate=int(held_out_P.sum()))
     judged = read_judged(plan)
     if judged is None or judged.uri not in judged.fitted.values() or _may_know_more(plan, judged.result):
         judged = _fit_and_judge(plan, pairs, held_out_P, log, size)
     few = np.flatnonzero(held_out_P)[:MAX_QUERIES]
     return judged, pairs.rows(np.isin(np.arange(len(pairs.ids_P)), few))
+
+
+def held_out_of(plan: UpgradePlan, ids_P: np.ndarray) -> np.ndarray:
+    """Which pairs are held out from every fit: a share by hash, and all that a real query looks for.
+
+    A map that was fitted on an item finds this item better than others, a correction by near pairs even exactly.
+    """
+    held_out_P = gate_mask(ids_P, plan.settings.gate.share, plan.settings.seed)
+    if plan.queries is not None:
+        held_out_P |= np.isin(ids_P, plan.queries.judged.relevant_ids_R)
+    return held_out_P
 
 
 def _pairs(plan: UpgradePlan, log: RunUsage, size: ClusterSize) -> Pairs:
@@ -157,8 +168,8 @@ def _judge(
         if not result.passed:
             more = (
                 f"or embed the {len(missing.wanted_ids):,} items of {wanted_uri} with the new model, write (id, embedding) "
-                f"to {sources.wanted_embeddings_uri}, and run the same command again: it then judges by what every way "
-                "returns from the whole gallery"
+                f"to {sources.wanted_embeddings_uri}, and run the same command again{_with_task(plan)}: it then judges by "
+                "what every way returns from the whole gallery"
             )
             result = replace(result, advice=f"{result.advice}; {more}" if result.advice else more)
     by_key = {candidate.key: candidate for candidate in candidates}
@@ -178,6 +189,10 @@ def _judge(
     result = replace(result, cosine=_cosine(chosen, sources.held_out, plan.settings.batch_rows))
     rows = sources.compatibility(best, metrics, work)
     return _Outcome(result=result, compatibility=rows, best=best, usage=work.usage)
+
+
+def _with_task(plan: UpgradePlan) -> str:
+    return "" if plan.settings.task is Task.SIMILAR else " with --task similar, which is what that can show"
 
 
 def _judged_by(
@@ -277,7 +292,7 @@ def read_judged(plan: UpgradePlan) -> JudgedWays | None:
 def _may_know_more(plan: UpgradePlan, result: GateResult) -> bool:
     """Whether embeddings that an undecided attempt asked for have been brought since."""
     undecided = not result.passed and result.evidence is EvidenceKind.HELD_OUT
-    return undecided and objects.exists(plan.store.run_uri(plan.run, WANTED_EMBEDDINGS))
+    return undecided and bool(wanted_embeddings(plan))
 
 
 def _still_at(plan: UpgradePlan, uri: str) -> str | None:

@@ -16,8 +16,9 @@ import numpy as np
 import pyarrow as pa
 
 from fct_ray.engine.cluster import ClusterSize
+from fct_ray.errors import DataError, SettingsError
 from fct_ray.evaluation import ways
-from fct_ray.evaluation.held_out import HeldOutItems, HeldOutMeasures, num_with_relevant
+from fct_ray.evaluation.held_out import HeldOutItems, HeldOutMeasures
 from fct_ray.evaluation.queries import JudgedQueries, query_measures
 from fct_ray.judgements import CompatibilityRow, GateCheck
 from fct_ray.kinds import EvidenceKind, Precision, QueryRole
@@ -44,7 +45,7 @@ from fct_ray.workflows.upgrade.evidence import (
 )
 from fct_ray.workflows.upgrade.gate import Metrics, Work, compared, searches
 from fct_ray.workflows.upgrade.pair_origin import PairsFromEncoder
-from fct_ray.workflows.upgrade.pairs import Pairs, positions_of
+from fct_ray.workflows.upgrade.pairs import Pairs, not_in_store, positions_of
 from fct_ray.workflows.upgrade.plan import UpgradePlan
 from fct_ray.workflows.upgrade.stored_sample import StoredRows, gallery_sample
 
@@ -69,18 +70,26 @@ class EvidenceSources:
         return self.plan.store.run_uri(self.plan.run, WANTED_EMBEDDINGS)
 
     def gallery(self) -> StoredRows:
-        """The gallery that is searched, or a sample of it with every relevant item of the queries."""
+        """The gallery that is searched, or a sample of it with every relevant item of the queries.
+
+        Raises:
+            DataError: the gallery does not have all of them.
+        """
         plan = self.plan
-        relevant = np.empty(0, dtype=np.int64) if plan.queries is None else plan.queries.judged.relevant_ids_R
-        return gallery_sample(
+        relevant = np.unique(np.empty(0, np.int64) if plan.queries is None else plan.queries.judged.relevant_ids_R)
+        gallery = gallery_sample(
             plan.store,
             plan.parent,
             plan.settings.gate.gallery_rows,
-            np.unique(relevant),
+            relevant,
             seed=plan.settings.seed + 1,  # another sample than that of the pairs
             use_side=plan.use_side,
             meter=self.meter,
         )
+        missing = np.setdiff1d(relevant, gallery.ids_G)
+        if len(missing) and plan.queries is not None:
+            raise DataError(not_in_store(missing, len(relevant), plan.queries.uri))
+        return gallery
 
     def items(self, most: int) -> Pairs:
         """At most so many held-out pairs, chosen by a hash of their ids."""
@@ -131,14 +140,20 @@ class EvidenceSources:
         return tuple(evidence.measure.rows)
 
     def _known(self) -> tuple[IntArray, FloatArray]:
-        if not objects.exists(self.wanted_embeddings_uri):
-            return self.pairs.ids_P, self.pairs.new_PW
-        brought = pair_files.read_pairs(self.wanted_embeddings_uri)
-        only = ~np.isin(brought.ids_N, self.pairs.ids_P)
-        return (
-            np.concatenate([self.pairs.ids_P, brought.ids_N[only]]),
-            np.concatenate([self.pairs.new_PW, brought.embeddings_NW[only]]),
-        )
+        """Of pairs, and of what was brought for this command, also where it asked for another task then."""
+        ids, new_NW = self.pairs.ids_P, self.pairs.new_PW
+        for uri in wanted_embeddings(self.plan):
+            brought = pair_files.read_pairs(uri)
+            seen, wanted = brought.embeddings_NW.shape[1], new_NW.shape[1]
+            if seen != wanted:
+                raise SettingsError(
+                    f"{uri}: embeddings have dimension {seen}; want {wanted}, as the pairs have: embed these items with the "
+                    "model of the pairs, or remove the file"
+                )
+            only = ~np.isin(brought.ids_N, ids)
+            ids = np.concatenate([ids, brought.ids_N[only]])
+            new_NW = np.concatenate([new_NW, brought.embeddings_NW[only]])
+        return ids, new_NW
 
     def _with_embedded(
         self, missing: IntArray, known_ids: IntArray, known_NW: FloatArray
@@ -162,6 +177,12 @@ class EvidenceSources:
         return ids, new_NW
 
 
+def wanted_embeddings(plan: UpgradePlan) -> list[str]:
+    """The files of wanted embeddings that have been brought, for this run or for the same upgrade with another task."""
+    places = [plan.store.run_uri(run, WANTED_EMBEDDINGS) for run in (plan.run, *plan.akin)]
+    return [uri for uri in places if objects.exists(uri)]
+
+
 def strongest(sources: EvidenceSources, gallery: StoredRows) -> Evidence:
     """The strongest evidence that the data allow; POOLED may turn out to lack embeddings."""
     plan, gate = sources.plan, sources.plan.settings.gate
@@ -175,8 +196,7 @@ def strongest(sources: EvidenceSources, gallery: StoredRows) -> Evidence:
         )
     items = sources.items(gate.num_queries)
     if items.labels_P is not None and gallery.labels_G is not None:
-        shared = np.isin(items.labels_P, gallery.labels_G)
-        if shared.sum() >= MIN_GATE_PAIRS and num_with_relevant(gallery.labels_G) >= MIN_GATE_PAIRS:
+        if labels_tell_apart(items, gallery):
             return FromLabels(items=items, queries=item_queries(items), gallery=gallery, groups_Q=items.labels_P)
     anchors = sources.items(min(MAX_ANCHORS, gate.num_queries))
     return FromPool(
@@ -189,6 +209,15 @@ def strongest(sources: EvidenceSources, gallery: StoredRows) -> Evidence:
         held_out=held_out_evidence(sources),
         groups_Q=anchors.labels_P,
     )
+
+
+def labels_tell_apart(items: Pairs, gallery: StoredRows) -> bool:
+    """Whether enough items have another one of their label in the gallery to find, and there is more than one label."""
+    assert items.labels_P is not None and gallery.labels_G is not None  # noqa: S101 PT018 (asked before)
+    labels, counts = np.unique(gallery.labels_G, return_counts=True)
+    at_P = np.minimum(np.searchsorted(labels, items.labels_P), len(labels) - 1)
+    others_P = np.where(labels[at_P] == items.labels_P, counts[at_P], 0) - np.isin(items.ids_P, gallery.ids_G)
+    return len(labels) > 1 and int((others_P > 0).sum()) >= MIN_GATE_PAIRS
 
 
 def held_out_evidence(sources: EvidenceSources) -> FromHeldOut:

@@ -91,7 +91,7 @@ def pairs_from_file(
     stored = rows_with_ids(store, manifest, ids_P, use_side=use_side, meter=meter, describe="pairs")
     missing = np.setdiff1d(ids_P, stored["id"].to_numpy())
     if len(missing):
-        raise DataError(_missing_text(missing, len(ids_P), pairs_uri))
+        raise DataError(not_in_store(missing, len(ids_P), pairs_uri))
     return Pairs.from_table(stored.append_column("new", vectors_column(new_PW)))
 
 
@@ -103,14 +103,15 @@ def check_ids_in_range(ids_P: IntArray, manifest: Manifest, pairs_uri: str) -> N
     for id_min, id_max in zip(low, high, strict=True):
         inside |= (ids_P >= id_min) & (ids_P <= id_max)
     if not inside.all():
-        raise DataError(_missing_text(ids_P[~inside], len(ids_P), pairs_uri))
+        raise DataError(not_in_store(ids_P[~inside], len(ids_P), pairs_uri))
 
 
-def _missing_text(missing: IntArray, total: int, pairs_uri: str) -> str:
+def not_in_store(missing: IntArray, total: int, uri: str) -> str:
+    """What an error says about ids of a file that the store does not have."""
     shown = ", ".join(str(value) for value in missing[:5])
     return (
-        f"{pairs_uri}: {len(missing):,} of {total:,} ids are not in the store (for example {shown}); want only ids of "
-        "the store: embed items of this gallery, or take those rows out of the file"
+        f"{uri}: {len(missing):,} of {total:,} ids are not in the store (for example {shown}); want only ids of the store: "
+        "name items of this gallery, or take the others out of the file"
     )
 
 

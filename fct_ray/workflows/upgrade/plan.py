@@ -7,13 +7,13 @@ outcome, so that the same command resumes the same run, and finds it finished wh
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.errors import ModelError, SettingsError
 from fct_ray.index import factory
-from fct_ray.kinds import SideInfoUse
+from fct_ray.kinds import Accept, SideInfoUse, Task
 from fct_ray.models.model_files import LoadedModel
 from fct_ray.plan import checks
 from fct_ray.plan.catch_up import bases
@@ -49,6 +49,8 @@ class UpgradePlan:
     num_pairs: int
     forecast: Forecast
     given: LoadedModel | None
+    akin: tuple[str, ...] = ()
+    """The runs that the same command is with another `task` or `accept`: what was brought for one counts for all."""
     queries: RealQueries | None = None
     """What ways are judged by; None: labels, pooled judgement or held-out pairs."""
     finished: Manifest | None = None
@@ -108,6 +110,9 @@ def plan_upgrade(
         num_pairs=num_pairs(pairs, parent),
         forecast=expected,
         given=_given_transformation(settings, parent, choice, space),
+        akin=tuple(
+            _run_id(store, parent, other) for other in _with_another_task(settings, choice, pairs, queries_sha256)
+        ),
         queries=real_queries(settings.queries_file, parent, space.dimension),
         finished=finished,
     )
@@ -166,6 +171,13 @@ def _decisive(settings: UpgradeSettings, choice: EncoderChoice, origin: PairOrig
         "on_bad_row": str(settings.on_bad_row),
     }
     return documents.dump(decisive).decode()
+
+
+def _with_another_task(
+    settings: UpgradeSettings, choice: EncoderChoice, origin: PairOrigin, queries_sha256: str | None
+) -> list[str]:
+    others = [replace(settings, task=task, accept=accept) for task in (None, *Task) for accept in Accept]
+    return [_decisive(other, choice, origin, queries_sha256) for other in others if other != settings]
 
 
 def _run_id(store: Store, parent: Manifest, decisive: str) -> str:

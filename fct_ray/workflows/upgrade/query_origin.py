@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from fct_ray.errors import SettingsError
 from fct_ray.evaluation.queries import JudgedQueries
 from fct_ray.kinds import QueryRole
@@ -15,7 +17,7 @@ from fct_ray.plan.checks import MIN_GATE_PAIRS
 from fct_ray.storage import documents, objects
 from fct_ray.storage.query_file import read_query_file
 from fct_ray.values import Manifest
-from fct_ray.workflows.upgrade.pairs import FloatArray
+from fct_ray.workflows.upgrade.pairs import FloatArray, check_ids_in_range
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,10 +36,18 @@ def real_queries(uri: str | None, parent: Manifest, new_dimension: int) -> RealQ
 
     Raises:
         SettingsError: they do not fit the version or the new encoder, or are too few.
+        DataError: relevant items that the store does not have.
         FormatError: the file lacks columns, or a value in it cannot be used.
     """
     if uri is None:
         return None
+    if parent.queries:
+        names = ", ".join(f"{query.encoder.name} ({query.role})" for query in parent.queries)
+        raise SettingsError(
+            f"{uri}: version {parent.version} has vectors that are joined of several models' ({names}), which a file of real "
+            "queries cannot name: roll back to the version before (fct-ray store rollback) and upgrade that one, or leave "
+            "--queries out"
+        )
     file = read_query_file(uri)
     wanted = {
         QueryRole.OLD: parent.dimension,
@@ -68,5 +78,6 @@ def real_queries(uri: str | None, parent: Manifest, new_dimension: int) -> RealQ
         raise SettingsError(
             f"{uri}: has {len(judged)} queries; want at least {MIN_GATE_PAIRS} to judge by, 400 are a good start"
         )
+    check_ids_in_range(np.unique(judged.relevant_ids_R), parent, uri)
     data = objects.read_bytes(uri)
     return RealQueries(uri=uri, sha256=documents.sha256_hex(data), vectors=vectors, judged=judged)

@@ -39,6 +39,11 @@ def every_candidate(
     if plan.parent.queries:  # its queries are joined already, which no block can name again
         made = [candidate for candidate in made if QueryRole.OLD not in candidate.queries.needs]
     fitting = [candidate for candidate in (*maps, *made) if _fits_index(plan, candidate)]
+    if not (*maps, *made):
+        raise SettingsError(
+            f"--way {choice}: version {plan.parent.version} allows none: its vectors "
+            f"{'are joined already' if plan.parent.queries else 'do not vary'}; choose --way auto"
+        )
     if not fitting:
         raise SettingsError(
             f"--way {choice}: index {plan.settings.index!r} fits none of its vectors; choose another index, or --way auto"
