@@ -7,6 +7,7 @@ Examples:
     python jobs/bench.py sharding                                 # a sharded index against one FAISS index
     python jobs/bench.py one_actor                                # h alone in each precision, on a GPU if there is one
     python jobs/bench.py overlap --storage s3://bucket/bench      # shards that an actor works on at a time, on that storage
+    python jobs/bench.py calibration --cases text-4000 rotation   # the gate's verdicts against what then happens
     python jobs/bench.py growth                                   # to 10 million rows; needs 25 GB of disk
 
 Every figure is one of the machine it was measured on; compare ratios, and only those of one run.
@@ -16,6 +17,7 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
+from fct_ray.bench.calibration import CalibrationSettings, calibration_plot, calibration_table, run_calibration
 from fct_ray.bench.figures import figures_json
 from fct_ray.bench.growth import GrowthSettings, run_growth
 from fct_ray.bench.growth_report import growth_json, growth_plot, growth_tables
@@ -51,6 +53,14 @@ class Sharding(ShardingSettings):
 
     output: str = ".data/bench/sharding.json"
     """Where the figures go."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration(CalibrationSettings):
+    """The gate's verdicts on galleries whose truth is known, against what then happens."""
+
+    output: str = ".data/bench/calibration.json"
+    """Where the figures go; the plot lies beside it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +102,14 @@ def sharding(settings: Sharding) -> None:
     _write(settings.output, figures_json(settings, {"runs": [dataclasses.asdict(result) for result in results]}))
 
 
+def calibration(settings: Calibration) -> None:
+    """Upgrade every case by every kind of evidence."""
+    outcomes = run_calibration(settings)
+    print_table(calibration_table(outcomes))
+    objects.write_bytes(_absolute(settings.output).removesuffix(".json") + ".png", calibration_plot(outcomes))
+    _write(settings.output, figures_json(settings, {"runs": [dataclasses.asdict(one) for one in outcomes]}))
+
+
 def one_actor(settings: OneActor) -> None:
     """The transformation alone, in every precision and batch size."""
     runs = run_one_actor(settings)
@@ -122,6 +140,7 @@ if __name__ == "__main__":
             "throughput": (Throughput, throughput),
             "growth": (Growth, growth),
             "sharding": (Sharding, sharding),
+            "calibration": (Calibration, calibration),
             "one_actor": (OneActor, one_actor),
             "overlap": (Overlap, overlap),
         },

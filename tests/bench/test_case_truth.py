@@ -6,7 +6,7 @@ import pytest
 from fct_ray.bench.cases import truth
 from fct_ray.bench.cases.case_files import CaseData, CaseTask, Queries
 from fct_ray.bench.cases.reference import Block, fit_whitening, fused, unit
-from fct_ray.bench.cases.truth import backfill_truth, class_precision, harm, keep_truth, known_item, neighbour_recall
+from fct_ray.bench.cases.truth import backfill_truth, harm, keep_truth, search
 from fct_ray.errors import SettingsError
 
 RNG = np.random.default_rng(0)
@@ -19,7 +19,7 @@ def vectors(rows: int, numbers: int = 6) -> truth.FloatArray:
 def test_the_first_relevant_item_gives_the_rank() -> None:
     gallery = np.asarray([[1, 0], [0.8, 0.6], [0, 1]], np.float32)
     query = np.asarray([[1, 0], [1, 0], [1, 0]], np.float32)
-    found = known_item(query, gallery, [(0,), (1, 2), (2,)])
+    found = search(query, gallery, [(0,), (1, 2), (2,)])
     assert found.ranks_Q.tolist() == [1, 2, 3]
     assert found.r1 == pytest.approx(1 / 3)
     assert found.r10 == 1.0
@@ -28,14 +28,14 @@ def test_the_first_relevant_item_gives_the_rank() -> None:
 
 def test_of_equal_scores_the_earlier_row_comes_first() -> None:
     gallery = np.asarray([[1, 0], [1, 0], [1, 0]], np.float32)
-    assert known_item(gallery, gallery, [(0,), (1,), (2,)]).ranks_Q.tolist() == [1, 2, 3]
+    assert search(gallery, gallery, [(0,), (1,), (2,)]).ranks_Q.tolist() == [1, 2, 3]
 
 
 def test_blocks_of_queries_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     queries, gallery, relevant = vectors(23), vectors(50), [(row,) for row in range(23)]
-    whole = known_item(queries, gallery, relevant)
+    whole = search(queries, gallery, relevant)
     monkeypatch.setattr(truth, "BLOCK_SCORES", 200)
-    blocks = known_item(queries, gallery, relevant)
+    blocks = search(queries, gallery, relevant)
     order = np.argsort(-(queries @ gallery.T), axis=1)
     assert whole.ranks_Q.tolist() == blocks.ranks_Q.tolist()
     assert whole.ranks_Q.tolist() == [order[row].tolist().index(row) + 1 for row in range(23)]
@@ -47,11 +47,11 @@ def test_precision_and_neighbours_agree_with_sorting() -> None:
     found, wanted = (
         np.argsort(-(of @ rows.T), axis=1)[:, :10] for of, rows in ((queries, gallery), (new_queries, new_gallery))
     )
-    assert class_precision(queries, gallery, labels_Q, labels_N) == pytest.approx(
-        (labels_N[found] == labels_Q[:, None]).mean()
-    )
+    relevant = [(0,)] * 9
+    results, new_results = search(queries, gallery, relevant), search(new_queries, new_gallery, relevant)
+    assert results.precision(labels_Q, labels_N) == pytest.approx((labels_N[found] == labels_Q[:, None]).mean())
     shared = [len(set(a) & set(b)) / 10 for a, b in zip(found.tolist(), wanted.tolist(), strict=True)]
-    assert neighbour_recall(queries, gallery, new_queries, new_gallery) == pytest.approx(np.mean(shared))
+    assert results.shared_with(new_results) == pytest.approx(np.mean(shared))
 
 
 def test_a_worse_new_model_is_harm() -> None:
@@ -77,12 +77,12 @@ def test_a_worse_new_model_is_harm() -> None:
 
 def test_queries_without_a_relevant_row_are_refused() -> None:
     with pytest.raises(SettingsError, match="1 with a relevant row"):
-        known_item(vectors(2), vectors(5), [(1,), ()])
+        search(vectors(2), vectors(5), [(1,), ()])
 
 
 def test_queries_of_another_space_are_refused() -> None:
     with pytest.raises(SettingsError, match="one space"):
-        known_item(vectors(1, 3), vectors(5, 4), [(1,)])
+        search(vectors(1, 3), vectors(5, 4), [(1,)])
 
 
 def test_whitened_vectors_have_equal_variance_before_they_are_scaled_to_length_1() -> None:

@@ -2,7 +2,7 @@
 
     rotation      new = old @ orthogonal: a fitted rotation is lossless, and no better than doing nothing
     truncation    old = the first numbers of new, as in a Matryoshka family: identity is free, only true new vectors gain
-    independent   old = a random code of each item: finds items well, knows nothing of new, so that every map fails
+    independent   old = a random code of each item and a little of its class: no map of it can find an item
     worse         the new model is the worse one
 
 Owns: these constructions. No side-information: what it could add is another case's question.
@@ -25,7 +25,7 @@ from fct_ray.errors import SettingsError
 from fct_ray.settings import CheckedSettings, Count, Seed
 
 FloatArray = npt.NDArray[np.float32]
-CODE_CLASS, CODE_VIEW = 0.5, 1.6
+CODE_CLASS, CODE_VIEW = 0.5, 3.6
 """How strongly a random code shows its item's label, and how much two views of an item differ (its own part: 1)."""
 
 
@@ -41,7 +41,7 @@ class Relation(StrEnum):
 VERDICTS = {
     Relation.ROTATION: "keep the old model: new finds exactly what old finds. A fitted rotation would lose nothing",
     Relation.TRUNCATION: "keep, or backfill fully: the stored numbers are new's own, a map adds nothing; true vectors do",
-    Relation.INDEPENDENT: "keep, or backfill fully: new is better, and no map of old can hold anything of it",
+    Relation.INDEPENDENT: "backfill fully; a map finds no item at all, though it may find the class, which old shows too",
     Relation.WORSE: "keep the old model: even a full backfill harms",
 }
 

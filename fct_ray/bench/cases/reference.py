@@ -15,8 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fct_ray.bench.cases.case_files import CaseData
-from fct_ray.bench.cases.truth import backfill_truth, keep_truth, truth_of
-from fct_ray.errors import SettingsError
+from fct_ray.bench.cases.truth import backfill_found, backfill_truth, keep_truth, queries_of, truth_of
 
 FloatArray = npt.NDArray[np.float32]
 EXPONENT = 0.5
@@ -102,27 +101,26 @@ def reference_truths(case: CaseData) -> dict[str, dict[str, Any]]:
     Raises:
         SettingsError: the case has no queries.
     """
-    if case.queries is None:
-        raise SettingsError(f"case {case.name} has no queries, so no way of searching can be measured")
+    queries, backfill = queries_of(case), backfill_found(case)
     old_white, new_white = fit_whitening(case.old_NO), fit_whitening(case.new_NW)
-    old = Block(query_QD=old_white(case.queries.old_QO), gallery_ND=old_white(case.old_NO), weight=0.5)
+    old = Block(query_QD=old_white(queries.old_QO), gallery_ND=old_white(case.old_NO), weight=0.5)
     ways = {
-        "keep": keep_truth(case),
-        "full backfill": backfill_truth(case),
-        "whitened old": truth_of(case, old.query_QD, old.gallery_ND),
-        "whitened new": truth_of(case, new_white(case.queries.new_QW), new_white(case.new_NW)),
-        "ridge": truth_of(case, case.queries.new_QW, ridge_map(case, with_side=False)),
+        "keep": keep_truth(case, backfill),
+        "full backfill": backfill_truth(case, backfill),
+        "whitened old": truth_of(case, old.query_QD, old.gallery_ND, backfill),
+        "whitened new": truth_of(case, new_white(queries.new_QW), new_white(case.new_NW), backfill),
+        "ridge": truth_of(case, queries.new_QW, ridge_map(case, with_side=False), backfill),
     }
-    if case.side_NS is not None and case.queries.side_QS is not None:
+    if case.side_NS is not None and queries.side_QS is not None:
         raw = [
-            Block(query_QD=case.queries.old_QO, gallery_ND=case.old_NO, weight=0.5),
-            Block(query_QD=case.queries.side_QS, gallery_ND=case.side_NS, weight=0.5),
+            Block(query_QD=queries.old_QO, gallery_ND=case.old_NO, weight=0.5),
+            Block(query_QD=queries.side_QS, gallery_ND=case.side_NS, weight=0.5),
         ]
         side_white = fit_whitening(case.side_NS)
-        side = Block(query_QD=side_white(case.queries.side_QS), gallery_ND=side_white(case.side_NS), weight=0.5)
-        ways["fused old + side"] = truth_of(case, *fused(raw))
-        ways["fused whitened old + side"] = truth_of(case, *fused([old, side]))
-        ways["ridge with side"] = truth_of(case, case.queries.new_QW, ridge_map(case, with_side=True))
+        side = Block(query_QD=side_white(queries.side_QS), gallery_ND=side_white(case.side_NS), weight=0.5)
+        ways["fused old + side"] = truth_of(case, *fused(raw), backfill)
+        ways["fused whitened old + side"] = truth_of(case, *fused([old, side]), backfill)
+        ways["ridge with side"] = truth_of(case, queries.new_QW, ridge_map(case, with_side=True), backfill)
     return {way: {name: _rounded(value) for name, value in asdict(truth).items()} for way, truth in ways.items()}
 
 

@@ -47,6 +47,7 @@ from fct_ray.workflows.upgrade.ways import every_candidate
 
 logger = logging.getLogger(__name__)
 PAIRS_FILE, GATE_FILE = "pairs.parquet", "gate.json"
+MOST_HELD_OUT = 0.5  # share of the pairs that real queries may keep from being fitted on
 MAX_QUERIES = 256  # of the read-back: recall within 0.03 at 95 %, and brute force stays cheap
 
 
@@ -82,13 +83,17 @@ def fit_and_judge(plan: UpgradePlan, log: RunUsage, size: ClusterSize) -> tuple[
 
 
 def held_out_of(plan: UpgradePlan, ids_P: np.ndarray) -> np.ndarray:
-    """Which pairs are held out from every fit: a share by hash, and all that a real query looks for.
+    """Which pairs are held out from every fit: a share by hash, and those that a real query looks for.
 
-    A map that was fitted on an item finds this item better than others, a correction by near pairs even exactly.
+    A map that was fitted on an item finds this item better than others, a correction by near pairs even exactly. Where
+    queries look for most of the pairs, half of these are fitted on, and queries that look for them do not judge.
     """
     held_out_P = gate_mask(ids_P, plan.settings.gate.share, plan.settings.seed)
     if plan.queries is not None:
-        held_out_P |= np.isin(ids_P, plan.queries.judged.relevant_ids_R)
+        wanted_P = np.isin(ids_P, plan.queries.judged.relevant_ids_R)
+        if wanted_P.mean() > MOST_HELD_OUT:
+            wanted_P &= gate_mask(ids_P, MOST_HELD_OUT, plan.settings.seed + 1)
+        held_out_P |= wanted_P
     return held_out_P
 
 

@@ -91,6 +91,13 @@ class EvidenceSources:
             raise DataError(not_in_store(missing, len(relevant), plan.queries.uri))
         return gallery
 
+    def judging(self) -> IntArray:
+        """The positions of the real queries that look for nothing that was fitted on."""
+        assert self.plan.queries is not None  # noqa: S101 (asked before)
+        fitted = np.setdiff1d(self.pairs.ids_P, self.held_out.ids_P)
+        judged = self.plan.queries.judged
+        return np.setdiff1d(np.arange(len(judged)), _with_relevant_in(judged, fitted))
+
     def items(self, most: int) -> Pairs:
         """At most so many held-out pairs, chosen by a hash of their ids."""
         count = min(most, len(self.held_out.ids_P))
@@ -187,12 +194,14 @@ def strongest(sources: EvidenceSources, gallery: StoredRows) -> Evidence:
     """The strongest evidence that the data allow; POOLED may turn out to lack embeddings."""
     plan, gate = sources.plan, sources.plan.settings.gate
     if plan.queries is not None:
+        chosen = sources.judging()
+        judged = plan.queries.judged.take(chosen)
         return FromQueries(
-            judged=plan.queries.judged,
-            queries=plan.queries.vectors,
+            judged=judged,
+            queries={role: array[chosen] for role, array in plan.queries.vectors.items()},
             gallery=gallery,
             k=gate.k,
-            groups_Q=plan.queries.judged.groups_Q,
+            groups_Q=judged.groups_Q,
         )
     items = sources.items(gate.num_queries)
     if labels_tell_apart(items, gallery):
@@ -242,7 +251,7 @@ def new_against_old(sources: EvidenceSources, evidence: Evidence, metrics: Metri
         if len(known) < MIN_GATE_PAIRS or QueryRole.NEW not in evidence.queries:
             return None
         judged = plan.queries.judged.take(known)
-        old_QD, new_QW = evidence.queries[QueryRole.OLD][known], evidence.queries[QueryRole.NEW][known]
+        old_QD, new_QW = (plan.queries.vectors[role][known] for role in (QueryRole.OLD, QueryRole.NEW))
         k = min(plan.settings.gate.k, len(pairs.ids_P))
         of_old = query_measures(ways.doing_nothing(old_QD, pairs.old_PD, metrics.old), pairs.ids_P, judged, k=k)
         of_new = query_measures(ways.full_backfill(new_QW, pairs.new_PW, metrics.new), pairs.ids_P, judged, k=k)
