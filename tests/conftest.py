@@ -1,7 +1,7 @@
 """Fixtures for every room's tests: a real S3 server and a fresh place on it, a real Ray cluster.
 
-Owns: one server and one cluster per test session, started when the first test asks for them; and which tests may run
-beside each other (`make test` has two processes).
+Owns: one server and one cluster per process of a test session, started when the first test asks for them; and which tests
+may run beside each other (`make test` has two processes).
 """
 
 from __future__ import annotations
@@ -21,19 +21,31 @@ from tests.faulty_s3 import FaultyS3, faulty_s3
 from tests.s3_server import S3Server, s3_server
 
 ROOT = Path(__file__).resolve().parents[1]
-SHARE_A_CLUSTER = {"api", "docs", "engine", "workflows", "jobs"}
 START_CLUSTERS = {"bench", "chaos", "cluster", "test_s3.py", "packaging", "test_json_output.py"}
+SHARE_A_CLUSTER = {"engine": "workflows", "workflows": "workflows", "jobs": "jobs", "api": "docs", "docs": "docs"}
+"""Rooms whose tests use the process's cluster and the fixtures of their group: a group stays in one process."""
+FIRST = ("start clusters", "workflows", "jobs", "docs")
+"""The longest groups, so that short files are left to level the two processes at the end."""
 
 
 class RoomScheduling(LoadScopeScheduling):  # type: ignore[misc]
-    """Files go to whichever process is free; those that share a Ray cluster to one, those that start their own to one."""
+    """Groups and files go to whichever process is free, long groups first.
+
+    Those that start clusters of their own come before any other in their process: it has no cluster of its own yet.
+    """
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.partition("::")[0]
-        rooms = set(path.split("/"))
-        if rooms & START_CLUSTERS:
+        rooms = path.split("/")
+        if set(rooms) & START_CLUSTERS:
             return "start clusters"
-        return "share a cluster" if rooms & SHARE_A_CLUSTER else path
+        return next((SHARE_A_CLUSTER[room] for room in rooms if room in SHARE_A_CLUSTER), path)
+
+    def _assign_work_unit(self, node: Any) -> None:
+        longest = next((scope for scope in FIRST if scope in self.workqueue), None)
+        if longest is not None:
+            self.workqueue.move_to_end(longest, last=False)
+        super()._assign_work_unit(node)
 
 
 @pytest.hookimpl(optionalhook=True)

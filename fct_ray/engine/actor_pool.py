@@ -6,7 +6,7 @@
 
 Ray Data restarts an actor whose process ended, and gives it the same task again, without a bound (`max_restarts` and
 `max_task_retries` are -1; with a bound it fails the whole stream instead). The count of losses is therefore kept outside
-the actors, in a `Losses` actor, and a task that was lost before runs where it can no longer end the actor.
+the actors (see `losses`), and a task that was lost before runs where it can no longer end the actor.
 
 Owns: the pool, and errors as rows (see `border`). A task is one block (`from_items` with as many blocks as tasks).
 Workers need not know Ray.
@@ -17,17 +17,17 @@ from __future__ import annotations
 import gc
 import logging
 import threading
-from collections import Counter
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import ray.data
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from fct_ray.engine.border import Answer, Failure, error_named, outcome_of, prepare_process, worker_error
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.engine.isolated import run_isolated
+from fct_ray.engine.losses import driver_losses
 from fct_ray.errors import FctRayError, SettingsError
 from fct_ray.plan.failures import MOST_LOSSES, TaskFailure, failed_together, lost_worker, most_failures
 from fct_ray.plan.pool_size import pool_size
@@ -85,29 +85,13 @@ def gpus_per_actor(pool: PoolSettings, size: ClusterSize) -> float:
     return pool.gpus_per_actor if pool.gpus_per_actor is not None else float(size.num_gpus > 0)
 
 
-class Losses:
-    """An actor that knows how often each task was begun: again means that its worker or its answer was lost.
-
-    A task is not ticked off when it answers: a process may end just after (a crash in another of its threads), and its
-    answer with it.
-    """
-
-    def __init__(self) -> None:
-        self._begun: Counter[int] = Counter()
-
-    def begin(self, position: int) -> int:
-        """How often the task was begun before."""
-        self._begun[position] += 1
-        return self._begun[position] - 1
-
-
 class PoolActor:
     """Ray Data's actor around a worker: batches of one row become tasks, answers and errors become rows."""
 
-    def __init__(self, worker_and_arguments: list[ray.ObjectRef[Any]], losses: Any) -> None:
+    def __init__(self, worker_and_arguments: list[ray.ObjectRef[Any]], losses: Any, pool: str) -> None:
         """The worker is made by the first task, so that one that ends its process is counted as well."""
         prepare_process()
-        self._worker_and_arguments, self._losses = worker_and_arguments[0], losses
+        self._worker_and_arguments, self._losses, self._pool = worker_and_arguments[0], losses, pool
         self._made: Answer[Worker] | Failure | None = None
         self._making = threading.Lock()
 
@@ -115,7 +99,7 @@ class PoolActor:
         """One task in, one row out: what the worker answered, or the error that it raised."""
         task = {name: column[0] for name, column in batch.items()}
         position = int(task.pop(POSITION))
-        outcome = self._outcome(task, ray.get(self._losses.begin.remote(position)))
+        outcome = self._outcome(task, ray.get(self._losses.begin.remote(self._pool, position)))
         if isinstance(outcome, Failure):
             error = outcome.error
             return {POSITION: [position], ERROR: [type(error).__name__], TEXT: [str(error)]}
@@ -214,14 +198,11 @@ def _rows(
         max_concurrent_calls_per_actor=calls_per_actor,
         enable_true_multi_threading=calls_per_actor > 1,
     )
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-    losses: Any = ray.remote(Losses).options(
-        num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here
-    ).remote()  # fmt: skip
+    losses, name = driver_losses(), uuid.uuid4().hex
     numbered = [{**task, POSITION: position} for position, task in enumerate(tasks)]
     answers = ray.data.from_items(numbered, override_num_blocks=len(numbered)).map_batches(
         PoolActor,
-        fn_constructor_args=([ray.put((worker, arguments))], losses),
+        fn_constructor_args=([ray.put((worker, arguments))], losses, name),
         batch_size=1,
         num_cpus=pool.cpus_per_actor if not gpus else None,
         num_gpus=gpus or None,
@@ -233,3 +214,6 @@ def _rows(
         raise
     except Exception as error:
         raise worker_error(error) from error
+    finally:
+        if ray.is_initialized():
+            losses.forget.remote(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,11 +33,19 @@ def test_photos_are_embedded_appended_and_found_by_an_encoder_that_is_an_object(
     write_photos(tmp_path / "photos", 0, 60)
     source = f"images:{tmp_path}/photos"
     encoder, side = fashion_encoders.old(), fashion_encoders.side()
-    store = fct_ray.backfill(tmp_path / "store", source=source, encoder=encoder, side=side, rows_per_shard=30)
+    one_actor = {"min_actors": 1, "max_actors": 1}
+    given: dict[str, Any] = {
+        "source": source,
+        "encoder": encoder,
+        "side": side,
+        "rows_per_shard": 30,
+        "pool": one_actor,
+    }
+    store = fct_ray.backfill(tmp_path / "store", **given)
     assert (store.version, store.manifest.num_rows, store.manifest.dimension) == (1, 60, encoder.dimension)
-    assert fct_ray.backfill(store.uri, source=source, encoder=encoder, side=side, rows_per_shard=30).version == 1
+    assert fct_ray.backfill(store.uri, **given).version == 1
     write_photos(tmp_path / "later", 60, 5)
-    assert store.append(source=f"images:{tmp_path}/later", encoder=encoder, side=side) == 2
+    assert store.append(source=f"images:{tmp_path}/later", encoder=encoder, side=side, pool=one_actor) == 2
     assert store.manifest.num_rows == 65
     photo = np.asarray(Image.open(next((tmp_path / "later").rglob("61.png"))))[None, :, :, None]
     scores_QK, ids_QK = store.searcher(encoder).search(encoder.encode({"image": np.repeat(photo, 3, axis=3)}), k=2)

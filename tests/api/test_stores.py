@@ -15,11 +15,18 @@ from fct_ray.errors import DataError, EncoderMismatchError, SettingsError
 from tests.api.conftest import Gallery
 from tests.fashion_vectors import fixed_size_list
 
+ONE_ACTOR = {"min_actors": 1, "max_actors": 1}
+
 
 def test_an_upgrade_from_arrays_to_a_searcher_and_back(gallery: Gallery) -> None:
     store, vectors = gallery.store, gallery.vectors
     plan = store.plan_upgrade(
-        encoder="api-v2", pairs=gallery.pairs, transformation=gallery.h, index="IVF4,Flat", accept="provisional"
+        encoder="api-v2",
+        pairs=gallery.pairs,
+        transformation=gallery.h,
+        index="IVF4,Flat",
+        accept="provisional",
+        pool=ONE_ACTOR,
     )
     assert store.version == 1  # planning changes nothing
     html = plan._repr_html_()
@@ -54,7 +61,12 @@ def test_an_upgrade_from_arrays_to_a_searcher_and_back(gallery: Gallery) -> None
     with pytest.raises(EncoderMismatchError):
         store.searcher("api-v1")
     again = store.plan_upgrade(
-        encoder="api-v2", pairs=gallery.pairs, transformation=gallery.h, index="IVF4,Flat", accept="provisional"
+        encoder="api-v2",
+        pairs=gallery.pairs,
+        transformation=gallery.h,
+        index="IVF4,Flat",
+        accept="provisional",
+        pool=ONE_ACTOR,
     )
     assert "done already: version 2" in again._repr_html_()
     assert again.run().version == 2

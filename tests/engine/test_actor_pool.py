@@ -14,12 +14,15 @@ from fct_ray.engine.cluster import ClusterSize
 from fct_ray.errors import DataError, FctRayError, IncompleteRunError, SettingsError
 from tests.doubler import Doubler, Ender
 
-HOW_TO_END = ["", "exit 0", "", "signal 11", "exit 137", "", "", ""]
+HOW_TO_END = ["", "exit 0", "", "signal 11", "", ""]  # each that ends costs three processes
 
 
-def _answers(tasks: list[dict[str, int]], size: ClusterSize) -> list[dict[str, Any]]:
+ONE = PoolSettings(min_actors=1, max_actors=1)
+
+
+def _answers(tasks: list[dict[str, int]], size: ClusterSize, pool: PoolSettings = ONE) -> list[dict[str, Any]]:
     names = [f"shard {number}" for number in range(len(tasks))]
-    return list(run_pool(tasks, Doubler, (13,), names=names, pool=PoolSettings(), size=size))
+    return list(run_pool(tasks, Doubler, (13,), names=names, pool=pool, size=size))
 
 
 def _end(
@@ -29,19 +32,18 @@ def _end(
     tasks: list[dict[str, Any]] = [{"number": number, "how": way} for number, way in enumerate(how)]
     answered: list[int] = []
     names = [f"shard {number}" for number in range(len(how))]
-    one = PoolSettings(min_actors=1, max_actors=1)
     with pytest.raises(FctRayError) as raised:
         answered.extend(
             answer["number"]
             for answer in run_pool(
-                tasks, Ender, (str(marks), at_start), names=names, pool=one, size=size, calls_per_actor=calls
+                tasks, Ender, (str(marks), at_start), names=names, pool=ONE, size=size, calls_per_actor=calls
             )
         )
     return sorted(answered), raised.value
 
 
 def test_every_task_has_one_answer_of_an_actor_that_collects_garbage_again(cluster: ClusterSize) -> None:
-    answers = _answers([{"number": number} for number in range(5)], cluster)
+    answers = _answers([{"number": number} for number in range(5)], cluster, PoolSettings())  # one actor per CPU
     assert sorted((answer["number"], answer["twice"]) for answer in answers) == [(n, 2 * n) for n in range(5)]
     assert all(answer["collects"] for answer in answers)
 
@@ -74,18 +76,14 @@ def test_tasks_that_end_their_worker_are_given_up_and_all_others_are_finished(
 ) -> None:
     """Seen: an encoder that exited with 0 on one of four shards; after four minutes the job still ran, without a word."""
     answered, error = _end(HOW_TO_END, tmp_path / "marks", cluster)
-    assert answered == [0, 2, 5, 6, 7]
+    assert answered == [0, 2, 4, 5]
     assert isinstance(error, IncompleteRunError)
     text = str(error)
-    assert text.startswith("3 of 8 failed. shard 1: it ended its worker process 3 times (exit code 0)"), text
+    assert text.startswith("2 of 6 failed. shard 1: it ended its worker process 3 times (exit code 0)"), text
     assert "shard 3: it ended its worker process 3 times (killed by signal 11, SIGSEGV)" in text
-    assert (
-        "shard 4: it ended its worker process 3 times (exit code 137, as when killed by signal 9, SIGKILL: most "
-        in text
-    )
-    assert text.endswith("5 of 8 are finished, and what they stored is kept: repair it, run again")
+    assert text.endswith("4 of 6 are finished, and what they stored is kept: repair it, run again")
     tries = Counter(int(line) for line in (tmp_path / "marks").read_text().split())
-    assert {number: tries[number] for number in (1, 3, 4)} == {1: 3, 3: 3, 4: 3}
+    assert {number: tries[number] for number in (1, 3)} == {1: 3, 3: 3}
 
 
 def test_a_task_beside_one_that_ends_their_worker_is_finished(cluster: ClusterSize, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from tests.conftest import ROOT
 from tests.fashion_vectors import Vectors, fashion_vectors, write_gallery, write_pairs
 from tests.galleries import linear_h
 
+ONE_ACTOR = ("--pool.min-actors", "1", "--pool.max-actors", "1")  # starting another takes longer than it saves
 SMALL_FIT = ("--fit.inner", "128", "--fit.epochs", "20", "--train.num-workers", "1")
 
 
@@ -69,6 +70,7 @@ def by_h(tmp_path_factory: pytest.TempPathFactory, adopted: Path, pairs: Path, v
         h,
         "--accept",
         "provisional",
+        *ONE_ACTOR,
     )
 
 

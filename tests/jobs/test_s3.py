@@ -28,7 +28,7 @@ from fct_ray.storage.store import Store
 from tests.conftest import ROOT
 from tests.fashion_vectors import fixed_size_list
 from tests.jobs import fashion_encoders
-from tests.jobs.conftest import SMALL_FIT, run_job
+from tests.jobs.conftest import ONE_ACTOR, SMALL_FIT, run_job
 from tests.jobs.traces import Traces
 from tests.s3_server import S3Server
 
@@ -38,7 +38,6 @@ SMALL_ENCODER = (
 )  # fmt: skip
 ENCODERS = "tests.jobs.fashion_encoders"
 VERBOSE = ("--cluster.verbose", "--cluster.num-cpus", "2")
-ONE_ACTOR = ("--pool.min-actors", "1", "--pool.max-actors", "1")  # starting another takes longer than it saves
 
 
 @dataclass(frozen=True, kw_only=True)

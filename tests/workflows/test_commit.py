@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fct_ray.engine.actor_pool import PoolSettings
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.shards.model_directory import open_encoder
 from fct_ray.storage.store import Store
@@ -21,6 +22,7 @@ from tests.galleries import read_version, write_ids, write_rows
 from tests.workflows.living import START, Living
 
 ENCODERS = "tests.jobs.fashion_encoders"
+ONE_ACTOR = PoolSettings(min_actors=1, max_actors=1)
 
 
 def _backfill(store: Store) -> BackfillSettings:
@@ -30,6 +32,7 @@ def _backfill(store: Store) -> BackfillSettings:
         encoder=f"{ENCODERS}:old",
         side=f"{ENCODERS}:side",
         rows_per_shard=150,
+        pool=ONE_ACTOR,
     )
 
 
@@ -49,6 +52,7 @@ def test_the_same_backfill_again_does_nothing_also_after_the_gallery_lived(
         side=f"{ENCODERS}:side",
         source="fashion-mnist:gallery?limit=400",
         rows_per_shard=150,
+        pool=ONE_ACTOR,
     )
     grown_version = append(grown, cluster).published
     again = run_backfill(plan_backfill(_backfill(store)), cluster)

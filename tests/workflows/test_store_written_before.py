@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fct_ray.engine.actor_pool import PoolSettings
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.kinds import Accept
 from fct_ray.storage.store import Store
@@ -28,6 +29,7 @@ from tests.galleries import linear_h, read_version
 
 WRITTEN = ROOT / "tests/storage/written_before/format_1"
 ENCODERS = "tests.jobs.fashion_encoders"
+ONE_ACTOR = PoolSettings(min_actors=1, max_actors=1)
 
 
 @pytest.fixture
@@ -52,6 +54,7 @@ def test_it_lives_on_and_upgrades(store: Store, cluster: ClusterSize, tmp_path: 
         side=f"{ENCODERS}:side",
         source="fashion-mnist:gallery?limit=650",
         rows_per_shard=250,
+        pool=ONE_ACTOR,
     )
     assert append(settings, cluster).published.num_rows == 650
     h = linear_h(store, fashion_vectors(4000), f"{ENCODERS}:new", tmp_path / "models")
@@ -62,6 +65,7 @@ def test_it_lives_on_and_upgrades(store: Store, cluster: ClusterSize, tmp_path: 
         num_pairs=400,
         transformation=h,
         accept=Accept.PROVISIONAL,
+        pool=ONE_ACTOR,
     )
     outcome = run_upgrade(plan_upgrade(upgrade, None, None), cluster)
     assert outcome.published is not None
