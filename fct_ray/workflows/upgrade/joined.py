@@ -14,7 +14,7 @@ Owns: which of them a gallery allows, and the weights that are tried. What each 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 
@@ -71,7 +71,7 @@ def compatible(pairs: Pairs, *, normalized: bool) -> Iterator[MadeWay]:
 def joined_with(
     fitted: Mapping[Method, LoadedModel], stored: Iterable[StoredBlocks], old_dimension: int
 ) -> Iterator[MadeWay]:
-    """Fitted maps beside the whitened stored blocks, for every share of theirs."""
+    """Fitted maps beside the stored blocks, as they are and whitened, for every share of theirs."""
     beside = [blocks for blocks in stored if blocks.is_middle]
     joined = {
         Method.FUSED_LINEAR: fitted.get(Method.LINEAR_SIDE, fitted.get(Method.LINEAR_NOSIDE)),
@@ -83,7 +83,8 @@ def joined_with(
             continue
         made = [block("h", share, h.transformation()), *blocks.at(1 - share)]
         module = join_blocks(made, old_dimension=old_dimension)
-        yield MadeWay(method=method, variant=_weights(made), module=module, needs_new=True)
+        variant = f"{share:g} h + {1 - share:g} ({blocks.variant or 'old whitened'})"
+        yield MadeWay(method=method, variant=variant, module=module, needs_new=True)
 
 
 def wanted(choice: WayChoice, way: MadeWay) -> bool:
@@ -122,7 +123,8 @@ def stored_blocks(gallery: StoredRows) -> Iterator[StoredBlocks]:
     yield StoredBlocks(
         method=Method.FUSED,
         parts=(("old", 0.5, dimensions[0]), ("side", 0.5, dimensions[1])),
-        variant="0.5 old + 0.5 side",
+        variant="0.5 old + 0.5 side, raw",
+        is_middle=True,
     )
     for exponent in SIDE_EXPONENTS:
         side = _whitened(gallery.side_GS, exponent)
@@ -142,7 +144,3 @@ def _whitened(rows_GD: FloatArray, exponent: float) -> Affine | None:
         return whitening(Moments.of(rows_GD), exponent=exponent)
     except FitError:  # no direction varies: nothing to whiten
         return None
-
-
-def _weights(blocks: Sequence[Block]) -> str:
-    return " + ".join(f"{made.architecture.weight:.3g} {made.architecture.reads}" for made in blocks)
