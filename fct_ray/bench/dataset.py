@@ -2,7 +2,7 @@
 
     <directory>/shards/part-00000.parquet ...   N rows, int64 id, float32 [old] and [side]
     <directory>/pairs.parquet                   (id, embedding) of the new model for a sample
-    <directory>/h/                              the transformation that the pipelines apply
+    <directory>/models/, h.txt                  the transformation that the pipelines apply, and which it is
 
 Vectors come from 32 latent numbers per row, of which old and side each keep a part and new keeps all, so that h can be
 fitted on the pairs; speed does not depend on it. Shards are made one at a time: memory does not grow with N.
@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +21,11 @@ import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
+from fct_ray.models.blocks import block, join_blocks
 from fct_ray.models.model_files import pack_model
 from fct_ray.models.seeding import seed_everything
-from fct_ray.models.transformation import Transformation, TransformationArchitecture
+from fct_ray.models.transformation import AnyTransformation, Transformation, TransformationArchitecture
+from fct_ray.models.whitening import Affine
 from fct_ray.settings import CheckedSettings, Count, CountOrZero, Seed
 from fct_ray.shards.encoder_names import resolve_encoder
 from fct_ray.shards.model_directory import save_model
@@ -32,6 +35,17 @@ from fct_ray.storage import pairs as pair_files
 FloatArray = npt.NDArray[np.float32]
 LATENT, CLASSES = 32, 200
 OLD_NAME, SIDE_NAME, NEW_NAME = "bench-old", "bench-side", "bench-new"
+
+
+class BenchWay(StrEnum):
+    """What the pipelines do to a row."""
+
+    H = "h"
+    """The reference h."""
+    WHITENED = "whitened"
+    """The old vector, centred and whitened."""
+    FUSED = "fused"
+    """The reference h, joined with both whitened stored vectors."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,10 +64,17 @@ class DatasetSettings(CheckedSettings):
     """Dimensions of the new embedding."""
     inner: Count = 2048
     """Inner width of the reference h (the paper's is 2048)."""
+    way: BenchWay = BenchWay.H
+    """What every row goes through."""
     num_pairs: Count = 20_000
     """Rows of the pairs file."""
     data_seed: Seed = 0
     """Seed of all of it."""
+
+    @property
+    def reads_side(self) -> bool:
+        """Whether what every row goes through reads side-information."""
+        return self.side_dimension > 0 and self.way is not BenchWay.WHITENED
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -145,11 +166,12 @@ def _reference_transformation(settings: DatasetSettings, models: str) -> str:
         new_dimension=settings.new_dimension,
         inner=settings.inner,
     )
-    module = Transformation(architecture).eval()
-    for part in module.modules():
+    h = Transformation(architecture).eval()
+    for part in h.modules():
         if isinstance(part, torch.nn.BatchNorm1d) and part.running_mean is not None and part.running_var is not None:
             part.running_mean.normal_(0, 0.1)
             part.running_var.uniform_(0.5, 1.5)
+    module = _way(settings, h)
     packed = pack_model(
         module,
         kind="transformation",
@@ -157,6 +179,22 @@ def _reference_transformation(settings: DatasetSettings, models: str) -> str:
         provenance={"weights": "random", "seed": settings.data_seed},
         from_encoder=resolve_encoder(OLD_NAME, None).ref.fingerprint,
         to_encoder=resolve_encoder(NEW_NAME, None).ref.fingerprint,
-        side_fingerprint=resolve_encoder(SIDE_NAME, None).ref.fingerprint,
+        side_fingerprint=resolve_encoder(SIDE_NAME, None).ref.fingerprint if settings.reads_side else None,
     )
     return save_model(models, packed)
+
+
+def _way(settings: DatasetSettings, h: Transformation) -> AnyTransformation:
+    """H alone, or joined blocks whose whitening is random: what it computes does not matter to speed."""
+    if settings.way is BenchWay.H:
+        return h
+    rng = np.random.default_rng(settings.data_seed)
+
+    def whitened(dimension: int) -> Affine:
+        return Affine(mean_D=rng.normal(size=dimension) / 10, projection_DP=rng.normal(size=(dimension, dimension)))
+
+    old = whitened(settings.old_dimension)
+    if settings.way is BenchWay.WHITENED:
+        return join_blocks([block("old", 1.0, old)])
+    side = whitened(settings.side_dimension)
+    return join_blocks([block("h", 0.5, h), block("old", 0.25, old), block("side", 0.25, side)])

@@ -62,13 +62,15 @@ def open_h(uri: str, *, threads: int, batch_rows: int) -> Callable[[FloatArray, 
     torch.set_num_threads(threads)
     warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # it is only read
     module = export(load_model(uri).transformation())
+    num_inputs = 2 if module.architecture.side_dimension else 1
 
     def transform(old_NO: FloatArray, side_NS: FloatArray) -> FloatArray:
         parts = []
         with torch.inference_mode():
             for start in range(0, len(old_NO), batch_rows):
                 rows = slice(start, start + batch_rows)
-                parts.append(module(torch.from_numpy(old_NO[rows]), torch.from_numpy(side_NS[rows])).numpy())
+                inputs = [torch.from_numpy(array[rows]) for array in (old_NO, side_NS)[:num_inputs]]
+                parts.append(module(*inputs).numpy())
         return np.concatenate(parts)
 
     return transform

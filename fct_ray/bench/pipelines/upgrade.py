@@ -15,6 +15,7 @@ from fct_ray.bench.pipelines.running_cluster import start_cluster
 from fct_ray.engine.actor_pool import PoolSettings
 from fct_ray.engine.cluster import ClusterSettings, connected
 from fct_ray.errors import GateRefusedError
+from fct_ray.kinds import Accept, WayChoice
 from fct_ray.metering.meters import measure_stage
 from fct_ray.shards.model_directory import load_model
 from fct_ray.storage import objects
@@ -36,7 +37,7 @@ def prepare_stage(job: PipelineJob) -> Callable[[], Done]:
         parent=parent,
         run="bench",
         transformation_uri=job.transformation,
-        use_side=True,
+        use_side=load_model(job.transformation).transformation().architecture.side_dimension > 0,
         dimension=document.dimension,
         metric=document.metric,
         index_factory=job.index_factory,
@@ -70,7 +71,13 @@ def prepare_whole(job: PipelineJob) -> Callable[[], Done]:
     with connected(cluster):
         store = _adopt(job)
     settings = UpgradeSettings(
-        store=store.uri, encoder=dataset.NEW_NAME, pairs=job.pairs, index=job.index_factory, batch_rows=job.batch_rows
+        store=store.uri,
+        encoder=dataset.NEW_NAME,
+        pairs=job.pairs,
+        index=job.index_factory,
+        batch_rows=job.batch_rows,
+        way=WayChoice.H,
+        accept=Accept.PROVISIONAL,
     )
 
     def run() -> Done:
