@@ -126,7 +126,8 @@ def test_a_harmful_transformation_is_refused_and_nothing_is_written(
         "upgrade", "--store", store, "--pairs", tmp_path / "p.parquet", "--encoder", "new-api",
         "--transformation", h, expect=3,
     )  # fmt: skip
-    assert "refused" in done.stderr
+    assert "nothing was published" in done.stderr
+    assert "Refused: " in done.stderr
     assert json.loads((store / "CURRENT.json").read_text())["version"] == 1
     assert not (store / "versions/000002").exists()
     assert not (store / "models").exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -72,7 +73,7 @@ def by_queries(living: Living, queries: str, way: WayChoice = WayChoice.NOTHING_
     )
 
 
-QUICK_FIT = {"fit": TransformationFit(inner=64, epochs=5), "train": TrainSettings(num_workers=1)}
+QUICK_FIT: dict[str, Any] = {"fit": TransformationFit(inner=64, epochs=5), "train": TrainSettings(num_workers=1)}
 
 
 def taken(asked: Asked, rows: npt.NDArray[np.int_]) -> Asked:

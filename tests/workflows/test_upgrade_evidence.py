@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -38,9 +39,9 @@ def unlabelled(living: Living, tmp_path: Path) -> Living:
     return bare
 
 
-def _by_h(living: Living, **changed: object) -> UpgradeSettings:
+def _by_h(living: Living, **changed: Any) -> UpgradeSettings:
     """An upgrade by the linear map that is given: nothing is fitted."""
-    return dataclasses.replace(living.settings(), **{"accept": Accept.PROVEN, **changed})  # type: ignore[arg-type]
+    return dataclasses.replace(living.settings(), **{"accept": Accept.PROVEN, **changed})
 
 
 def _run(settings: UpgradeSettings, living: Living) -> UpgradeOutcome:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from fct_ray.errors import FctRayError, SettingsError
-from fct_ray.kinds import EvidenceKind, Method, QueryRole, Task, WayChoice
+from fct_ray.kinds import Accept, EvidenceKind, Method, QueryRole, Task, WayChoice
 from fct_ray.workflows.search import open_searcher
 from fct_ray.workflows.upgrade.plan import plan_upgrade
 from fct_ray.workflows.upgrade.run import UpgradeOutcome, run_upgrade
@@ -27,10 +28,10 @@ def _run(settings: UpgradeSettings, living: Living) -> UpgradeOutcome:
     return run_upgrade(plan_upgrade(settings, None, None), living.size)
 
 
-def _compared(living: Living, **changed: object) -> set[Method]:
+def _compared(living: Living, **changed: Any) -> set[Method]:
     """The methods that an upgrade compared; labels refuse it, because both tasks are asked for."""
-    settings = dataclasses.replace(living.settings(), transformation=None, **QUICK_FIT, **changed)  # type: ignore[arg-type]
-    outcome = _run(dataclasses.replace(settings, accept="proven"), living)  # type: ignore[arg-type]
+    settings = dataclasses.replace(living.settings(), transformation=None, **QUICK_FIT, **changed)
+    outcome = _run(dataclasses.replace(settings, accept=Accept.PROVEN), living)
     assert outcome.published is None
     assert outcome.judged is not None
     return {way.method for way in outcome.judged.result.ways}
@@ -80,16 +81,15 @@ def _random(rows: int, dimension: int, seed: int) -> np.ndarray:
 
 
 def _upgrade(
-    directory: Path, living: Living, old_GD: np.ndarray, side_GS: np.ndarray, new_GW: np.ndarray, **changed: object
+    directory: Path, living: Living, old_GD: np.ndarray, side_GS: np.ndarray, new_GW: np.ndarray, **changed: Any
 ) -> UpgradeOutcome:
-    made = adopted_rows(directory, living, old_GD, side_GS, num_shards=int(changed.pop("num_shards", 3)))  # type: ignore[call-overload]
+    made = adopted_rows(directory, living, old_GD, side_GS, num_shards=changed.pop("num_shards", 3))
     queries = _asked(old_GD, side_GS, new_GW).write(directory / "q.parquet")
     rows = np.arange(len(old_GD))[: max(200, len(old_GD) // 3)]
     settings = dataclasses.replace(
-        by_queries(made, queries, WayChoice.FUSED),
+        by_queries(made, queries),
         pairs=write_new(directory / "pairs.parquet", rows, new_GW[rows]),
-        index="Flat",
-        **changed,  # type: ignore[arg-type]
+        **{"index": "Flat", "way": WayChoice.FUSED, **changed},
     )
     return _run(settings, made)
 
@@ -114,7 +114,8 @@ def test_old_vectors_that_are_all_the_same_are_no_reason_to_fail(living: Living,
     """Then whatever says something is better, and what is constant itself is never chosen."""
     rows = 2000
     old_GD = np.full((rows, 8), value, np.float32)
-    outcome = _upgrade(tmp_path, living, old_GD, _random(rows, 6, 0), _random(rows, 10, 1))
+    way = WayChoice.NOTHING_FITTED
+    outcome = _upgrade(tmp_path, living, old_GD, _random(rows, 6, 0), _random(rows, 10, 1), way=way)
     assert outcome.judged is not None
     result = outcome.judged.result
     assert result.agreement[Method.OLD_OLD] < 0.01
@@ -187,7 +188,7 @@ def test_a_joined_version_can_be_upgraded_by_what_it_holds(joined: Living, tmp_p
     settings = dataclasses.replace(
         living.settings(), encoder="newer-api", transformation=None, task=Task.SIMILAR, way=WayChoice.H, **QUICK_FIT
     )
-    outcome = _run(dataclasses.replace(settings, accept="proven"), living)  # type: ignore[arg-type]
+    outcome = _run(dataclasses.replace(settings, accept=Accept.PROVEN), living)
     assert outcome.published is not None, outcome.judged
     assert (outcome.published.version, outcome.published.queries, outcome.published.format_version) == (3, (), 1)
     _, ids_QK = open_searcher(living.store.uri, "newer-api").search(living.vectors.new_NW[:50], k=10, nprobe=16)
