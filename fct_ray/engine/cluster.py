@@ -35,6 +35,8 @@ _HOST_AND_PORT = re.compile(r"(?:ray://)?(?P<host>[^/:]+|\[[^/]+\]):(?P<port>\d+
 _LATE = ("timed out during startup", "Failed to get the system config", "GCS has become overloaded")
 """How Ray says that a process of a local cluster was not there in time."""
 STREAM_ENDS_WITHIN_S = 30.0
+ON_ONE_MACHINE = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0", "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5"}
+"""Fits on a local cluster: no process that watches for nodes to be taken away, and no 2 s until an end is seen."""
 LOCAL_OBJECT_STORE_BYTES = 1 << 30  # shards never pass through the object store, only receipts and pairs do
 
 
@@ -76,17 +78,21 @@ def connected(settings: ClusterSettings) -> Iterator[ClusterSize]:
     os.environ.setdefault("FCT_RAY_DATA", str(Path(".data").absolute()))  # workers have other working directories
     address = settings.address or os.environ.get("RAY_ADDRESS")
     own_directory = None
+    alone = {name: value for name, value in ON_ONE_MACHINE.items() if name not in os.environ}
     if not settings.verbose:
         _quiet()
     if address and address != "local":
         _join(address, settings)
     else:
+        os.environ.update(alone)
         own_directory = _start(settings)
     try:
         yield cluster_size()
     finally:
         _wait_for_ray_data()
         ray.shutdown()
+        for name in alone:
+            os.environ.pop(name, None)
         if own_directory is not None and not settings.verbose:
             shutil.rmtree(own_directory, ignore_errors=True)
 

@@ -69,6 +69,8 @@ class Worker:
     meter: ProcessMeter
     started_s: float
     checkpoints_uri: str
+    table: Any
+    """A reference to the training data where that is one table, otherwise None: it is a dataset."""
 
     def batches(self, batch_rows: int, seed: int) -> Any:
         """One pass over this worker's share of the training data in shuffled batches (dicts of tensors)."""
@@ -86,6 +88,11 @@ class Worker:
 
     def tables(self) -> Iterator[Any]:
         """The worker's share of the training data as Arrow tables, in any order."""
+        if self.table is not None:
+            whole = ray.get(self.table)
+            rows = len(whole) // self.world_size
+            yield whole.slice(self.rank * rows, rows)
+            return
         shard = ray.train.get_dataset_shard("train")
         yield from shard.iter_batches(batch_size=TABLE_ROWS, batch_format="pyarrow")
 
@@ -167,12 +174,16 @@ def run_fit(
 ) -> FitOutcome:
     """Run `loop(worker, settings)` on every Ray Train worker and return its last checkpoint.
 
+    A table, for loops that ask for `tables()`, goes to the workers as it is: Ray Data would
+    start processes of its own for it.
+
     Raises:
         FitError: the fit diverged or its workers failed more often than allowed; the message says where it stopped.
     """
     quiet_ray_data()
     _drop_torn(objects.join(storage_uri, name))
     filesystem, path = objects.arrow_filesystem(storage_uri)
+    table = ray.put(dataset) if isinstance(dataset, pa.Table) else None
     with progress_bar(describe) as board:
         config = {
             "loop": loop,
@@ -180,6 +191,7 @@ def run_fit(
             "board": board,
             "threads": _threads(train, size),
             "checkpoints_uri": objects.join(objects.absolute(storage_uri), name),
+            "table": table,
         }
         trainer = TorchTrainer(
             _run_loop,
@@ -194,7 +206,7 @@ def run_fit(
                 # Ray Train imports torch before our loop runs
                 worker_runtime_env={"env_vars": dict(BEFORE_TORCH)},  # type: ignore[call-arg] # mypy sees Ray Train V1
             ),
-            datasets={"train": ray.data.from_arrow(dataset) if isinstance(dataset, pa.Table) else dataset},
+            datasets=None if isinstance(dataset, pa.Table) else {"train": dataset},
         )
         try:
             result = trainer.fit()
@@ -240,5 +252,6 @@ def _run_loop(config: dict[str, Any]) -> None:
         meter=process_meter(),
         started_s=time.monotonic(),
         checkpoints_uri=config["checkpoints_uri"],
+        table=config["table"],
     )
     config["loop"](worker, config["settings"])
