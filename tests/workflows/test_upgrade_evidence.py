@@ -14,6 +14,7 @@ import pytest
 from fct_ray.errors import FctRayError
 from fct_ray.kinds import Accept, EvidenceKind, Method, Precision, Task, Verdict, WayChoice
 from fct_ray.workflows.adopt import AdoptSettings, plan_adopt, run_adopt
+from fct_ray.workflows.upgrade import candidates
 from fct_ray.workflows.upgrade.plan import plan_upgrade
 from fct_ray.workflows.upgrade.run import UpgradeOutcome, run_upgrade
 from fct_ray.workflows.upgrade.settings import UpgradeSettings
@@ -84,11 +85,14 @@ def test_real_queries_decide_also_where_agreement_among_pairs_is_high(
     assert refused.published is None
 
 
-def test_where_only_the_new_model_is_better_a_backfill_is_advised(living: Living, tmp_path: Path) -> None:
+def test_where_only_the_new_model_is_better_a_backfill_is_advised(
+    living: Living, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Old and new see halves that have nothing to do with each other; the queries are of the new one's half.
 
     All that the queries look for are pairs: a correction that kept them as they are would find them, and nothing else.
     """
+    monkeypatch.setattr(candidates, "network_is_promising", lambda *_: False)  # Ray Train takes long to start
     rng = np.random.default_rng(0)
     rows, dimension = 2000, 12
     old_GD, new_GW = (unit(rng.normal(size=(rows, dimension))) for _ in range(2))

@@ -12,6 +12,7 @@ import pytest
 from fct_ray.errors import FctRayError, SettingsError
 from fct_ray.kinds import Accept, EvidenceKind, Method, QueryRole, Task, WayChoice
 from fct_ray.workflows.search import open_searcher
+from fct_ray.workflows.upgrade import candidates
 from fct_ray.workflows.upgrade.plan import plan_upgrade
 from fct_ray.workflows.upgrade.run import UpgradeOutcome, run_upgrade
 from fct_ray.workflows.upgrade.settings import GateSettings, UpgradeSettings
@@ -22,6 +23,12 @@ from tests.workflows.living import Living
 NOTHING_FITTED = {Method.WHITENED, Method.FUSED, Method.FUSED_WHITENED}
 JOINED_WITH_H = {Method.FUSED_LINEAR, Method.FUSED_CORRECTED, Method.FUSED_FCT}
 MAPS = {Method.LINEAR_SIDE, Method.CORRECTED, Method.FCT_SIDE, Method.PROCRUSTES}
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray Train takes longer to start than all else here: the pilot says that no network is needed."""
+    monkeypatch.setattr(candidates, "network_is_promising", lambda *_: False)
 
 
 def _run(settings: UpgradeSettings, living: Living) -> UpgradeOutcome:
@@ -186,7 +193,7 @@ def test_a_joined_version_can_be_upgraded_by_what_it_holds(joined: Living, tmp_p
     """Labels judge; its vectors are the old ones now, and queries of the new encoder alone search what comes out."""
     living = joined.copy(tmp_path)
     settings = dataclasses.replace(
-        living.settings(), encoder="newer-api", transformation=None, task=Task.SIMILAR, way=WayChoice.H, **QUICK_FIT
+        living.settings(), encoder="newer-api", transformation=None, task=Task.SIMILAR, **QUICK_FIT
     )
     outcome = _run(dataclasses.replace(settings, accept=Accept.PROVEN), living)
     assert outcome.published is not None, outcome.judged
