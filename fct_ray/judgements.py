@@ -5,7 +5,7 @@ Owns: those types. A gate's result is stored in the manifest of the version that
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fct_ray.kinds import EvidenceKind, Method, Precision, QueryRole, Task, Verdict
 
@@ -112,7 +112,7 @@ class GateResult:
     """Items that were searched to judge; 0: not recorded."""
     gallery_total: int = 0
     """Items of the gallery; above `gallery_rows` where a sample was searched."""
-    ways: tuple[WayJudged, ...] = ()
+    ways: tuple[WayJudged, ...] = field(default=(), repr=False)
     """Every way that was compared, best first."""
     new_model: GateCheck | None = None
     """The new model against the old one, where both embeddings of the items are known."""
