@@ -146,7 +146,7 @@ def test_shards_of_one_row_and_fewer_rows_than_results(living: Living, tmp_path:
     )  # fmt: skip
     assert outcome.judged is not None
     assert outcome.judged.result.evidence is EvidenceKind.QUERIES
-    assert outcome.judged.result.num_pairs == rows
+    assert 30 <= outcome.judged.result.num_pairs <= rows, "queries for what was fitted on do not judge"
     if outcome.published is not None:
         assert verify_store(VerifySettings(store=outcome.plan.store.uri)).problems == ()
 
@@ -190,13 +190,22 @@ def joined(adopted: Living, tmp_path_factory: pytest.TempPathFactory) -> Living:
 
 
 def test_a_joined_version_can_be_upgraded_by_what_it_holds(joined: Living, tmp_path: Path) -> None:
-    """Labels judge; its vectors are the old ones now, and queries of the new encoder alone search what comes out."""
+    """Labels judge; its vectors are the old ones now, and queries of the new encoder alone search what comes out.
+
+    Joined vectors are better at the very first place than any map of them, which has to be tolerated by name.
+    """
     living = joined.copy(tmp_path)
     settings = dataclasses.replace(
-        living.settings(), encoder="newer-api", transformation=None, task=Task.SIMILAR, **QUICK_FIT
+        living.settings(),
+        encoder="newer-api",
+        transformation=None,
+        task=Task.SIMILAR,
+        **QUICK_FIT,
+        gate=GateSettings(tolerance=0.2),
     )
     outcome = _run(dataclasses.replace(settings, accept=Accept.PROVEN), living)
-    assert outcome.published is not None, outcome.judged
+    assert outcome.judged is not None
+    assert outcome.published is not None, outcome.judged.result.reason
     assert (outcome.published.version, outcome.published.queries, outcome.published.format_version) == (3, (), 1)
     _, ids_QK = open_searcher(living.store.uri, "newer-api").search(living.vectors.new_NW[:50], k=10, nprobe=16)
     labels = dict(zip(living.vectors.ids_N.tolist(), living.vectors.labels_N.tolist(), strict=True))

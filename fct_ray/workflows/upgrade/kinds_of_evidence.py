@@ -126,7 +126,7 @@ class EvidenceSources:
 
     def compatibility(self, best: tuple[Candidate, ...], metrics: Metrics, work: Work) -> tuple[CompatibilityRow, ...]:
         """The compatibility table on held-out pairs, each of which queries all the others; empty without labels."""
-        evidence = held_out_evidence(self)
+        evidence = held_out_evidence(self, for_labels=True)
         if evidence.measure.labels_Q is None:
             return ()
         old, new = evidence.queries[QueryRole.OLD], evidence.queries[QueryRole.NEW]
@@ -229,14 +229,14 @@ def labels_tell_apart(items: Pairs, gallery: StoredRows) -> bool:
     return len(labels) > 1 and int((others_P > 0).sum()) >= MIN_GATE_PAIRS
 
 
-def held_out_evidence(sources: EvidenceSources) -> FromHeldOut:
+def held_out_evidence(sources: EvidenceSources, *, for_labels: bool = False) -> FromHeldOut:
     """The held-out pairs alone."""
     plan, items = sources.plan, sources.items(MAX_HELD_OUT)
     ceiling = ways.full_backfill(items.new_PW, items.new_PW, plan.space.metric)
     measure = HeldOutMeasures(
         HeldOutItems(ids_Q=items.ids_P, labels_Q=items.labels_P),
         ceiling=ceiling,
-        k=plan.settings.gate.k,
+        k=min(plan.settings.gate.k, len(items.ids_P) - 1) if for_labels else plan.settings.gate.k,
         min_labelled=MIN_GATE_PAIRS,
     )
     return FromHeldOut(measure=measure, queries=item_queries(items), gallery=as_gallery(items), groups_Q=items.labels_P)
@@ -256,7 +256,7 @@ def new_against_old(sources: EvidenceSources, evidence: Evidence, metrics: Metri
         of_old = query_measures(ways.doing_nothing(old_QD, pairs.old_PD, metrics.old), pairs.ids_P, judged, k=k)
         of_new = query_measures(ways.full_backfill(new_QW, pairs.new_PW, metrics.new), pairs.ids_P, judged, k=k)
         return compared({"mrr": of_new["mrr"]}, of_old, seed=seed)[0]
-    held_out = held_out_evidence(sources)
+    held_out = held_out_evidence(sources, for_labels=True)
     if held_out.measure.labels_Q is None:
         return None
     old, new = held_out.queries[QueryRole.OLD], held_out.queries[QueryRole.NEW]
