@@ -34,6 +34,7 @@ from fct_ray.workflows.upgrade.settings import UpgradeSettings
 
 logger = logging.getLogger(__name__)
 MAX_GALLERY, MAX_QUERIES = 50_000, 2_000
+MAX_JUDGED = 10_000  # rows of its gallery that judge: a fixed cost, which weighs in a gallery as small as this one
 NUM_EXAMPLES, NUM_NEIGHBOURS = 5, 5
 
 
@@ -131,6 +132,7 @@ def _run(
         fit_dir=objects.join(root, "models/h"),
         controls=True,
         task=upgrade.task or Task.SIMILAR,
+        gate=replace(upgrade.gate, gallery_rows=min(upgrade.gate.gallery_rows, MAX_JUDGED)),
     )
     upgraded = run_upgrade(plan_upgrade(chosen, usd_per_node_hour, size), size)
     if upgraded.published is None or upgraded.judged is None:

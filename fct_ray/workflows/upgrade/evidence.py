@@ -30,6 +30,8 @@ from fct_ray.workflows.upgrade.stored_sample import StoredRows
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
+MAX_ROWS_TO_CHOOSE_BY = 5_000
+"""Gallery rows that weights are chosen by: every variant of every way runs over them."""
 Key = tuple[Method, str]
 Measures = Mapping[str, npt.NDArray[np.float64]]
 QueryVectors = Mapping[QueryRole, FloatArray]
@@ -52,7 +54,7 @@ class Evidence(Protocol):
         """
 
     def few(self, count: int) -> Evidence:
-        """The same with at most so many queries, to choose weights by."""
+        """The same with at most so many queries in a part of the gallery, to choose weights by."""
 
 
 class NotJudgedError(Exception):
@@ -79,9 +81,11 @@ class FromQueries:
         return {way.key: query_measures(way, self.gallery.ids_G, self.judged, k=self.k) for way in ways}
 
     def few(self, count: int) -> FromQueries:
-        """A share of the queries, spread over all."""
+        """A share of the queries, spread over all, in a part of the gallery that holds what they look for."""
         chosen = _spread(len(self.judged), count)
-        return replace(self, judged=self.judged.take(chosen), queries=_rows(self.queries, chosen), groups_Q=None)
+        judged = self.judged.take(chosen)
+        gallery = _part(self.gallery, judged.relevant_ids_R)
+        return replace(self, judged=judged, queries=_rows(self.queries, chosen), gallery=gallery, groups_Q=None)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -106,10 +110,11 @@ class FromLabels:
         }
 
     def few(self, count: int) -> FromLabels:
-        """A share of the items, spread over all."""
+        """A share of the items, spread over all, in a part of the gallery."""
         chosen = _spread(len(self.items.ids_P), count)
         items = self.items.rows(np.isin(np.arange(len(self.items.ids_P)), chosen))
-        return replace(self, items=items, queries=item_queries(items), groups_Q=None)
+        gallery = _part(self.gallery, items.ids_P)
+        return replace(self, items=items, queries=item_queries(items), gallery=gallery, groups_Q=None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -182,6 +187,18 @@ class FromHeldOut:
 
 def _spread(total: int, count: int) -> IntArray:
     return np.unique(np.linspace(0, total - 1, min(count, total)).astype(np.int64))
+
+
+def _part(gallery: StoredRows, also: IntArray) -> StoredRows:
+    """At most `MAX_ROWS_TO_CHOOSE_BY` rows, spread over all, and those with the ids `also`."""
+    rows_G = np.isin(np.arange(len(gallery.ids_G)), _spread(len(gallery.ids_G), MAX_ROWS_TO_CHOOSE_BY))
+    rows_G |= np.isin(gallery.ids_G, also)
+    return StoredRows(
+        ids_G=gallery.ids_G[rows_G],
+        old_GD=gallery.old_GD[rows_G],
+        side_GS=None if gallery.side_GS is None else gallery.side_GS[rows_G],
+        labels_G=None if gallery.labels_G is None else gallery.labels_G[rows_G],
+    )
 
 
 def _rows(queries: QueryVectors, chosen: IntArray) -> QueryVectors:
