@@ -122,7 +122,8 @@ def select_rows(selection: ShardSelection) -> tuple[pa.Table, Usage]:
         dimension=selection.dimension,
         side_dimension=selection.side_dimension,
     )
-    picked_N = sample_mask(columns.ids_N, selection.count, selection.seed)
+    count = min(selection.count, len(columns.ids_N))  # rows that cannot be used are no sample either
+    picked_N = sample_mask(columns.ids_N, count, selection.seed)
     if selection.wanted_ids is not None:
         picked_N |= np.isin(columns.ids_N, selection.wanted_ids)
     rows = np.flatnonzero(picked_N)
