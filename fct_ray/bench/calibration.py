@@ -84,7 +84,7 @@ class CaseOutcome:
     low: float
     """Its lower bound."""
     keep_mrr: float
-    """Of the queries that did not judge: doing nothing."""
+    """What doing nothing gives the queries that did not judge."""
     backfill_mrr: float
     """A full backfill."""
     published_mrr: float | None

@@ -147,7 +147,7 @@ class EvidenceSources:
         return tuple(evidence.measure.rows)
 
     def _known(self) -> tuple[IntArray, FloatArray]:
-        """Of pairs, and of what was brought for this command, also where it asked for another task then."""
+        """New embeddings of the pairs, and those brought for this command, also where it asked for another task then."""
         ids, new_NW = self.pairs.ids_P, self.pairs.new_PW
         for uri in wanted_embeddings(self.plan):
             brought = pair_files.read_pairs(uri)
