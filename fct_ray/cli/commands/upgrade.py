@@ -26,7 +26,7 @@ from fct_ray.workflows.upgrade.settings import UpgradeSettings
 
 WANT_A_STORE = (
     "plan", "encoder", "pairs", "source", "num_pairs", "transformation", "side_info", "metric", "fit", "fit_dir",
-    "start_from",
+    "start_from", "queries",
 )  # fmt: skip
 
 
