@@ -7,7 +7,7 @@ Examples:
     >>> import numpy as np
     >>> found = search(np.eye(3), np.eye(3)[[0, 2, 1]], [(0,), (1,), (2,)])
     >>> round(found.r1, 3), round(found.mrr, 3)
-    (0.333, 0.611)
+    (0.333, 0.556)
 """
 
 from __future__ import annotations
