@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 class CompareSettings(UpgradeSettings):
     """Measure what an upgrade saves against a full backfill of the same gallery, and what both are worth."""
 
-    queries: str
+    queries: str = dataclasses.field()
     """Labelled queries, e.g. "fashion-mnist:query"; the store's shards must carry a `label` column."""
     old_encoder: str
     """The encoder that embeds the old queries: a model directory or `package.module:factory`."""

@@ -22,7 +22,7 @@ from fct_ray.bench.cases.texts import NEW as BETTER_MODEL
 from fct_ray.bench.cases.texts import OLD as WEAKER_MODEL
 from fct_ray.bench.cases.texts import document_vectors, section_labels, title_vectors
 from fct_ray.errors import SettingsError
-from fct_ray.settings import CheckedSettings, Count, Seed
+from fct_ray.settings import CheckedSettings, Count, Part, Seed
 
 FloatArray = npt.NDArray[np.float32]
 CODE_CLASS, CODE_VIEW = 0.5, 3.6
@@ -50,7 +50,7 @@ VERDICTS = {
 class GeometrySettings(CheckedSettings):
     """One relation on a gallery of texts."""
 
-    relation: Relation
+    relation: Relation = Relation.ROTATION
     """How old and new lie to each other."""
     num_documents: Count = 10_000
     """Rows of the gallery."""
@@ -58,7 +58,7 @@ class GeometrySettings(CheckedSettings):
     """Characters of a document."""
     num_queries: Count = 1000
     """Short descriptions that search; their documents are no pairs."""
-    pair_share: float = 0.2
+    pair_share: Part = 0.2
     """Share of the gallery that is embedded by the new model."""
     kept_numbers: Count = 128
     """Numbers that a truncated vector keeps, and of a random code."""

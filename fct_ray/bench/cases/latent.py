@@ -20,7 +20,7 @@ import numpy.typing as npt
 from fct_ray.bench.cases.case_files import CaseData, CaseTask, Queries
 from fct_ray.bench.cases.reference import unit, with_known
 from fct_ray.errors import SettingsError
-from fct_ray.settings import CheckedSettings, Count, Seed
+from fct_ray.settings import CheckedSettings, Count, Positive, Seed
 
 FloatArray = npt.NDArray[np.float32]
 CONTENT, NUISANCE = 32, 96
@@ -68,7 +68,7 @@ class LatentSettings(CheckedSettings):
     """Classes."""
     dimension: Count = 128
     """Numbers of every vector."""
-    view_noise: float = 0.75
+    view_noise: Positive = 0.75
     """Standard deviation of the content between two views of one item; items of a class differ by 1."""
     with_side: bool = True
     """Whether the gallery has side-information."""

@@ -11,7 +11,7 @@ Owns: where the packages keep their files, and how each model pools. Knows no da
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, files
+from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -141,8 +141,8 @@ def _bert(weights: Mapping[str, torch.Tensor], ids_BT: torch.Tensor, mask: torch
 
 def _package_file(package: str, name: str) -> Path:
     try:
-        found = [file for file in files(package) or () if file.name == name]
-    except PackageNotFoundError as error:
+        found = [file for file in metadata.files(package) or () if file.name == name]
+    except metadata.PackageNotFoundError as error:
         raise _missing(package) from error
     if not found:
         raise SettingsError(f"package {package} holds no {name}; install the version that pyproject.toml names")

@@ -20,7 +20,7 @@ from fct_ray.bench.cases.embedding_cache import cached_embeddings
 from fct_ray.bench.cases.reference import with_known
 from fct_ray.bench.cases.text_models import ENCODERS
 from fct_ray.errors import SettingsError
-from fct_ray.settings import CheckedSettings, Count, Seed
+from fct_ray.settings import CheckedSettings, Count, Part, Seed
 from fct_ray.sources.data_directory import data_directory
 
 FloatArray = npt.NDArray[np.float32]
@@ -37,7 +37,7 @@ class TextSettings(CheckedSettings):
     """Characters of a long description that are the document."""
     num_queries: Count = 400
     """Short descriptions that search."""
-    pair_share: float = 0.3
+    pair_share: Part = 0.3
     """Share of the gallery that is embedded by the new model."""
     sample_seed: Seed = 0
     """Which documents are asked for and which are pairs."""
