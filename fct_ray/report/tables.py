@@ -32,6 +32,8 @@ VARIANT_TITLES = {
 }
 """What is counted as the upgrade's work in each variant of `Saved`; other names are shown as they are."""
 
+EVERY_MEASURE = "Each measure of the chosen way, held against doing nothing."
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Table:
@@ -180,7 +182,7 @@ def gate_table(report: Report) -> Table | None:
     return Table(
         name="gate",
         title=f"Gate: {verdict}",
-        sentence=" ".join(text for text in (gate.reason, _precision(gate), gate.advice) if text),
+        sentence=" ".join(text for text in (gate.reason or EVERY_MEASURE, _precision(gate), gate.advice) if text),
         header=("measure", "way", "doing nothing", "difference", "95 % lower bound", "wanted", "passed"),
         rows=tuple(
             (

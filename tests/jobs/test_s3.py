@@ -76,7 +76,7 @@ def journey(s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         )  # fmt: skip
         printed = traces.run(
             "upgrade", "--store", store, "--source", f"images:{photos}", "--encoder", f"{ENCODERS}:new",
-            "--num-pairs", NUM_PHOTOS // 2, *SMALL_FIT, *VERBOSE, *ONE_ACTOR,
+            "--num-pairs", NUM_PHOTOS // 2, "--task", "similar", "--way", "h", *SMALL_FIT, *VERBOSE, *ONE_ACTOR,
         )  # fmt: skip
         traces.run(
             "search", "--store", store, "--queries", _write_queries(f"{uri}/queries.parquet", photos), "--k", K,
