@@ -32,7 +32,7 @@ VARIANT_TITLES = {
 }
 """What is counted as the upgrade's work in each variant of `Saved`; other names are shown as they are."""
 
-EVERY_MEASURE = "Each measure of the chosen way, held against doing nothing."
+EVERY_MEASURE = "Each measure of the chosen way is held against doing nothing: old queries on the old gallery."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
