@@ -15,7 +15,7 @@ Shapes: Q queries, R relevant items of all queries, G gallery.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,8 +121,8 @@ def query_measures(
     - mrr: 1 / rank of the first relevant item, 0 below rank 100;
     - ndcg@k: gains are the grades, discounted by log2(1 + rank), divided by the best order's sum.
 
-    Relevant items that the gallery does not hold are left out; a query with none in the gallery is NaN in all measures, and
-    `num_not_judged` counts them. Ties count against the way. `own_ids` [Q] leaves the item with the query's own id out, where
+    Relevant items that the gallery does not hold are left out; a query with none in the gallery is NaN in all measures.
+    Ties count against the way. `own_ids` [Q] leaves the item with the query's own id out, where
     queries are items of the gallery. Where the gallery is a sample, k means `whole_gallery_k(k, share)` of the whole.
 
     Raises:
@@ -131,11 +131,6 @@ def query_measures(
     """
     ranks_R = item_ranks(way, gallery_ids_G, queries.relevant_offsets_Q1, queries.relevant_ids_R, own_ids_Q=own_ids)
     return measures_of_ranks(ranks_R, queries, k=k)
-
-
-def num_not_judged(measures: Mapping[str, NDArray[np.float64]]) -> int:
-    """Queries without a relevant item in the gallery: those that are NaN in "mrr"."""
-    return int(np.isnan(measures["mrr"]).sum())
 
 
 def measures_of_ranks(

@@ -65,6 +65,8 @@ class Judged:
     """Publish on evidence that cannot show everything that was asked for."""
     tolerance: float = 0.0
     """How much worse than doing nothing is still accepted."""
+    whole_gallery_k: float | None = None
+    """Which k of the whole gallery `k` stands for, where a sample was searched; None where it is `k`."""
     uncovered_share: float = 0.0
     """Share of the gallery in shards without a pair: held-out pairs say nothing about it."""
 

@@ -36,6 +36,8 @@ def evidence_sentence(judged: Judged) -> str:
     gallery = f"the whole gallery of {judged.gallery_total:,}"
     if judged.gallery_rows < judged.gallery_total:
         gallery = f"a sample of {judged.gallery_rows:,} of the gallery's {judged.gallery_total:,} items"
+    if judged.whole_gallery_k is not None:
+        gallery += f" (the first {judged.k} of it stand for about the first {judged.whole_gallery_k:.0f} of the whole)"
     what = _WHAT[judged.kind].format(queries=f"{judged.num_queries:,}", gallery=gallery)
     return f"evidence: {what}; {_CANNOT[judged.kind].format(total=f'{judged.gallery_total:,}')}"
 

@@ -236,7 +236,7 @@ def versions_table(store_uri: str, manifests: Sequence[Manifest], current: int |
             "published" if manifest.version == current else "",
             "" if manifest.parent is None else str(manifest.parent),
             count(manifest.num_rows),
-            manifest.encoder.name,
+            _query_encoders(manifest),
             str(manifest.dimension),
             "none" if manifest.side_info is None else f"{manifest.side_info.name}, {manifest.side_info.dimension}",
             "none: searched exactly" if manifest.index is None else manifest.index.factory,
@@ -247,13 +247,21 @@ def versions_table(store_uri: str, manifests: Sequence[Manifest], current: int |
     return Table(
         name="versions",
         title=f"Store {store_uri}",
-        sentence="Queries of the encoder in the published line can search the store."
+        sentence="Queries of the encoder in the published line can search the store; where it names several, by role, a "
+        "query brings an embedding by each."
         if rows
         else "Nothing is published yet.",
         header=("version", "", "made from", "rows", "encoder", "dimensions", "side-information", "index", "at"),
         rows=tuple(rows),
         emphasized=frozenset(place for place, manifest in enumerate(manifests) if manifest.version == current),
     )
+
+
+def _query_encoders(manifest: Manifest) -> str:
+    """Whose queries search a version: one encoder, or several with their roles ("old: api-v1, side: simclr")."""
+    if not manifest.queries:
+        return manifest.encoder.name
+    return ", ".join(f"{query.role}: {query.encoder.name}" for query in manifest.queries)
 
 
 def _precision(gate: GateResult) -> str:

@@ -19,7 +19,7 @@ from fct_ray.models.correction_fit import RIDGE_GRID, CorrectionProblem, Correct
 from fct_ray.models.flops import flops_per_item, transformation_flops
 from fct_ray.models.transformation import TransformationArchitecture, build_transformation, export, fit_linear
 from fct_ray.models.transformation_runner import TransformRunner
-from tests.models.test_blocks import _h, _load, _map, _run
+from tests.models.joined_blocks import load, query_map_of, run, seen_h
 
 Array = np.ndarray[Any, np.dtype[Any]]
 OLD, SIDE, NEW = 6, 4, 5
@@ -40,16 +40,16 @@ def _pairs(rows: int = 120, seed: int = 0) -> tuple[Array, Array, Array]:
 
 
 def _corrected() -> CorrectedTransformation:
-    return fit_correction(_h(), *_pairs())
+    return fit_correction(seen_h(), *_pairs())
 
 
 def test_the_output_is_the_plain_kernel_formula() -> None:
     module, (old, side, _) = _corrected(), _pairs(9, seed=1)
     s_old, s_side, s_base = module.scales.double().numpy()
-    base = _run(_h(), old, side).astype(np.float64)
+    base = run(seen_h(), old, side).astype(np.float64)
     z = np.concatenate([s_old * _unit(old), s_side * _unit(side), s_base * base], axis=1)
     old_pairs, side_pairs, _ = _pairs()
-    base_pairs = _run(_h(), old_pairs, side_pairs)
+    base_pairs = run(seen_h(), old_pairs, side_pairs)
     order = np.random.default_rng(0).permutation(120)
     z_pairs = np.concatenate([s_old * _unit(old_pairs), s_side * _unit(side_pairs), s_base * base_pairs], axis=1)[order]
     expected = base.copy()
@@ -57,7 +57,7 @@ def test_the_output_is_the_plain_kernel_formula() -> None:
         for pair in range(120):
             weight = np.exp(-np.square(z[row] - z_pairs[pair]).sum() / 2)
             expected[row] += weight * module.coefficients_PW[pair].double().numpy()
-    np.testing.assert_allclose(_run(module, old, side), _unit(expected), atol=1e-5)
+    np.testing.assert_allclose(run(module, old, side), _unit(expected), atol=1e-5)
     assert module.coefficients_PW.abs().max() > 0.01
 
 
@@ -101,7 +101,7 @@ def test_what_is_chosen_is_no_worse_than_where_the_search_starts() -> None:
 def _cosine(module: torch.nn.Module, *, seed: int) -> float:
     old, side, new = _pairs(300, seed=seed)
     reads_side = isinstance(module, CorrectedTransformation)
-    return float((_run(module, old, side if reads_side else None) * new).sum(axis=1).mean())
+    return float((run(module, old, side if reads_side else None) * new).sum(axis=1).mean())
 
 
 def test_a_correction_brings_unseen_items_nearer_where_h_left_something_to_learn() -> None:
@@ -118,12 +118,12 @@ def test_where_pairs_say_nothing_of_each_other_h_stays_as_it_is() -> None:
     noise = _unit(_unit(old) + rng.normal(size=old.shape) * 0.2).astype(np.float32)
     corrected = fit_correction(base, old, None, noise)
     unseen = rng.normal(size=(200, OLD)).astype(np.float32)
-    assert float((_run(corrected, unseen) * _run(base, unseen)).sum(axis=1).min()) > 0.99
+    assert float((run(corrected, unseen) * run(base, unseen)).sum(axis=1).min()) > 0.99
 
 
 def test_pairs_above_the_most_are_a_seeded_sample() -> None:
     pairs = _pairs()
-    first, second, other = (fit_correction(_h(), *pairs, seed=seed, most_pairs=40) for seed in (1, 1, 2))
+    first, second, other = (fit_correction(seen_h(), *pairs, seed=seed, most_pairs=40) for seed in (1, 1, 2))
     assert first.architecture.num_pairs == 40
     assert torch.equal(first.pairs_PZ, second.pairs_PZ)
     assert torch.equal(first.coefficients_PW, second.coefficients_PW)
@@ -131,7 +131,7 @@ def test_pairs_above_the_most_are_a_seeded_sample() -> None:
 
 
 def test_the_fit_leaves_h_alone() -> None:
-    base = _h().train()
+    base = seen_h().train()
     corrected = fit_correction(base, *_pairs())
     assert base.training
     assert not corrected.training
@@ -140,8 +140,8 @@ def test_the_fit_leaves_h_alone() -> None:
 
 def test_a_correction_comes_back_from_its_files() -> None:
     module, (old, side, _) = _corrected(), _pairs(9, seed=1)
-    loaded = _load(module)
-    np.testing.assert_array_equal(_run(loaded.module, old, side), _run(module, old, side))
+    loaded = load(module)
+    np.testing.assert_array_equal(run(loaded.module, old, side), run(module, old, side))
     assert loaded.module.architecture == module.architecture
     assert loaded.document.dimension == NEW
 
@@ -149,9 +149,9 @@ def test_a_correction_comes_back_from_its_files() -> None:
 @pytest.mark.parametrize("precision", list(Precision))
 def test_the_runner_streams_a_correction_and_counts_it(precision: Precision) -> None:
     module, (old, side, _) = _corrected(), _pairs(23, seed=1)
-    output, usage = TransformRunner(_load(module), batch_rows=5, precision=precision).run(old, side)
+    output, usage = TransformRunner(load(module), batch_rows=5, precision=precision).run(old, side)
     tolerance = 1e-5 if precision is Precision.FLOAT32 else 0.1
-    np.testing.assert_allclose(output, _run(module, old, side), atol=tolerance)
+    np.testing.assert_allclose(output, run(module, old, side), atol=tolerance)
     assert usage.flops == 23 * transformation_flops(module.architecture)
 
 
@@ -165,39 +165,39 @@ def test_flops_on_paper_are_those_that_torch_counts() -> None:
 def test_folding_reaches_the_h_that_is_corrected() -> None:
     module, (old, side, _) = _corrected(), _pairs(9, seed=1)
     exported = export(module)
-    np.testing.assert_allclose(_run(exported, old, side), _run(module, old, side), atol=1e-5)
+    np.testing.assert_allclose(run(exported, old, side), run(module, old, side), atol=1e-5)
     assert not any(isinstance(layer, torch.nn.BatchNorm1d) for layer in exported.modules())
 
 
 def test_a_correction_that_has_not_been_loaded_is_h() -> None:
     module, (old, side, _) = build_transformation(_corrected().architecture).eval(), _pairs(9)
     assert isinstance(module, CorrectedTransformation)
-    np.testing.assert_allclose(_run(module, old, side), _run(module.base, old, side), atol=1e-6)
+    np.testing.assert_allclose(run(module, old, side), run(module.base, old, side), atol=1e-6)
 
 
 def test_a_corrected_h_can_be_in_a_block_and_its_queries_map() -> None:
     corrected, (old, side, _) = _corrected(), _pairs(9, seed=1)
     joined = join_blocks([block("side", 0.4, SIDE), block("h", 0.6, corrected)])
-    new = _run(corrected, old, side)
+    new = run(corrected, old, side)
     expected = np.concatenate([_unit(side) * 0.4**0.5, new * 0.6**0.5], axis=1)
-    np.testing.assert_allclose(_run(_load(joined).module, old, side), expected, atol=2e-6)
-    np.testing.assert_allclose(_map(joined)({"side": side, "new": new}), expected, atol=2e-6)
-    output, _ = TransformRunner(_load(joined), batch_rows=4).run(old, side)
+    np.testing.assert_allclose(run(load(joined).module, old, side), expected, atol=2e-6)
+    np.testing.assert_allclose(query_map_of(joined)({"side": side, "new": new}), expected, atol=2e-6)
+    output, _ = TransformRunner(load(joined), batch_rows=4).run(old, side)
     np.testing.assert_allclose(output, expected, atol=1e-5)
 
 
 def test_more_rows_than_fit_at_once_come_out_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
     module, (old, side, _) = _corrected(), _pairs(9, seed=1)
-    expected = _run(module, old, side)
+    expected = run(module, old, side)
     monkeypatch.setattr("fct_ray.models.correction._ROWS_AT_ONCE", 2)
-    np.testing.assert_allclose(_run(module, old, side), expected, atol=1e-6)
-    assert _run(module, old[:0], side[:0]).shape == (0, NEW)
+    np.testing.assert_allclose(run(module, old, side), expected, atol=1e-6)
+    assert run(module, old[:0], side[:0]).shape == (0, NEW)
 
 
 def test_nonsense_is_refused() -> None:
     old, side, new = _pairs()
     with pytest.raises(FitError, match="1 pairs"):
-        fit_correction(_h(), old[:1], side[:1], new[:1])
+        fit_correction(seen_h(), old[:1], side[:1], new[:1])
     module = _corrected()
     with pytest.raises(SettingsError, match=r"0 dimensions.*made for 4"):
         module(torch.from_numpy(old))
@@ -208,7 +208,7 @@ def test_nonsense_is_refused() -> None:
     with torch.no_grad():
         module.coefficients_PW[0, 0] = float("inf")
     with pytest.raises(ModelError, match="not finite"):
-        _load(module)
+        load(module)
     base = TransformationArchitecture(old_dimension=2, new_dimension=2)
     with pytest.raises(SettingsError, match="'corrected'"):
         CorrectedArchitecture(kind="gp", base=base, num_pairs=1, old_dimension=2, new_dimension=2)  # type: ignore[arg-type]

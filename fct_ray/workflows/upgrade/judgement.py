@@ -16,6 +16,7 @@ import numpy as np
 from fct_ray.engine.actor_pool import gpus_per_actor
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.evaluation.compatibility import cosine_mean, recovered_shares
+from fct_ray.evaluation.queries import whole_gallery_k
 from fct_ray.judgements import CompatibilityRow, GateResult, RecoveredShare
 from fct_ray.kinds import Accept, EvidenceKind, Method, Task, WayChoice, method_of_transformation
 from fct_ray.models.transformation_runner import TransformRunner, fast_precision
@@ -218,6 +219,7 @@ def _judged_by(
         task=settings.task,
         accept_provisional=settings.accept is Accept.PROVISIONAL,
         tolerance=settings.gate.tolerance,
+        whole_gallery_k=_whole_gallery_k(plan, evidence),
         uncovered_share=share_without_pairs(plan, sources.pairs),
     )
     return judge_by(
@@ -230,6 +232,14 @@ def _judged_by(
         work=work,
         new_model=new_against_old(sources, evidence, metrics, seed=settings.seed),
     )
+
+
+def _whole_gallery_k(plan: UpgradePlan, evidence: Evidence) -> float | None:
+    """Which k of the whole gallery the gate's k stands for, where a sample of it is searched."""
+    rows, total = len(evidence.gallery.ids_G), plan.parent.num_rows
+    if evidence.kind is EvidenceKind.HELD_OUT or rows >= total:
+        return None
+    return whole_gallery_k(plan.settings.gate.k, rows / total)
 
 
 def _cosine(chosen: Candidate, held_out: Pairs, batch_rows: int) -> float:
