@@ -24,6 +24,7 @@ def print_status(manifest: Manifest, store_uri: str) -> None:
         "store": store_uri,
         "rows": f"{manifest.num_rows:,} in {len(manifest.shards):,} shards",
         "encoder": f"{manifest.encoder.name} ({manifest.encoder.fingerprint[:12]}), {manifest.dimension} dimensions",
+        "a query needs": _query_needs(manifest),
         "compared by": f"{manifest.metric.value}{', unit vectors' if manifest.normalized else ''}",
         "side-information": "none" if side is None else f"{side.name}, {side.dimension} dimensions, {side.dtype}",
         "index": "none: searched exactly" if manifest.index is None else manifest.index.factory,
@@ -47,6 +48,7 @@ def version_document(manifest: Manifest) -> dict[str, object]:
         "metric",
         "normalized",
         "encoder",
+        "queries",
         "side_info",
         "index",
     )
@@ -77,6 +79,15 @@ def print_history(manifests: Sequence[Manifest], current: Current | None) -> Non
         cells = (mark, manifest.version, manifest.parent or "", f"{manifest.num_rows:,}", manifest.encoder.name, index)
         table.add_row(*(Text(str(cell)) for cell in (*cells, manifest.created_at, manifest.run)))
     Console().print(table)
+
+
+def _query_needs(manifest: Manifest) -> str:
+    """The embeddings that make up a query; where there are several, with the names of their columns in a file of queries."""
+    if not manifest.queries:
+        return f"its embedding by {manifest.encoder.name}"
+    return "; ".join(
+        f"{query.role}: by {query.encoder.name}, {query.dimension} dimensions" for query in manifest.queries
+    )
 
 
 def print_problems(problems: Sequence[str]) -> None:
