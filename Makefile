@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data upgrade kanji kanji-data test test-all fmt lint types contracts check docs s3 cluster-test chaos fuzz constraints bench clean
+.PHONY: help setup data upgrade kanji kanji-data test journeys test-all fmt lint types contracts check docs s3 cluster-test chaos fuzz constraints bench clean
 
 help:  ## show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -30,8 +30,11 @@ kanji-data: $(STAMP)
 kanji: kanji-data  ## the same on the second data set: kanji glyphs, known characters
 	$(BIN)/python jobs/upgrade.py --config jobs/kanji.yaml $(ARGS)
 
-test: data  ## all tests but the slow ones (about 13 minutes on 2 cores)
-	$(BIN)/python -m pytest -m "not slow" -n 2 $(ARGS)
+test: data  ## all tests but journeys and slow ones (about 12 minutes on 2 cores)
+	$(BIN)/python -m pytest -m "not slow and not journey" -n 2 $(ARGS)
+
+journeys: data  ## whole stories through several jobs: the notebook, S3 with faults, kills, a submitted job (about 10 minutes)
+	$(BIN)/python -m pytest -m "journey and not slow" -n 2 $(ARGS)
 
 test-all: data kanji-data  ## all tests (minutes more: the gate on kanji glyphs, a million rows)
 	$(BIN)/python -m pytest $(ARGS)

@@ -19,6 +19,7 @@ SMALL = DatasetSettings(rows=30_000, rows_per_shard=3_000, inner=512, num_pairs=
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.journey
 def test_ours_does_the_loops_work_at_a_rate_that_is_not_far_off(tmp_path: Path) -> None:
     settings = ThroughputSettings(
         directory=str(tmp_path),

@@ -35,6 +35,7 @@ def scene(nodes: Nodes, tmp_path_factory: pytest.TempPathFactory) -> Scene:
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.journey
 def test_an_upgrade_whose_actor_driver_and_node_are_killed_ends_with_the_bytes_of_an_undisturbed_one(
     nodes: Nodes, scene: Scene, tmp_path: Path
 ) -> None:

@@ -26,11 +26,12 @@ MODULES = sorted(
     for path in (ROOT / "fct_ray").rglob("*.py")
     if ">>> " in path.read_text(encoding="utf-8")
 )
+MARKS = {"docs/api.md": pytest.mark.journey}
 _MARKDOWN = Sybil([PythonCodeBlockParser(doctest_optionflags=FLAGS)])
 _DOCSTRINGS = Sybil([DocTestParser(FLAGS)], document_types={".py": PythonDocStringDocument})
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [pytest.param(page, marks=MARKS.get(page, ())) for page in PAGES])
 def test_the_python_examples_of_a_page_run(page: str, example_directory: Path, cluster: ClusterSize) -> None:
     document = _MARKDOWN.parse(ROOT / page)
     document.namespace["__name__"] = "__main__"  # classes of examples reach workers by value, as in a notebook

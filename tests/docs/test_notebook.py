@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOK = ROOT / "docs" / "notebook.ipynb"
 
 
+@pytest.mark.journey
 def test_the_notebook_runs_and_shows_plan_report_and_photos(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cluster: ClusterSize
 ) -> None:

@@ -88,6 +88,7 @@ def test_the_same_fit_on_the_same_pairs_is_found_again(one: Candidate, cluster: 
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.journey
 def test_a_fit_whose_worker_is_killed_goes_on_from_its_checkpoint_to_the_same_weights(
     one: Candidate, cluster: ClusterSize, tmp_path: Path
 ) -> None:

@@ -39,6 +39,8 @@ SMALL_ENCODER = (
 ENCODERS = "tests.jobs.fashion_encoders"
 VERBOSE = ("--cluster.verbose", "--cluster.num-cpus", "2")
 
+pytestmark = pytest.mark.journey
+
 
 @dataclass(frozen=True, kw_only=True)
 class Journey:

@@ -49,6 +49,7 @@ def faulty(
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.journey
 def test_an_upgrade_through_faults_and_expiring_credentials_ends_with_the_bytes_of_an_undisturbed_one(
     faulty: FaultyS3, s3: S3Server, gallery: Path, by_h: tuple[str, ...], undisturbed: Path
 ) -> None:

@@ -67,6 +67,7 @@ def submit(head: dict[str, str], *arguments: object, timeout_s: float = 400.0) -
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.journey
 def test_a_submitted_upgrade_runs_on_the_head_node_and_publishes(
     head: dict[str, str], shop: Path, by_h: tuple[str, ...]
 ) -> None:

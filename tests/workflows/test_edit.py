@@ -148,6 +148,7 @@ def test_an_upgrade_is_found_finished_also_after_items_were_deleted_from_it(upgr
     assert living.store.manifest() == after
 
 
+@pytest.mark.journey
 def test_a_fit_that_a_run_killed_at_the_gate_had_finished_is_found_again_and_counts_once(living: Living) -> None:
     settings = dataclasses.replace(
         living.settings(), transformation=None, index="Flat", fit=TransformationFit(inner=32, epochs=2)

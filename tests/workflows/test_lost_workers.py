@@ -32,6 +32,7 @@ def _settings(directory: Path, texts: list[str], encoder: str, index: str) -> Ba
     )
 
 
+@pytest.mark.journey
 def test_the_other_shards_are_kept_and_the_same_command_finishes_once_it_is_repaired(
     cluster: ClusterSize, tmp_path: Path
 ) -> None:
@@ -57,6 +58,7 @@ def test_the_other_shards_are_kept_and_the_same_command_finishes_once_it_is_repa
     assert {shard: after[shard] for shard in before} == before
 
 
+@pytest.mark.journey
 def test_the_index_of_a_backfill_is_trained_in_a_task(cluster: ClusterSize, tmp_path: Path) -> None:
     """Seen: it was trained in the driver's process, on a head node of 2 CPUs."""
     texts = ["text" * (number % 7) for number in range(80)]

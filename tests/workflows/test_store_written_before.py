@@ -47,6 +47,7 @@ def test_it_opens_and_verifies_and_its_items_find_themselves(store: Store, clust
     assert all(item in found for item, found in zip(table["id"].to_pylist()[:20], ids_QK, strict=True))
 
 
+@pytest.mark.journey
 def test_it_lives_on_and_upgrades(store: Store, cluster: ClusterSize, tmp_path: Path) -> None:
     settings = AppendSettings(
         store=store.uri,
