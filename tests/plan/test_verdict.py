@@ -6,7 +6,8 @@ import pytest
 
 from fct_ray.judgements import GateCheck, WayJudged
 from fct_ray.kinds import EvidenceKind, Method, QueryRole, Task, Verdict
-from fct_ray.plan.verdict import Judged, judge, loses_too_much, queries_that_would_decide, shows
+from fct_ray.plan.tasks import shows
+from fct_ray.plan.verdict import Judged, judge, loses_too_much, queries_that_would_decide
 
 
 def check(measure: str, candidate: float, bar: float, half_width: float = 0.02) -> GateCheck:
