@@ -108,19 +108,19 @@ def judge_by(
     measure = partial(against_nothing, metrics=metrics, batch_rows=batch_rows, work=work)
     few = [each.few(MAX_TO_CHOOSE_BY) for each in (evidence, other) if each is not None]
     candidates = _best_variants(candidates, [partial(measure, each) for each in few], judged.tolerance)
-    measured, bar = measure(evidence, candidates)
-    found = {candidate.key: candidate for candidate in candidates if candidate.key in measured}
-    others, other_bar = ({}, {}) if other is None else measure(other, list(found.values()))
+    known = [candidate for candidate in candidates if set(candidate.queries.needs) <= evidence.queries.keys()]
+    others, other_bar = ({}, {}) if other is None else measure(other, known)  # first: it may lack embeddings
+    measured, bar = measure(evidence, known)
     lines = [
         WayJudged(
             method=candidate.method,
             variant=candidate.variant,
-            checks=compared(measured[key], bar, first=first, num_compared=num_compared, seed=seed),
+            checks=compared(measured[candidate.key], bar, first=first, num_compared=num_compared, seed=seed),
             query_roles=tuple(QueryRole(role) for role in candidate.queries.needs),
             bytes_per_item=4 * candidate.model.document.dimension,
-            other_checks=() if other is None else compared(others[key], other_bar, seed=seed),
+            other_checks=() if other is None else compared(others[candidate.key], other_bar, seed=seed),
         )
-        for key, candidate in found.items()
+        for candidate in known
     ]
     result = verdict.judge(lines, judged, new_model=new_model)
     best = next(line for line in result.ways if line.method is result.chosen)
