@@ -151,6 +151,6 @@ def _cropped(image_HWC: Pixels, item: int) -> Pixels:
     side = math.sqrt(rng.uniform(*CROPPED_AREA))
     rows, columns = max(1, round(side * height)), max(1, round(side * width))
     top, left = int(rng.integers(height - rows + 1)), int(rng.integers(width - columns + 1))
-    part = np.ascontiguousarray(image_HWC[top : top + rows, left : left + columns])
-    picture = Image.fromarray(part[..., 0] if part.shape[2] == 1 else part)
-    return np.array(picture.resize((width, height), Image.Resampling.BILINEAR)).reshape(image_HWC.shape)
+    part = np.moveaxis(image_HWC[top : top + rows, left : left + columns], 2, 0)
+    channels = [Image.fromarray(np.ascontiguousarray(channel_HW)) for channel_HW in part]
+    return np.stack([np.asarray(one.resize((width, height), Image.Resampling.BILINEAR)) for one in channels], axis=2)

@@ -97,9 +97,9 @@ def judged(plan: UpgradePlan, shop: Living) -> JudgedWays:
 
 
 def test_noisy_photos_that_find_their_photo_better_publish_and_labels_are_told(shop: Living, tmp_path: Path) -> None:
-    settings = by_views(shop, views=noisy_views(tmp_path / "views"))
-    plan = plan_upgrade(settings, None, None)
-    outcome = run_upgrade(plan, shop.size)
+    twin = shop.copy(tmp_path / "twin")
+    plan = plan_upgrade(by_views(twin, views=noisy_views(tmp_path / "views")), None, None)
+    outcome = run_upgrade(plan, twin.size)
     assert outcome.judged is not None
     result = outcome.judged.result
     assert outcome.published is not None, result.reason
@@ -114,7 +114,7 @@ def test_noisy_photos_that_find_their_photo_better_publish_and_labels_are_told(s
     assert (other.task, other.evidence, other.must_not_fall) == (Task.SIMILAR, EvidenceKind.LABELS, False)
     assert {check.measure for check in other.checks} == {"map", "top1"}
     assert other.sentence.startswith("Finding similar items, which did not decide, by labels")
-    assert Store(shop.store.uri).manifest().gate == result
+    assert Store(twin.store.uri).manifest().gate == result
 
 
 def test_both_tasks_are_judged_and_a_later_attempt_embeds_no_view_again(shop: Living, tmp_path: Path) -> None:
@@ -137,8 +137,8 @@ def test_both_tasks_are_judged_and_a_later_attempt_embeds_no_view_again(shop: Li
     source = open_source(GALLERY)
     crops = Crop()(source.read(np.flatnonzero(np.isin(source.ids_N, ids_Q))))
     old_QD = fashion_encoders.old().encode(crops.columns)
-    way = doing_nothing(old_QD, twin.vectors.old_ND[:START], Metric.IP)
-    measured = query_measures(way, twin.vectors.ids_N[:START], JudgedQueries.of([[item] for item in crops.ids_N]))
+    nothing = doing_nothing(old_QD, twin.vectors.old_ND[:START], Metric.IP)
+    measured = query_measures(nothing, twin.vectors.ids_N[:START], JudgedQueries.of([[item] for item in crops.ids_N]))
     assert result.agreement[Method.OLD_OLD] == pytest.approx(measured["mrr"].mean(), rel=1e-4)
 
     kept = [plan.store.run_uri(plan.run, "pseudo_queries.parquet")]
