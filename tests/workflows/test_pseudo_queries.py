@@ -18,7 +18,7 @@ from fct_ray.engine.actor_pool import PoolSettings
 from fct_ray.errors import SettingsError
 from fct_ray.evaluation.queries import JudgedQueries, query_measures
 from fct_ray.evaluation.ways import doing_nothing
-from fct_ray.kinds import EvidenceKind, Method, Metric, QueryRole, Task, WayChoice
+from fct_ray.kinds import EvidenceKind, Method, Metric, QueryRole, Task, Verdict, WayChoice
 from fct_ray.plan.splits import gate_mask
 from fct_ray.report.outcomes import plan_report
 from fct_ray.sources.registry import open_source
@@ -34,7 +34,7 @@ from fct_ray.workflows.upgrade.pseudo_origin import check_pseudo_origin
 from fct_ray.workflows.upgrade.run import run_upgrade
 from fct_ray.workflows.upgrade.settings import UpgradeSettings
 from tests.jobs import fashion_encoders
-from tests.workflows.asked import NOISE
+from tests.workflows.asked import NOISE, write_new
 from tests.workflows.living import START, Living
 
 ENCODERS, GALLERY = "tests.jobs.fashion_encoders", f"fashion-mnist:gallery?limit={START}"
@@ -44,18 +44,30 @@ ENCODERS, GALLERY = "tests.jobs.fashion_encoders", f"fashion-mnist:gallery?limit
 def shop(adopted: Living, tmp_path_factory: pytest.TempPathFactory) -> Living:
     """The gallery of photos, whose old and side models are at hand."""
     made = adopted.copy(tmp_path_factory.mktemp("shop"))
-    made.store = Store(str(made.directory / "shop"))
-    run_adopt(
-        plan_adopt(
-            AdoptSettings(
-                store=made.store.uri,
-                embeddings=str(adopted.photos),
-                encoder=f"{ENCODERS}:old",
-                side=f"{ENCODERS}:side",
-            )
-        )
-    )
+    made.store = adopted_by_models(made.directory / "shop", adopted.photos)
     return made
+
+
+def adopted_by_models(store: Path, rows: Path) -> Store:
+    """A store of vectors whose old and side models are named by where they are."""
+    old, side = f"{ENCODERS}:old", f"{ENCODERS}:side"
+    run_adopt(plan_adopt(AdoptSettings(store=str(store), embeddings=str(rows), encoder=old, side=side)))
+    return Store(str(store))
+
+
+@pytest.fixture(scope="module")
+def noisy(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A source of the gallery's photos with noise on every pixel, by id."""
+    gallery, rng = open_source(GALLERY), np.random.default_rng(3)
+    images = gallery.read(np.arange(START)).columns["image"][..., 0]
+    photos = []
+    for image in np.clip(images + rng.normal(0.0, 255 * NOISE, images.shape), 0, 255).astype(np.uint8):
+        buffer = io.BytesIO()
+        Image.fromarray(image).save(buffer, "PNG")
+        photos.append(buffer.getvalue())
+    directory = tmp_path_factory.mktemp("noisy")
+    pq.write_table(pa.table({"id": gallery.ids_N, "photo": photos}), directory / "noisy.parquet")
+    return f"parquet:{directory}?image=photo"
 
 
 def by_views(shop: Living, **changed: Any) -> UpgradeSettings:
@@ -75,30 +87,17 @@ def by_views(shop: Living, **changed: Any) -> UpgradeSettings:
     return dataclasses.replace(settings, **changed)
 
 
-def noisy_views(directory: Path) -> str:
-    """A source of the gallery's photos with noise on every pixel, by id."""
-    gallery, rng = open_source(GALLERY), np.random.default_rng(3)
-    images = gallery.read(np.arange(START)).columns["image"][..., 0]
-    noisy = np.clip(images + rng.normal(0.0, 255 * NOISE, images.shape), 0, 255).astype(np.uint8)
-    photos = []
-    for image in noisy:
-        buffer = io.BytesIO()
-        Image.fromarray(image).save(buffer, "PNG")
-        photos.append(buffer.getvalue())
-    directory.mkdir()
-    pq.write_table(pa.table({"id": gallery.ids_N, "photo": photos}), directory / "noisy.parquet")
-    return f"parquet:{directory}?image=photo"
-
-
 def judged(plan: UpgradePlan, shop: Living) -> JudgedWays:
     """Pairs, fit and gate; nothing is published."""
     with run_in_progress(plan.store, plan.run, reads=(plan.parent.version,)) as run:
         return fit_and_judge(plan, run.log, shop.size)[0]
 
 
-def test_noisy_photos_that_find_their_photo_better_publish_and_labels_are_told(shop: Living, tmp_path: Path) -> None:
+def test_noisy_photos_that_find_their_photo_better_publish_and_labels_are_told(
+    shop: Living, noisy: str, tmp_path: Path
+) -> None:
     twin = shop.copy(tmp_path / "twin")
-    plan = plan_upgrade(by_views(twin, views=noisy_views(tmp_path / "views")), None, None)
+    plan = plan_upgrade(by_views(twin, views=noisy), None, None)
     outcome = run_upgrade(plan, twin.size)
     assert outcome.judged is not None
     result = outcome.judged.result
@@ -149,6 +148,42 @@ def test_both_tasks_are_judged_and_a_later_attempt_embeds_no_view_again(shop: Li
     assert plan.run in plan_upgrade(by_views(twin), None, None).akin, (
         "the same views serve the command with another task"
     )
+
+
+def test_without_labels_both_tasks_wait_for_what_the_new_model_says_of_results(
+    adopted: Living, noisy: str, tmp_path: Path
+) -> None:
+    """Pairs come from a file, so that nothing of the gallery can be embedded but views."""
+    (tmp_path / "rows").mkdir()
+    for path in adopted.photos.glob("*.parquet"):
+        pq.write_table(pq.read_table(path).drop_columns(["label"]), tmp_path / "rows" / path.name)
+    bare = adopted.copy(tmp_path / "bare")
+    bare.store = adopted_by_models(tmp_path / "store", tmp_path / "rows")
+    from_file = {"pairs": adopted.pairs, "source": None, "num_pairs": None}
+    plan = plan_upgrade(by_views(bare, task=None, views=noisy, **from_file), None, None)
+    alone = judged(plan, bare).result
+    assert (alone.evidence, alone.verdict, alone.other_task) == (EvidenceKind.PSEUDO, Verdict.MORE_EVIDENCE, None)
+    assert alone.ways[0].clears
+    assert "--task known-item" in alone.advice
+    assert "wanted_ids.parquet" in alone.advice
+    assert "with --task similar" not in alone.advice
+
+    wanted = pq.read_table(plan.store.run_uri(plan.run, "wanted_ids.parquet"))["id"].to_numpy()
+    order = np.argsort(bare.vectors.ids_N)
+    new_NW = bare.vectors.new_NW[order[np.searchsorted(bare.vectors.ids_N, wanted, sorter=order)]]
+    write_new(Path(plan.store.run_uri(plan.run, "wanted_embeddings.parquet")), wanted, new_NW)
+    both = judged(plan, bare).result
+    assert both.other_task is not None
+    assert (both.other_task.evidence, both.other_task.must_not_fall) == (EvidenceKind.POOLED, True)
+    assert "what the new model says of results shows" in both.reason
+    assert both.passed is both.ways[0].clears
+
+    known_item = plan_upgrade(by_views(bare, views=noisy, **from_file), None, None)
+    told = judged(known_item, bare).result
+    assert told.passed
+    assert told.other_task is not None
+    assert (told.other_task.evidence, told.other_task.must_not_fall) == (EvidenceKind.POOLED, False)
+    assert not objects.exists(plan.store.run_uri(known_item.run, "pseudo_queries.parquet")), "embedded once for both"
 
 
 @pytest.mark.parametrize(

@@ -32,9 +32,9 @@ class EvidenceByTask:
 
     deciding: Evidence
     must_not_fall: Evidence | None = None
-    """Of the other task, where both are asked for."""
+    """What shows the other task, where both are asked for."""
     told: Evidence | None = None
-    """Of the other task, where it decides nothing."""
+    """What shows the other task, where it decides nothing."""
 
     @property
     def other(self) -> EvidenceKind | None:
