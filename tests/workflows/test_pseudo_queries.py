@@ -97,7 +97,7 @@ def test_noisy_photos_that_find_their_photo_better_publish_and_labels_are_told(
     shop: Living, noisy: str, tmp_path: Path
 ) -> None:
     twin = shop.copy(tmp_path / "twin")
-    plan = plan_upgrade(by_views(twin, views=noisy), None, None)
+    plan = plan_upgrade(by_views(twin, views=noisy, pairs=twin.pairs, source=None, num_pairs=None), None, None)
     outcome = run_upgrade(plan, twin.size)
     assert outcome.judged is not None
     result = outcome.judged.result

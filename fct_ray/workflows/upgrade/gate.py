@@ -107,7 +107,7 @@ def judge_by(
     first = verdict.measures_that_must_be_proven(judged.kind, judged.k)
     measure = partial(against_nothing, metrics=metrics, batch_rows=batch_rows, work=work)
     few = [each.few(MAX_TO_CHOOSE_BY) for each in (evidence, other) if each is not None]
-    candidates = _best_variants(candidates, [partial(measure, each) for each in few], judged.tolerance)
+    candidates = best_variants(candidates, [partial(measure, each) for each in few], judged.tolerance)
     known = [candidate for candidate in candidates if set(candidate.queries.needs) <= evidence.queries.keys()]
     others, other_bar = ({}, {}) if other is None else measure(other, known)  # first: it may lack embeddings
     measured, bar = measure(evidence, known)
@@ -143,6 +143,29 @@ def against_nothing(
     every = searches(candidates, evidence, metrics, batch_rows=batch_rows, precision=Precision.FLOAT32, work=work)
     measured = dict(evidence.measures(_with(bar, every)))
     return measured, measured.pop(bar.key)
+
+
+def best_variants(candidates: Sequence[Candidate], measures: Sequence[Measuring], tolerance: float) -> list[Candidate]:
+    """The candidate of each method that does best on a few queries; those that are alone are not measured for it.
+
+    A variant of which no measure falls goes before one that finds more by the first evidence's deciding measure and loses
+    elsewhere: the gate would refuse that one.
+    """
+    count = Counter(candidate.method for candidate in candidates)
+    several = [candidate for candidate in candidates if count[candidate.method] > 1]
+    if not several:
+        return list(candidates)
+    every = [measure(several) for measure in measures]
+    best: dict[Method, tuple[tuple[bool, float], Candidate]] = {}
+    for candidate in several:
+        if candidate.key not in every[0][0]:
+            continue
+        does_no_harm = all(_does_no_harm(measured[candidate.key], bar, tolerance) for measured, bar in every)
+        level = does_no_harm, _deciding_level(every[0][0][candidate.key])
+        if candidate.method not in best or level > best[candidate.method][0]:
+            best[candidate.method] = level, candidate
+    chosen = {candidate.key for _, candidate in best.values()}
+    return [candidate for candidate in candidates if count[candidate.method] == 1 or candidate.key in chosen]
 
 
 def in_precision(
@@ -197,29 +220,6 @@ def compared(
 def _with(bar: WayToSearch, every: Iterable[WayToSearch]) -> Iterator[WayToSearch]:
     yield bar
     yield from every
-
-
-def _best_variants(candidates: Sequence[Candidate], measures: Sequence[Measuring], tolerance: float) -> list[Candidate]:
-    """The candidate of each method that does best on a few queries; those that are alone are not measured for it.
-
-    A variant of which no measure falls goes before one that finds more by the first evidence's deciding measure and loses
-    elsewhere: the gate would refuse that one.
-    """
-    count = Counter(candidate.method for candidate in candidates)
-    several = [candidate for candidate in candidates if count[candidate.method] > 1]
-    if not several:
-        return list(candidates)
-    every = [measure(several) for measure in measures]
-    best: dict[Method, tuple[tuple[bool, float], Candidate]] = {}
-    for candidate in several:
-        if candidate.key not in every[0][0]:
-            continue
-        does_no_harm = all(_does_no_harm(measured[candidate.key], bar, tolerance) for measured, bar in every)
-        level = does_no_harm, _deciding_level(every[0][0][candidate.key])
-        if candidate.method not in best or level > best[candidate.method][0]:
-            best[candidate.method] = level, candidate
-    chosen = {candidate.key for _, candidate in best.values()}
-    return [candidate for candidate in candidates if count[candidate.method] == 1 or candidate.key in chosen]
 
 
 def _does_no_harm(way: Measures, bar: Measures, tolerance: float) -> bool:
