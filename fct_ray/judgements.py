@@ -71,11 +71,27 @@ class WayJudged:
     """Which embeddings of a query it needs."""
     bytes_per_item: int
     """How many bytes one item's vector takes in the shards (float32)."""
+    other_checks: tuple[GateCheck, ...] = ()
+    """Measures of the other task, where both were asked for and can be shown: none of them may fall."""
 
     @property
     def clears(self) -> bool:
         """Whether it passed every check."""
-        return all(check.passed for check in self.checks)
+        return all(check.passed for check in (*self.checks, *self.other_checks))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OtherTask:
+    """What the chosen way does to the task that did not choose it."""
+
+    task: Task
+    evidence: EvidenceKind
+    num_queries: int
+    checks: tuple[GateCheck, ...]
+    must_not_fall: bool = False
+    """Whether a fall of one of the measures on average kept ways from being published; False: it is told, no more."""
+    sentence: str = ""
+    """The same in words."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,3 +132,5 @@ class GateResult:
     """Every way that was compared, best first."""
     new_model: GateCheck | None = None
     """The new model against the old one, where both embeddings of the items are known."""
+    other_task: OtherTask | None = None
+    """What the chosen way does to the other task, where the data show it."""

@@ -128,6 +128,8 @@ class EvidenceKind(StrEnum):
 
     QUERIES = "queries"
     """Real queries whose relevant items are known, over the gallery."""
+    PSEUDO = "pseudo-queries"
+    """Another view of an item, which the index does not hold, looks for this item, over the gallery."""
     LABELS = "labels"
     """Items of the same label, over the gallery."""
     POOLED = "pooled"

@@ -39,6 +39,8 @@ def finish(
     uri = write_report(report, directory, objects.write_bytes)
     print(f"\nreport: {uri}", flush=True)
     if refused:
-        reason = "" if report.gate is None else f" {report.gate.reason}. {report.gate.advice}"
+        gate = report.gate
+        other = "" if gate is None or gate.other_task is None else f" {gate.other_task.sentence}"
+        reason = "" if gate is None else f" {gate.reason}.{other} {gate.advice}"
         refusal = GateRefusedError(f"nothing was published, CURRENT is unchanged:{reason} (report: {uri})")
     return Finished(document=document(report), refusal=refusal)

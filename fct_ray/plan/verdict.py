@@ -10,9 +10,11 @@ How it decides. The bar is doing nothing: old queries on the old gallery. A way 
 compared, so that choosing the best one is no cheat) and no other measure of it is worse on average. Of those that
 clear, the best one is chosen; within a tenth of a point, the simplest.
 
-What evidence is worth. Real queries decide for what they ask, alone. Labels and pooled judgement show whether similar
-items are found, and cannot show whether one known item is: on text, h made the first better and the second much worse.
-Held-out pairs are items of the gallery that search a gallery of pairs: they decide nothing unless that is accepted.
+What evidence is worth. Real queries decide for what they ask, alone. Pseudo-queries, an item's other view, show whether
+one known item is found; labels and pooled judgement show whether similar items are, and cannot show the first: on text, h
+made similar items better found and known ones much worse. Where both tasks are asked for, a way must be proven better at
+finding known items, and no measure of finding similar ones may fall on average. Held-out pairs are items of the gallery
+that search a gallery of pairs: they decide nothing unless that is accepted.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from fct_ray.judgements import GateCheck, GateResult, WayJudged
 from fct_ray.kinds import EvidenceKind, Method, Task, Verdict
 from fct_ray.plan import verdict_texts
 from fct_ray.plan.checks import MIN_GATE_PAIRS
+from fct_ray.plan.tasks import shows
 
 SIMPLEST_FIRST = (
     Method.WHITENED,
@@ -69,6 +72,8 @@ class Judged:
     """Which k of the whole gallery `k` stands for, where a sample was searched; None where it is `k`."""
     uncovered_share: float = 0.0
     """Share of the gallery in shards without a pair: held-out pairs say nothing about it."""
+    other: EvidenceKind | None = None
+    """By what the other task is judged, whose measures must not fall; None where it has no say."""
 
 
 def measures_that_must_be_proven(kind: EvidenceKind, k: int) -> tuple[str, ...]:
@@ -80,17 +85,11 @@ def measures_that_must_be_proven(kind: EvidenceKind, k: int) -> tuple[str, ...]:
     """
     return {
         EvidenceKind.QUERIES: ("mrr",),
+        EvidenceKind.PSEUDO: ("mrr",),
         EvidenceKind.LABELS: ("map",),
         EvidenceKind.POOLED: (f"pooled_recall@{k}",),
         EvidenceKind.HELD_OUT: (f"agreement@{k}", "map"),
     }[kind]
-
-
-def shows(kind: EvidenceKind, task: Task | None) -> bool:
-    """Whether this kind of evidence can show that a way is better at the task; None: at both."""
-    if kind is EvidenceKind.QUERIES:
-        return True
-    return kind is not EvidenceKind.HELD_OUT and task is Task.SIMILAR
 
 
 def checked(check: GateCheck, judged: Judged) -> GateCheck:
@@ -104,6 +103,11 @@ def checked(check: GateCheck, judged: Judged) -> GateCheck:
     else:
         clears = check.margin >= -judged.tolerance
     return replace(check, must_be_proven=must, passed=clears and judged.num_queries >= MIN_GATE_PAIRS)
+
+
+def told(checks: Sequence[GateCheck], tolerance: float) -> tuple[GateCheck, ...]:
+    """Checks of a task that decides nothing, with whether each measure falls on average."""
+    return tuple(replace(check, must_be_proven=False, passed=check.margin >= -tolerance) for check in checks)
 
 
 def best_first(ways: Sequence[WayJudged]) -> tuple[WayJudged, ...]:
@@ -120,7 +124,7 @@ def judge(ways: Sequence[WayJudged], judged: Judged, *, new_model: GateCheck | N
     """
     if not ways:
         raise ValueError("no ways to judge")
-    ordered = best_first([replace(way, checks=tuple(checked(check, judged) for check in way.checks)) for way in ways])
+    ordered = best_first([_checked(way, judged) for way in ways])
     best = ordered[0]
     verdict = _verdict(best, judged, new_model)
     return GateResult(
@@ -152,7 +156,7 @@ def queries_that_would_decide(way: WayJudged, judged: Judged) -> int | None:
     The distance from mean to bound shrinks with the square root of the queries: n * (half width / margin)^2.
     """
     needed = judged.num_queries
-    for check in way.checks:
+    for check in (*way.checks, *way.other_checks):
         room = check.margin + judged.tolerance
         if room < 0 or (check.must_be_proven and room <= 0):
             return None
@@ -167,6 +171,15 @@ def loses_too_much(loss: float) -> bool:
     return loss > MAX_PRECISION_LOSS
 
 
+def _checked(way: WayJudged, judged: Judged) -> WayJudged:
+    """The way with the outcome of every check, those of the other task too."""
+    return replace(
+        way,
+        checks=tuple(checked(check, judged) for check in way.checks),
+        other_checks=tuple(checked(check, judged) for check in way.other_checks),
+    )
+
+
 def _level(ways: Sequence[WayJudged], way: WayJudged) -> float:
     """The deciding measure; those within `TIE_MARGIN` of the best of their kind count as the best."""
     best = max(other.checks[0].candidate for other in ways if other.clears == way.clears)
@@ -176,7 +189,7 @@ def _level(ways: Sequence[WayJudged], way: WayJudged) -> float:
 
 def _verdict(best: WayJudged, judged: Judged, new_model: GateCheck | None) -> Verdict:
     if best.clears:
-        enough = judged.accept_provisional or shows(judged.kind, judged.task)
+        enough = judged.accept_provisional or shows(judged.kind, judged.task, judged.other)
         return Verdict.UPGRADE if enough else Verdict.MORE_EVIDENCE
     if judged.num_queries < MIN_GATE_PAIRS:
         return Verdict.MORE_EVIDENCE

@@ -7,28 +7,46 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fct_ray.judgements import GateCheck, WayJudged
+from fct_ray.judgements import GateCheck, OtherTask, WayJudged
 from fct_ray.kinds import EvidenceKind, Task, Verdict
 from fct_ray.plan.checks import MIN_GATE_PAIRS
+from fct_ray.plan.tasks import shows
 
 if TYPE_CHECKING:
     from fct_ray.plan.verdict import Judged
 
 _WHAT = {
     EvidenceKind.QUERIES: "{queries} real queries over {gallery}",
+    EvidenceKind.PSEUDO: "{queries} pseudo-queries, each another view of one item, over {gallery}",
     EvidenceKind.LABELS: "labels: {queries} items, new to what was fitted, search {gallery}",
     EvidenceKind.POOLED: "{queries} items search {gallery}, judged by the new model's similarity of what each way returns",
     EvidenceKind.HELD_OUT: "{queries} held-out pairs alone, which search each other",
 }
 _CANNOT = {
     EvidenceKind.QUERIES: "it shows what these queries ask for, and nothing else decides",
+    EvidenceKind.PSEUDO: "it shows whether one known item is found, and an item's other view is not a person's query",
     EvidenceKind.LABELS: "it shows whether items of the same label are found; it cannot show whether one known item is",
     EvidenceKind.POOLED: "it shows whether similar items are found; it cannot show whether one known item is",
     EvidenceKind.HELD_OUT: "it is provisional: similarity among these items, not search in the whole gallery of {total}",
 }
+_SIMILAR_TOO = {
+    EvidenceKind.LABELS: "labels show whether similar items are, which must not get worse",
+    EvidenceKind.POOLED: "what the new model says of results shows whether similar items are, which must not get worse",
+}
 _KNOWN_ITEM = (
     "bring real queries whose relevant items you know (--queries FILE; a click log will do, 400 rows are a good start)"
 )
+_OR_VIEWS = (
+    ", or let other views of items search, where raw items and both encoders are at hand (--views, --old-encoder)"
+)
+_TASKS = {Task.KNOWN_ITEM: "finding one known item", Task.SIMILAR: "finding similar items"}
+_BY = {
+    EvidenceKind.QUERIES: "real queries",
+    EvidenceKind.PSEUDO: "pseudo-queries",
+    EvidenceKind.LABELS: "labels",
+    EvidenceKind.POOLED: "what the new model says of results",
+    EvidenceKind.HELD_OUT: "held-out pairs",
+}
 
 
 def evidence_sentence(judged: Judged) -> str:
@@ -39,7 +57,27 @@ def evidence_sentence(judged: Judged) -> str:
     if judged.whole_gallery_k is not None:
         gallery += f" (the first {judged.k} of it stand for about the first {judged.whole_gallery_k:.0f} of the whole)"
     what = _WHAT[judged.kind].format(queries=f"{judged.num_queries:,}", gallery=gallery)
-    return f"evidence: {what}; {_CANNOT[judged.kind].format(total=f'{judged.gallery_total:,}')}"
+    shown = _CANNOT[judged.kind].format(total=f"{judged.gallery_total:,}")
+    if judged.kind is EvidenceKind.PSEUDO:
+        other = "it cannot show whether similar items are" if judged.other is None else _SIMILAR_TOO[judged.other]
+        shown += f"; {other}"
+    return f"evidence: {what}; {shown}"
+
+
+def other_task_sentence(other: OtherTask) -> str:
+    """What the chosen way does to the task that did not choose it, e.g. "Finding similar items, by labels ... worse)"."""
+    task = _TASKS[other.task]
+    role = "which must not get worse" if other.must_not_fall else "which did not decide"
+    figures = ", ".join(
+        f"{check.measure} {check.bar:.3f} -> {check.candidate:.3f} ({_direction(check)})" for check in other.checks
+    )
+    return f"{task[0].upper()}{task[1:]}, {role}, by {_BY[other.evidence]} ({other.num_queries:,} queries): {figures}."
+
+
+def _direction(check: GateCheck) -> str:
+    """How a measure moves, as the three digits that are shown do."""
+    moved = round(check.candidate, 3) - round(check.bar, 3)
+    return "the same" if moved == 0 else "better" if moved > 0 else "worse"
 
 
 def name_of(way: WayJudged) -> str:
@@ -115,6 +153,13 @@ def _new_known() -> str:
 
 
 def _better_evidence(judged: Judged, named: str) -> str:
+    if judged.kind is EvidenceKind.PSEUDO:
+        return (
+            f"{named} looks better at finding one known item. If that is what people search for, say --task known-item; if "
+            "they look for similar items too, give labels, or let the new model judge what is returned from the whole "
+            f"gallery (--source, or wanted_ids.parquet beside the report); or {_KNOWN_ITEM}; or accept it as it is "
+            "(--accept provisional)"
+        )
     if judged.task is Task.SIMILAR:
         return (
             f"{named} looks better among held-out pairs, which is not proof: give labels, or let the new model judge what "
@@ -123,15 +168,13 @@ def _better_evidence(judged: Judged, named: str) -> str:
         )
     return (
         f"{named} looks better at finding similar items. If that is what people search for, say --task similar; if they "
-        f"look for one known item, {_KNOWN_ITEM}; or accept it as it is (--accept provisional)"
+        f"look for one known item, {_KNOWN_ITEM}{_OR_VIEWS}; or accept it as it is (--accept provisional)"
     )
 
 
 def _after_passing(best: WayJudged, judged: Judged) -> list[str]:
     lines = []
-    if judged.kind is EvidenceKind.HELD_OUT or (
-        judged.task is not Task.SIMILAR and judged.kind is not EvidenceKind.QUERIES
-    ):
+    if not shows(judged.kind, judged.task, judged.other):
         lines.append(f"accepted as provisional: {_KNOWN_ITEM} before you rely on it")
     if len(best.query_roles) > 1:
         lines.append(f"queries of this version need the embeddings {', '.join(best.query_roles)}")
@@ -139,7 +182,7 @@ def _after_passing(best: WayJudged, judged: Judged) -> list[str]:
 
 
 def _outcome(best: WayJudged) -> str:
-    harmed = [check.measure for check in best.checks if check.margin < 0]
+    harmed = [check.measure for check in (*best.checks, *best.other_checks) if check.margin < 0]
     return f"the best way does harm in {' and '.join(harmed)}" if harmed else "no way is proven better"
 
 

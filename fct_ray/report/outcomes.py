@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from fct_ray.kinds import QueryRole, Task
 from fct_ray.plan.cost import total_usd
 from fct_ray.plan.identity import run_id
 from fct_ray.report.content import Pricing, Report, Saved, Spend
@@ -65,7 +66,22 @@ def _judged_by(plan: UpgradePlan) -> str:
     """What is known of the evidence before anything was read."""
     if plan.queries is not None:
         return f"the {len(plan.queries.judged.ids_Q):,} real queries of {plan.queries.uri}"
+    if plan.pseudo is not None:
+        return _judged_by_views(plan)
     return "labels where the store has them, else by what the new model says of what each way returns (--queries is better)"
+
+
+def _judged_by_views(plan: UpgradePlan) -> str:
+    """Which tasks pseudo-queries decide, and which ways they cannot judge."""
+    views = f"pseudo-queries ({plan.settings.views})"
+    said = {
+        None: f"{views}, and by nothing that shows similar items found less often",
+        Task.KNOWN_ITEM: views,
+        Task.SIMILAR: f"labels or the new model; {views} tell what becomes of known items",
+    }[plan.settings.task]
+    if plan.pseudo is not None and plan.use_side and QueryRole.SIDE not in plan.pseudo.encoders:
+        said += "; ways that join side-information are left out, there is no --side-encoder"
+    return said
 
 
 def upgrade_report(

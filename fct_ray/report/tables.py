@@ -182,7 +182,7 @@ def gate_table(report: Report) -> Table | None:
     return Table(
         name="gate",
         title=f"Gate: {verdict}",
-        sentence=" ".join(text for text in (gate.reason or EVERY_MEASURE, _precision(gate), gate.advice) if text),
+        sentence=" ".join(text for text in _gate_sentences(gate) if text),
         header=("measure", "way", "doing nothing", "difference", "95 % lower bound", "wanted", "passed"),
         rows=tuple(
             (
@@ -262,6 +262,12 @@ def _query_encoders(manifest: Manifest) -> str:
     if not manifest.queries:
         return manifest.encoder.name
     return ", ".join(f"{query.role}: {query.encoder.name}" for query in manifest.queries)
+
+
+def _gate_sentences(gate: GateResult) -> tuple[str, ...]:
+    """The evidence and what came out; then what becomes of the other task, the precision, and what to do."""
+    other = "" if gate.other_task is None else gate.other_task.sentence
+    return (gate.reason or EVERY_MEASURE, other, _precision(gate), gate.advice)
 
 
 def _precision(gate: GateResult) -> str:

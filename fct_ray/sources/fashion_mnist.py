@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -58,6 +59,7 @@ class FashionMnist:
     classes: range
     limit: int
     ids_are_paths: bool = False
+    content: Literal["image", "text"] = "image"
 
     def list_items(self) -> tuple[Listing, Keys]:
         """The photos of the split, in order. Raises SourceError if the data set cannot be fetched."""

@@ -15,6 +15,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import numpy as np
 
@@ -37,6 +38,7 @@ class ImageFolder:
     location: str
     limit: int | None
     ids_are_paths: bool = True
+    content: Literal["image", "text"] = "image"
 
     def list_items(self) -> tuple[Listing, Keys]:
         """The images that are there now, sorted by path.

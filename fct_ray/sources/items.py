@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -66,6 +66,10 @@ class Reader(Protocol):
     @property
     def ids_are_paths(self) -> bool:
         """Whether each item is an object whose path gives the id, so that an object with new content is the same item."""
+
+    @property
+    def content(self) -> Literal["image", "text"]:
+        """Which column of `Items.columns` the items have."""
 
     def list_items(self) -> tuple[Listing, Keys]:
         """All items of the source as they are now. Raises SourceError."""

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -58,6 +58,7 @@ class Kanji:
     characters: range
     limit: int
     ids_are_paths: bool = False
+    content: Literal["image", "text"] = "image"
 
     def list_items(self) -> tuple[Listing, Keys]:
         """The glyphs that the typefaces have, by character, then by typeface."""

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cache, partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -55,6 +55,11 @@ class ParquetItems:
     groups: OrderedDict[GroupKey, pa.Table] = field(default_factory=OrderedDict, repr=False, compare=False)
     """Row groups that were read; the one used last is last."""
     footers: OrderedDict[ListedFile, pq.FileMetaData] = field(default_factory=OrderedDict, repr=False, compare=False)
+
+    @property
+    def content(self) -> Literal["image", "text"]:
+        """What the column holds."""
+        return "image" if self.is_image else "text"
 
     def list_items(self) -> tuple[Listing, Keys]:
         """All rows of the files that are there now, in the order of sorted paths.
@@ -134,8 +139,7 @@ class ParquetItems:
             carried["label"] = labels_N
             if listing.source.label_names:
                 carried["label_name"] = [listing.source.label_names[label] for label in labels_N]
-        columns = {"image" if self.is_image else "text": content}
-        return Items(ids_N=ids_N, columns=columns, carried=carried, bytes_read=bytes_read)
+        return Items(ids_N=ids_N, columns={self.content: content}, carried=carried, bytes_read=bytes_read)
 
     def _label(self, listing: Listing) -> str | None:
         return None if listing.source.label_names is None else self.label_column or "label"

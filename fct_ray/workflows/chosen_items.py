@@ -20,6 +20,7 @@ from fct_ray.shards.encoder_names import EncoderSpec
 from fct_ray.shards.model_directory import open_encoder
 from fct_ray.sources.items import Source
 from fct_ray.sources.listing import spans_to_bytes
+from fct_ray.sources.views import Cut
 from fct_ray.values import Usage
 
 CHUNK_ROWS = 512
@@ -44,10 +45,12 @@ def encode_items(
     pool: PoolSettings,
     size: ClusterSize,
     describe: str,
+    cut: Cut | None = None,
 ) -> EncodedItems:
     """Embed the items at these positions of the source with each encoder; `usage` is what the workers used.
 
-    Each task carries where its items lie and in which version, so workers list nothing.
+    With `cut` another view of them is embedded; those that have none are left out. Each task carries where its items lie
+    and in which version, so workers list nothing.
 
     Raises:
         FctRayError: what a worker raised (an unreadable item, one that was changed since it was listed, a damaged model).
@@ -55,7 +58,7 @@ def encode_items(
     starts = range(0, len(positions_N), CHUNK_ROWS)
     chunks = [source.listing.take(positions_N[start : start + CHUNK_ROWS]) for start in starts]
     tasks = [{"first": start, "spans": spans_to_bytes(chunk)} for start, chunk in zip(starts, chunks, strict=True)]
-    arguments, tables = (source.listing.source, encoder_uris, pool.threads), []
+    arguments, tables = (source.listing.source, encoder_uris, pool.threads, cut), []
     names = [f"items {start:,} to {start + CHUNK_ROWS - 1:,}" for start in starts]
     with bar(len(positions_N), describe, "item") as shown:
         for answer in run_pool(tasks, EncodeWorker, arguments, names=names, pool=pool, size=size):
@@ -83,4 +86,4 @@ def _in_order(table: pa.Table, encoder_uris: tuple[EncoderSpec, ...]) -> Encoded
 
 def _matrix(table: pa.Table, name: str) -> npt.NDArray[np.float32]:
     column = table[name].combine_chunks()
-    return np.asarray(column.flatten().to_numpy().reshape(len(table), -1), dtype=np.float32)
+    return np.asarray(column.flatten().to_numpy().reshape(len(table), column.type.list_size), dtype=np.float32)

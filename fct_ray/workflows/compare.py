@@ -44,7 +44,7 @@ class CompareSettings(UpgradeSettings):
 
     queries: str = dataclasses.field()
     """Labelled queries, e.g. "fashion-mnist:query"; the store's shards must carry a `label` column."""
-    old_encoder: str
+    old_encoder: str = dataclasses.field()
     """The encoder that embeds the old queries: a model directory or `package.module:factory`."""
     side_encoder: str | None = None
     """The side-information model, likewise, to measure fused search and to count what it took."""
@@ -64,6 +64,11 @@ class CompareSettings(UpgradeSettings):
     def queries_file(self) -> None:
         """None: `queries` are raw items here. What the comparison publishes lies in a scratch store."""
         return
+
+    @property
+    def encoders_are_for_views(self) -> bool:
+        """False: they embed the queries."""
+        return False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -144,8 +149,19 @@ def _plan(
         raise SettingsError("no --source: a full backfill needs the raw items, e.g. images:s3://bucket/photos")
     encoder_uri = _embedding(settings.encoder, store)
     pairs_source = settings.source if settings.pairs is None else None
+    encoders = QueryEncoders(
+        old_uri=_embedding(settings.old_encoder, store),
+        new_uri=encoder_uri,
+        side_uri=None if settings.side_encoder is None else _embedding(settings.side_encoder, store),
+    )
     chosen = dataclasses.replace(
-        settings, store=upgrade_uri, encoder=encoder_uri, source=pairs_source, accept=Accept.PROVISIONAL
+        settings,
+        store=upgrade_uri,
+        encoder=encoder_uri,
+        old_encoder=encoders.old_uri,
+        side_encoder=encoders.side_uri,
+        source=pairs_source,
+        accept=Accept.PROVISIONAL,
     )
     upgrade = plan_upgrade(chosen, usd_per_node_hour, size)
     backfill = plan_backfill(
@@ -164,11 +180,6 @@ def _plan(
     )
     expected = upgrade.forecast + full
     check_budget(expected, max_usd=settings.max_usd)
-    encoders = QueryEncoders(
-        old_uri=_embedding(settings.old_encoder, store),
-        new_uri=encoder_uri,
-        side_uri=None if settings.side_encoder is None else _embedding(settings.side_encoder, store),
-    )
     return _Plan(upgrade=upgrade, backfill=backfill, encoders=encoders, forecast=expected)
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from fct_ray.judgements import GateCheck, WayJudged
+from fct_ray.judgements import GateCheck, OtherTask, WayJudged
 from fct_ray.kinds import EvidenceKind, Method, QueryRole, Task, Verdict
-from fct_ray.plan.verdict import Judged, judge, loses_too_much, queries_that_would_decide, shows
+from fct_ray.plan.tasks import shows
+from fct_ray.plan.verdict import Judged, judge, loses_too_much, queries_that_would_decide, told
+from fct_ray.plan.verdict_texts import other_task_sentence
 
 
 def check(measure: str, candidate: float, bar: float, half_width: float = 0.02) -> GateCheck:
@@ -37,6 +41,7 @@ def similar(method: Method, agreement: float, kind: EvidenceKind = EvidenceKind.
         EvidenceKind.HELD_OUT: "agreement@10",
         EvidenceKind.LABELS: "map",
         EvidenceKind.POOLED: "pooled_recall@10",
+        EvidenceKind.PSEUDO: "mrr",
     }
     return WayJudged(
         method=method,
@@ -55,6 +60,7 @@ def judged(
     num_queries: int = 400,
     tolerance: float = 0.0,
     rows: int = 4000,
+    other: EvidenceKind | None = None,
 ) -> Judged:
     return Judged(
         kind=kind,
@@ -65,6 +71,7 @@ def judged(
         task=task,
         accept_provisional=accept,
         tolerance=tolerance,
+        other=other,
     )
 
 
@@ -100,6 +107,70 @@ def test_no_evidence_publishes_what_it_cannot_show(kind: EvidenceKind, task: Tas
         assert "--accept provisional" in result.advice
     accepted = judge([similar(Method.FCT_SIDE, 0.9, kind)], judged(kind, task=task, accept=True))
     assert accepted.passed
+
+
+def both(method: Method, mrr: float, similar_map: float) -> WayJudged:
+    """A way by pseudo-queries (doing nothing: .70) and by labels (doing nothing: .50)."""
+    return replace(way(method, mrr, 0.7), other_checks=(check("map", similar_map, 0.5),))
+
+
+@pytest.mark.parametrize(
+    ("task", "other", "publishes"),
+    [
+        (Task.KNOWN_ITEM, None, True),
+        (None, None, False),
+        (None, EvidenceKind.LABELS, True),
+        (None, EvidenceKind.POOLED, True),
+        (Task.SIMILAR, None, False),
+    ],
+)
+def test_pseudo_queries_publish_for_known_items_and_with_other_evidence_for_both_tasks(
+    task: Task | None, other: EvidenceKind | None, publishes: bool
+) -> None:
+    better = both(Method.FUSED, 0.8, 0.6) if other else way(Method.FUSED, 0.8, 0.7)
+    result = judge([better], judged(EvidenceKind.PSEUDO, task=task, other=other))
+    assert result.passed is publishes
+    assert result.verdict is (Verdict.UPGRADE if publishes else Verdict.MORE_EVIDENCE)
+    if task is None and other is None:
+        assert "--task known-item" in result.advice
+        assert "give labels" in result.advice
+        accepted = judge([better], judged(EvidenceKind.PSEUDO, task=task, accept=True))
+        assert accepted.passed
+        assert "accepted as provisional" in accepted.advice
+
+
+def test_where_both_tasks_are_asked_for_a_way_that_harms_one_is_not_published() -> None:
+    by_both = judged(EvidenceKind.PSEUDO, other=EvidenceKind.LABELS)
+    harms = both(Method.FCT_SIDE, 0.9, 0.49)
+    refused = judge([harms], by_both)
+    assert not refused.passed
+    assert "harm in map" in refused.reason
+    assert [line.clears for line in refused.ways] == [False]
+    assert judge([harms, both(Method.FUSED, 0.8, 0.5)], by_both).chosen is Method.FUSED
+    assert judge([harms], replace(by_both, tolerance=0.02)).passed
+    assert queries_that_would_decide(harms, by_both) is None
+
+
+def test_the_other_task_is_told_in_one_sentence() -> None:
+    checks = (check("map", 0.38, 0.41), check("top1", 0.6, 0.5), check("similarity@10", 0.7001, 0.7004))
+    other = OtherTask(task=Task.SIMILAR, evidence=EvidenceKind.LABELS, num_queries=500, checks=checks)
+    assert other_task_sentence(other) == (
+        "Finding similar items, which did not decide, by labels (500 queries): map 0.410 -> 0.380 (worse), "
+        "top1 0.500 -> 0.600 (better), similarity@10 0.700 -> 0.700 (the same)."
+    )
+    assert "which must not get worse" in other_task_sentence(replace(other, must_not_fall=True))
+    assert [one.passed for one in told(checks, 0.0)] == [False, True, False]
+
+
+def test_pseudo_queries_say_that_they_are_not_what_people_ask() -> None:
+    better = way(Method.FUSED, 0.8, 0.7)
+    alone = judge([better], judged(EvidenceKind.PSEUDO, task=Task.KNOWN_ITEM)).reason
+    assert alone.startswith(
+        "evidence: 400 pseudo-queries, each another view of one item, over the whole gallery of 4,000; "
+    )
+    assert "an item's other view is not a person's query; it cannot show whether similar items are" in alone
+    with_labels = judge([both(Method.FUSED, 0.8, 0.6)], judged(EvidenceKind.PSEUDO, other=EvidenceKind.LABELS)).reason
+    assert "labels show whether similar items are, which must not get worse" in with_labels
 
 
 def test_accepting_provisional_evidence_publishes_no_harm_that_it_sees() -> None:

@@ -83,6 +83,11 @@ def test_real_queries_decide_also_where_agreement_among_pairs_is_high(
     blurred = dataclasses.replace(asked, new_QW=np.roll(asked.new_QW, 1, axis=0))  # the new model knows no single photo
     refused = _run(_by_h(other, queries=blurred.write(tmp_path / "q.parquet")), other)
     assert refused.published is None
+    assert refused.judged is not None
+    told = refused.judged.result.other_task
+    assert told is not None
+    assert (told.task, told.evidence, told.must_not_fall) == (Task.SIMILAR, EvidenceKind.LABELS, False)
+    assert all(check.passed for check in told.checks), "labels praise it and decide nothing"
 
 
 def test_where_only_the_new_model_is_better_a_backfill_is_advised(

@@ -1,12 +1,13 @@
 """What ways to search are judged by, as values with one interface: queries, a gallery, and measures of a way.
 
     QUERIES    the user's file of real queries      over the gallery
+    PSEUDO     other views of items                 over the gallery
     LABELS     held-out items that have labels      over the gallery
     POOLED     held-out items                       over the gallery; the new model judges what is returned
     HELD_OUT   held-out items                       among themselves: provisional
 
-Owns: which kind the data allow, the strongest first, and the vectors that it needs. The measures themselves are in
-evaluation/; what they decide is plan/verdict's. Legend: Q queries, G gallery items, K results.
+Owns: those values. The measures themselves are in evaluation/; what they decide is plan/verdict's. Legend: Q queries, G
+gallery items, K results.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class NotJudgedError(Exception):
 
 @dataclass(kw_only=True, slots=True)
 class FromQueries:
-    """Real queries over the gallery."""
+    """Real queries, or other views of items, over the gallery."""
 
     judged: JudgedQueries
     queries: QueryVectors

@@ -7,6 +7,7 @@ like the driver's machine; where they have GPUs, or more cores, the forecast is 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -18,6 +19,7 @@ from fct_ray.models.transformation import TransformationArchitecture
 from fct_ray.plan.forecast import CPU_2_CORES, Forecast, Rates, forecast
 from fct_ray.values import Manifest
 from fct_ray.workflows.upgrade.pair_origin import PairOrigin, PairsFromEncoder, num_pairs
+from fct_ray.workflows.upgrade.pseudo_origin import PseudoOrigin
 from fct_ray.workflows.upgrade.settings import UpgradeSettings
 
 FIT_EFFICIENCY = 0.35  # of the matrix rate: small batches, and an optimiser step for each
@@ -43,6 +45,7 @@ def upgrade_forecast(
     *,
     use_side: bool,
     pairs: PairOrigin,
+    pseudo: PseudoOrigin | None = None,
     usd_per_node_hour: float | None,
     size: ClusterSize | None,
 ) -> Forecast:
@@ -65,7 +68,12 @@ def upgrade_forecast(
     fit_flops = 3 * flops_per_row * count * settings.fit.epochs * candidates
     embed_s, left_out = 0.0, tuple[str, ...]()
     if isinstance(pairs, PairsFromEncoder):
-        embed_s, left_out = _embedding(count, pairs.opened, rates, "embedding the pairs")
+        embed_s, left_out = _embedding(count, [pairs.opened], rates, "embedding the pairs")
+    if pseudo is not None:
+        encoders = [encoder.opened for encoder in pseudo.encoders.values()]
+        views = min(settings.gate.num_queries, parent.num_rows)
+        views_s, unknown = _embedding(views, encoders, rates, "embedding other views of items")
+        embed_s, left_out = embed_s + views_s, (*left_out, *unknown)
     read_back_bytes = written * min(1.0, settings.verify_shards / len(parent.shards))
     on_all_nodes_s = (
         embed_s + (read + read_back_bytes) / rates.storage_bytes_per_s
@@ -87,7 +95,7 @@ def backfill_forecast(
 ) -> Forecast:
     """The forecast of embedding `rows` raw items and indexing them; without a price its dollars are None."""
     rates = measured_rates()
-    _, left_out = _embedding(rows, encoder, rates, "the full backfill")
+    _, left_out = _embedding(rows, [encoder], rates, "the full backfill")
     return forecast(
         rows=rows,
         num_bytes=rows * (RAW_ITEM_BYTES + 2 * 4 * encoder.dimension),
@@ -99,14 +107,16 @@ def backfill_forecast(
     )
 
 
-def _embedding(count: int, encoder: BatchEncoder, rates: Rates, what: str) -> tuple[float, tuple[str, ...]]:
-    """Seconds of one node to embed `count` raw items; what is not known of it, and so not in the seconds."""
+def _embedding(count: int, encoders: Sequence[BatchEncoder], rates: Rates, what: str) -> tuple[float, tuple[str, ...]]:
+    """Seconds of one node to embed `count` raw items by each; what is not known of it, and so not in the seconds."""
     read_s = count * RAW_ITEM_BYTES / rates.storage_bytes_per_s
-    if not encoder.flops_per_item:
-        unknown = f"{what}: encoder {encoder.name!r} does not say what an item takes (`flops_per_item` is 0)"
-        return rates.worker_start_s + read_s, (unknown,)
-    compute_s = count * encoder.flops_per_item / (rates.flops_per_s * ENCODER_EFFICIENCY)
-    return rates.worker_start_s + max(read_s, compute_s), ()
+    unknown = tuple(
+        f"{what}: encoder {encoder.name!r} does not say what an item takes (`flops_per_item` is 0)"
+        for encoder in encoders
+        if not encoder.flops_per_item
+    )
+    flops = count * sum(encoder.flops_per_item for encoder in encoders)
+    return rates.worker_start_s + max(read_s, flops / (rates.flops_per_s * ENCODER_EFFICIENCY)), unknown
 
 
 @lru_cache(maxsize=1)

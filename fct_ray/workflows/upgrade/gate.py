@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +42,10 @@ class Work:
     """What running the ways took."""
 
     usage: Usage = field(default_factory=Usage)
+
+
+Measuring = Callable[[Sequence[Candidate]], tuple[Mapping[Key, Measures], Measures]]
+"""Candidates to every measure of theirs, and those of doing nothing."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,42 +94,78 @@ def judge_by(
     seed: int,
     work: Work,
     new_model: GateCheck | None = None,
+    other: Evidence | None = None,
 ) -> GateResult:
     """Measure every candidate in float32, hold it against doing nothing, and decide.
+
+    `other` is evidence of the other task, of which no measure may fall.
 
     Raises:
         NotJudgedError: the evidence needs embeddings that are not here.
     """
     num_compared = len(candidates)
     first = verdict.measures_that_must_be_proven(judged.kind, judged.k)
-    candidates = _best_variants(candidates, evidence.few(MAX_TO_CHOOSE_BY), metrics, batch_rows=batch_rows, work=work)
-    bar = ways.doing_nothing(evidence.queries[QueryRole.OLD], evidence.gallery.old_GD, metrics.old)
-    every = searches(candidates, evidence, metrics, batch_rows=batch_rows, precision=Precision.FLOAT32, work=work)
-    measured = evidence.measures(_with(bar, every))
-    found = {candidate.key: candidate for candidate in candidates if candidate.key in measured}
+    measure = partial(against_nothing, metrics=metrics, batch_rows=batch_rows, work=work)
+    few = [each.few(MAX_TO_CHOOSE_BY) for each in (evidence, other) if each is not None]
+    candidates = best_variants(candidates, [partial(measure, each) for each in few], judged.tolerance)
+    known = [candidate for candidate in candidates if set(candidate.queries.needs) <= evidence.queries.keys()]
+    others, other_bar = ({}, {}) if other is None else measure(other, known)  # first: it may lack embeddings
+    measured, bar = measure(evidence, known)
     lines = [
         WayJudged(
             method=candidate.method,
             variant=candidate.variant,
-            checks=compared(
-                measured[key],
-                measured[bar.key],
-                first=first,
-                num_compared=num_compared,
-                seed=seed,
-            ),
+            checks=compared(measured[candidate.key], bar, first=first, num_compared=num_compared, seed=seed),
             query_roles=tuple(QueryRole(role) for role in candidate.queries.needs),
             bytes_per_item=4 * candidate.model.document.dimension,
+            other_checks=() if other is None else compared(others[candidate.key], other_bar, seed=seed),
         )
-        for key, candidate in found.items()
+        for candidate in known
     ]
     result = verdict.judge(lines, judged, new_model=new_model)
     best = next(line for line in result.ways if line.method is result.chosen)
     return replace(
         result,
-        worst_group=_worst_group(evidence, measured[best.method, best.variant], measured[bar.key], best),
-        negative_flips=_flips(measured[bar.key], measured[best.method, best.variant]),
+        worst_group=_worst_group(evidence, measured[best.method, best.variant], bar, best),
+        negative_flips=_flips(bar, measured[best.method, best.variant]),
     )
+
+
+def against_nothing(
+    evidence: Evidence, candidates: Sequence[Candidate], *, metrics: Metrics, batch_rows: int, work: Work
+) -> tuple[Mapping[Key, Measures], Measures]:
+    """Every measure of the candidates in float32, and those of doing nothing.
+
+    Raises:
+        NotJudgedError: the evidence needs embeddings that are not here.
+    """
+    bar = ways.doing_nothing(evidence.queries[QueryRole.OLD], evidence.gallery.old_GD, metrics.old)
+    every = searches(candidates, evidence, metrics, batch_rows=batch_rows, precision=Precision.FLOAT32, work=work)
+    measured = dict(evidence.measures(_with(bar, every)))
+    return measured, measured.pop(bar.key)
+
+
+def best_variants(candidates: Sequence[Candidate], measures: Sequence[Measuring], tolerance: float) -> list[Candidate]:
+    """The candidate of each method that does best on a few queries; those that are alone are not measured for it.
+
+    A variant of which no measure falls goes before one that finds more by the first evidence's deciding measure and loses
+    elsewhere: the gate would refuse that one.
+    """
+    count = Counter(candidate.method for candidate in candidates)
+    several = [candidate for candidate in candidates if count[candidate.method] > 1]
+    if not several:
+        return list(candidates)
+    every = [measure(several) for measure in measures]
+    best: dict[Method, tuple[tuple[bool, float], Candidate]] = {}
+    for candidate in several:
+        if candidate.key not in every[0][0]:
+            continue
+        does_no_harm = all(_does_no_harm(measured[candidate.key], bar, tolerance) for measured, bar in every)
+        level = does_no_harm, _deciding_level(every[0][0][candidate.key])
+        if candidate.method not in best or level > best[candidate.method][0]:
+            best[candidate.method] = level, candidate
+    chosen = {candidate.key for _, candidate in best.values()}
+    return [candidate for candidate in candidates if count[candidate.method] == 1 or candidate.key in chosen]
 
 
 def in_precision(
@@ -181,26 +222,15 @@ def _with(bar: WayToSearch, every: Iterable[WayToSearch]) -> Iterator[WayToSearc
     yield from every
 
 
-def _best_variants(
-    candidates: Sequence[Candidate], evidence: Evidence, metrics: Metrics, *, batch_rows: int, work: Work
-) -> list[Candidate]:
-    """The candidate of each method that does best on a few queries; those that are alone are not measured for it."""
-    alone = Counter(candidate.method for candidate in candidates)
-    several = [candidate for candidate in candidates if alone[candidate.method] > 1]
-    measured = evidence.measures(
-        searches(several, evidence, metrics, batch_rows=batch_rows, precision=Precision.FLOAT32, work=work)
-    )
-    best: dict[Method, tuple[float, Candidate]] = {}
-    for candidate in several:
-        measures = measured.get(candidate.key)
-        if measures is None:
-            continue
-        name = next((name for name in DECIDING if name in measures), next(iter(measures)))
-        level = float(np.nanmean(measures[name])) if not np.isnan(measures[name]).all() else 0.0
-        if candidate.method not in best or level > best[candidate.method][0]:
-            best[candidate.method] = level, candidate
-    chosen = {candidate.key for _, candidate in best.values()}
-    return [candidate for candidate in candidates if alone[candidate.method] == 1 or candidate.key in chosen]
+def _does_no_harm(way: Measures, bar: Measures, tolerance: float) -> bool:
+    """Whether no measure is worse than doing nothing on average."""
+    differences = [way[name] - bar[name] for name in way]
+    return all(_mean(values_Q[~np.isnan(values_Q)]) >= -tolerance for values_Q in differences)
+
+
+def _deciding_level(way: Measures) -> float:
+    name = next((name for name in DECIDING if name in way), next(iter(way)))
+    return _mean(way[name][~np.isnan(way[name])])
 
 
 def _worst_group(evidence: Evidence, way: Measures, bar: Measures, line: WayJudged) -> dict[str, float] | None:

@@ -2,7 +2,7 @@
 
     pairs (cached) --> fit (checkpointed) --> ways --> gate --> gate.json
 
-Owns: what a killed run finds again of these, and the order of kinds of evidence. Nothing here writes a version.
+Owns: what a killed run finds again of these. Nothing here writes a version.
 """
 
 from __future__ import annotations
@@ -13,16 +13,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fct_ray.engine.actor_pool import gpus_per_actor
 from fct_ray.engine.cluster import ClusterSize
-from fct_ray.evaluation.compatibility import cosine_mean, recovered_shares
-from fct_ray.evaluation.queries import whole_gallery_k
+from fct_ray.evaluation.compatibility import recovered_shares
 from fct_ray.judgements import CompatibilityRow, GateResult, RecoveredShare
-from fct_ray.kinds import Accept, EvidenceKind, Method, Task, WayChoice, method_of_transformation
-from fct_ray.models.transformation_runner import TransformRunner, fast_precision
+from fct_ray.kinds import EvidenceKind, Method, WayChoice, method_of_transformation
 from fct_ray.plan import checks
 from fct_ray.plan.splits import gate_mask
-from fct_ray.plan.verdict import Judged
 from fct_ray.shards.encoder_names import is_model_uri
 from fct_ray.shards.model_directory import check_model_uris
 from fct_ray.storage import documents, objects
@@ -30,20 +26,11 @@ from fct_ray.storage import pairs as pair_files
 from fct_ray.values import Usage
 from fct_ray.workflows.run_usage import RunUsage
 from fct_ray.workflows.upgrade.candidates import Candidate, FitJob, direction_of, fit_candidates, load_candidate
-from fct_ray.workflows.upgrade.evidence import Evidence, NotJudgedError
-from fct_ray.workflows.upgrade.gate import Metrics, Work, in_precision, judge_by, keys_of
-from fct_ray.workflows.upgrade.kinds_of_evidence import (
-    EvidenceSources,
-    held_out_evidence,
-    new_against_old,
-    share_without_pairs,
-    strongest,
-    wanted_embeddings,
-)
+from fct_ray.workflows.upgrade.decision import Decision, decide
+from fct_ray.workflows.upgrade.kinds_of_evidence import EvidenceSources, wanted_embeddings
 from fct_ray.workflows.upgrade.pair_origin import PairsFromFile
 from fct_ray.workflows.upgrade.pairs import Pairs, pairs_from_encoder, pairs_from_file
 from fct_ray.workflows.upgrade.plan import UpgradePlan
-from fct_ray.workflows.upgrade.stored_sample import StoredRows
 from fct_ray.workflows.upgrade.ways import every_candidate
 
 logger = logging.getLogger(__name__)
@@ -142,113 +129,10 @@ def _fit_and_judge(
         candidates = (
             fitted if plan.given is not None else every_candidate(plan, pairs.rows(~held_out_P), fitted, gallery)
         )
-        judged = _judge(plan, sources, gallery, candidates, size)
+        judged = decide(plan, sources, gallery, candidates, size)
         meter.add(judged.usage)
     # Written after the stage's record: work that a kill loses is done and counted again.
     return _write_judged(plan, judged, reused=bool(fitted) and all(candidate.reused for candidate in fitted))
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Outcome:
-    """What the gate decided, and what stands beside it in reports."""
-
-    result: GateResult
-    compatibility: tuple[CompatibilityRow, ...]
-    best: tuple[Candidate, ...]
-    """The best variant of every method."""
-    usage: Usage
-
-
-def _judge(
-    plan: UpgradePlan, sources: EvidenceSources, gallery: StoredRows, candidates: Sequence[Candidate], size: ClusterSize
-) -> _Outcome:
-    """By the strongest evidence that there is; where it lacks embeddings, by the held-out pairs."""
-    work, metrics = Work(), Metrics(old=plan.parent.metric, new=plan.space.metric)
-    evidence: Evidence = strongest(sources, gallery)
-    try:
-        result = _judged_by(plan, evidence, sources, candidates, metrics, work)
-    except NotJudgedError as missing:
-        wanted_uri = sources.write_wanted(missing.wanted_ids)
-        evidence = held_out_evidence(sources)
-        result = _judged_by(plan, evidence, sources, candidates, metrics, work)
-        if not result.passed:
-            more = (
-                f"or embed the {len(missing.wanted_ids):,} items of {wanted_uri} with the new model, write (id, embedding) "
-                f"to {sources.wanted_embeddings_uri}, and run the same command again{_with_task(plan)}: it then judges by "
-                "what every way returns from the whole gallery"
-            )
-            result = replace(result, advice=f"{result.advice}; {more}" if result.advice else more)
-    by_key = {candidate.key: candidate for candidate in candidates}
-    best = tuple(by_key[key] for key in keys_of(result).values())
-    chosen = next(candidate for candidate in best if candidate.method is result.chosen)
-    fast = fast_precision(on_gpu=gpus_per_actor(plan.settings.pool, size) > 0)
-    result = in_precision(
-        result,
-        chosen,
-        evidence,
-        metrics,
-        asked=plan.settings.precision,
-        fast=fast,
-        batch_rows=plan.settings.batch_rows,
-        work=work,
-    )
-    result = replace(result, cosine=_cosine(chosen, sources.held_out, plan.settings.batch_rows))
-    rows = sources.compatibility(best, metrics, work)
-    return _Outcome(result=result, compatibility=rows, best=best, usage=work.usage)
-
-
-def _with_task(plan: UpgradePlan) -> str:
-    return "" if plan.settings.task is Task.SIMILAR else " with --task similar, which is what that can show"
-
-
-def _judged_by(
-    plan: UpgradePlan,
-    evidence: Evidence,
-    sources: EvidenceSources,
-    candidates: Sequence[Candidate],
-    metrics: Metrics,
-    work: Work,
-) -> GateResult:
-    settings = plan.settings
-    judged = Judged(
-        kind=evidence.kind,
-        num_queries=len(next(iter(evidence.queries.values()))),
-        k=settings.gate.k,
-        gallery_rows=len(evidence.gallery.ids_G),
-        gallery_total=plan.parent.num_rows,
-        task=settings.task,
-        accept_provisional=settings.accept is Accept.PROVISIONAL,
-        tolerance=settings.gate.tolerance,
-        whole_gallery_k=_whole_gallery_k(plan, evidence),
-        uncovered_share=share_without_pairs(plan, sources.pairs),
-    )
-    return judge_by(
-        evidence,
-        candidates,
-        metrics,
-        judged,
-        batch_rows=settings.batch_rows,
-        seed=settings.seed,
-        work=work,
-        new_model=new_against_old(sources, evidence, metrics, seed=settings.seed),
-    )
-
-
-def _whole_gallery_k(plan: UpgradePlan, evidence: Evidence) -> float | None:
-    """Which k of the whole gallery the gate's k stands for, where a sample of it is searched."""
-    rows, total = len(evidence.gallery.ids_G), plan.parent.num_rows
-    if evidence.kind is EvidenceKind.HELD_OUT or rows >= total:
-        return None
-    return whole_gallery_k(plan.settings.gate.k, rows / total)
-
-
-def _cosine(chosen: Candidate, held_out: Pairs, batch_rows: int) -> float:
-    """Mean cosine of the chosen way's outputs and the true new embeddings; 0 where it does not lead to their space."""
-    if chosen.is_joined:
-        return 0.0
-    runner = TransformRunner(chosen.model, batch_rows=batch_rows)
-    output_PW, _ = runner.run(held_out.old_PD, held_out.side_PS)
-    return cosine_mean(output_PW, held_out.new_PW)
 
 
 def _fit(
@@ -269,14 +153,14 @@ def _fit(
     return candidates
 
 
-def _write_judged(plan: UpgradePlan, outcome: _Outcome, *, reused: bool) -> JudgedWays:
+def _write_judged(plan: UpgradePlan, decision: Decision, *, reused: bool) -> JudgedWays:
     storage_uri = plan.store.run_uri(plan.run, "ways")
-    fitted = {candidate.method: candidate.saved(storage_uri).uri for candidate in outcome.best}
+    fitted = {candidate.method: candidate.saved(storage_uri).uri for candidate in decision.best}
     judged = JudgedWays(
-        uri=fitted[outcome.result.chosen],
-        result=outcome.result,
-        compatibility=outcome.compatibility,
-        recovered=recovered_shares(outcome.compatibility) if outcome.compatibility else {},
+        uri=fitted[decision.result.chosen],
+        result=decision.result,
+        compatibility=decision.compatibility,
+        recovered=recovered_shares(decision.compatibility) if decision.compatibility else {},
         fitted=fitted,
         fit_reused=reused,
     )
@@ -306,7 +190,8 @@ def read_judged(plan: UpgradePlan) -> JudgedWays | None:
 
 def _may_know_more(plan: UpgradePlan, result: GateResult) -> bool:
     """Whether embeddings that an undecided attempt asked for have been brought since."""
-    undecided = not result.passed and result.evidence is EvidenceKind.HELD_OUT
+    half = result.evidence is EvidenceKind.PSEUDO and result.task is None and result.other_task is None
+    undecided = not result.passed and (half or result.evidence is EvidenceKind.HELD_OUT)
     return undecided and bool(wanted_embeddings(plan))
 
 

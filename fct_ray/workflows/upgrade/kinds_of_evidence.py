@@ -1,11 +1,13 @@
-"""Which evidence an upgrade has, and fetching what it needs: the strongest kind first.
+"""The kinds of evidence that an upgrade has, and fetching what they need.
 
     --queries FILE                         --> QUERIES
+    --views, --old-encoder                 --> PSEUDO (`pseudo_queries`)
     labels in the store, on enough items   --> LABELS
     --source, or embeddings brought later  --> POOLED
     pairs alone                            --> HELD_OUT, and a list of items whose embeddings would make it POOLED
 
-Owns: that order, and the new embeddings of what ways return. Legend: Q queries, G gallery items, P pooled items.
+Owns: each kind but PSEUDO, and the new embeddings of what ways return. Which one decides is `evidence_by_task`. Legend: Q
+queries, G gallery items, P pooled items.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from fct_ray.evaluation import ways
 from fct_ray.evaluation.held_out import HeldOutItems, HeldOutMeasures
 from fct_ray.evaluation.queries import JudgedQueries, query_measures
 from fct_ray.judgements import CompatibilityRow, GateCheck
-from fct_ray.kinds import EvidenceKind, Precision, QueryRole
+from fct_ray.kinds import Precision, QueryRole
 from fct_ray.metering.meters import StageMeter
 from fct_ray.plan.checks import MIN_GATE_PAIRS, uncovered_share
 from fct_ray.plan.splits import sample_mask
@@ -103,15 +105,26 @@ class EvidenceSources:
         count = min(most, len(self.held_out.ids_P))
         return self.held_out.rows(sample_mask(self.held_out.ids_P, count, 0))
 
+    def known_new_of(self, ids_P: IntArray) -> FloatArray:
+        """The new model's embeddings of these ids, if they are known.
+
+        Raises:
+            NotJudgedError: they are not.
+        """
+        return self._new_of(ids_P, may_embed=False)
+
     def new_of(self, ids_P: IntArray) -> FloatArray:
         """The new model's embeddings of these ids: known ones, else embedded now, where there are raw items.
 
         Raises:
             NotJudgedError: there are none, and nobody has brought the embeddings.
         """
+        return self._new_of(ids_P, may_embed=isinstance(self.plan.pairs, PairsFromEncoder))
+
+    def _new_of(self, ids_P: IntArray, *, may_embed: bool) -> FloatArray:
         known_ids, known_NW = self._known()
         missing = np.setdiff1d(ids_P, known_ids)
-        if len(missing) and not isinstance(self.plan.pairs, PairsFromEncoder):
+        if len(missing) and not may_embed:
             raise NotJudgedError(missing)
         if len(missing):
             known_ids, known_NW = self._with_embedded(missing, known_ids, known_NW)
@@ -190,32 +203,41 @@ def wanted_embeddings(plan: UpgradePlan) -> list[str]:
     return [uri for uri in places if objects.exists(uri)]
 
 
-def strongest(sources: EvidenceSources, gallery: StoredRows) -> Evidence:
-    """The strongest evidence that the data allow; POOLED may turn out to lack embeddings."""
+def from_queries(sources: EvidenceSources, gallery: StoredRows) -> FromQueries:
+    """The real queries that look for nothing that was fitted on."""
+    plan, chosen = sources.plan, sources.judging()
+    assert plan.queries is not None  # noqa: S101 (asked before)
+    judged = plan.queries.judged.take(chosen)
+    return FromQueries(
+        judged=judged,
+        queries={role: array[chosen] for role, array in plan.queries.vectors.items()},
+        gallery=gallery,
+        k=plan.settings.gate.k,
+        groups_Q=judged.groups_Q,
+    )
+
+
+def from_labels(sources: EvidenceSources, gallery: StoredRows) -> FromLabels | None:
+    """Held-out items with labels; None where labels cannot tell ways apart."""
+    items = sources.items(sources.plan.settings.gate.num_queries)
+    if not labels_tell_apart(items, gallery):
+        return None
+    return FromLabels(items=items, queries=item_queries(items), gallery=gallery, groups_Q=items.labels_P)
+
+
+def from_pool(sources: EvidenceSources, gallery: StoredRows, *, may_embed: bool = True) -> FromPool:
+    """Held-out items, whose results the new model judges; it may turn out to lack embeddings."""
     plan, gate = sources.plan, sources.plan.settings.gate
-    if plan.queries is not None:
-        chosen = sources.judging()
-        judged = plan.queries.judged.take(chosen)
-        return FromQueries(
-            judged=judged,
-            queries={role: array[chosen] for role, array in plan.queries.vectors.items()},
-            gallery=gallery,
-            k=gate.k,
-            groups_Q=judged.groups_Q,
-        )
-    items = sources.items(gate.num_queries)
-    if labels_tell_apart(items, gallery):
-        return FromLabels(items=items, queries=item_queries(items), gallery=gallery, groups_Q=items.labels_P)
-    anchors = sources.items(min(MAX_ANCHORS, gate.num_queries))
+    items = sources.items(min(MAX_ANCHORS, gate.num_queries))
     return FromPool(
-        items=anchors,
-        queries=item_queries(anchors),
+        items=items,
+        queries=item_queries(items),
         gallery=gallery,
         k=gate.k,
         metric=plan.space.metric,
-        new_of=sources.new_of,
+        new_of=sources.new_of if may_embed else sources.known_new_of,
         held_out=held_out_evidence(sources),
-        groups_Q=anchors.labels_P,
+        groups_Q=items.labels_P,
     )
 
 
@@ -245,13 +267,15 @@ def held_out_evidence(sources: EvidenceSources, *, for_labels: bool = False) -> 
 def new_against_old(sources: EvidenceSources, evidence: Evidence, metrics: Metrics, *, seed: int) -> GateCheck | None:
     """Whether the new model itself is better, on items whose embeddings by both are known; None where nothing shows it."""
     pairs, plan = sources.pairs, sources.plan
-    if evidence.kind is EvidenceKind.QUERIES:
-        assert plan.queries is not None  # noqa: S101
-        known = _with_relevant_in(plan.queries.judged, pairs.ids_P)
-        if len(known) < MIN_GATE_PAIRS or QueryRole.NEW not in evidence.queries:
+    if isinstance(evidence, FromQueries):
+        asked = (evidence.judged, evidence.queries)
+        if plan.queries is not None:  # also those that look for what was fitted on: here nothing fitted is judged
+            asked = (plan.queries.judged, plan.queries.vectors)
+        known = _with_relevant_in(asked[0], pairs.ids_P)
+        if len(known) < MIN_GATE_PAIRS or QueryRole.NEW not in asked[1]:
             return None
-        judged = plan.queries.judged.take(known)
-        old_QD, new_QW = (plan.queries.vectors[role][known] for role in (QueryRole.OLD, QueryRole.NEW))
+        judged = asked[0].take(known)
+        old_QD, new_QW = (asked[1][role][known] for role in (QueryRole.OLD, QueryRole.NEW))
         k = min(plan.settings.gate.k, len(pairs.ids_P))
         of_old = query_measures(ways.doing_nothing(old_QD, pairs.old_PD, metrics.old), pairs.ids_P, judged, k=k)
         of_new = query_measures(ways.full_backfill(new_QW, pairs.new_PW, metrics.new), pairs.ids_P, judged, k=k)

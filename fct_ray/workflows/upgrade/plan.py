@@ -6,7 +6,7 @@ outcome, so that the same command resumes the same run, and finds it finished wh
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 
@@ -29,6 +29,7 @@ from fct_ray.workflows.trained_index import check_enough_to_train
 from fct_ray.workflows.upgrade.forecast import TargetSpace, upgrade_forecast
 from fct_ray.workflows.upgrade.pair_origin import PairOrigin, PairsFromEncoder, check_num_pairs, num_pairs, pair_origin
 from fct_ray.workflows.upgrade.pairs import check_ids_in_range
+from fct_ray.workflows.upgrade.pseudo_origin import PseudoOrigin, check_pseudo_origin, pseudo_origin
 from fct_ray.workflows.upgrade.query_origin import RealQueries, real_queries
 from fct_ray.workflows.upgrade.settings import UpgradeSettings
 
@@ -52,7 +53,9 @@ class UpgradePlan:
     akin: tuple[str, ...] = ()
     """The runs that the same command is with another `task` or `accept`: what was brought for one counts for all."""
     queries: RealQueries | None = None
-    """What ways are judged by; None: labels, pooled judgement or held-out pairs."""
+    """What ways are judged by; None: pseudo-queries, labels, pooled judgement or held-out pairs."""
+    pseudo: PseudoOrigin | None = None
+    """Other views of items and who embeds them; None: there are none."""
     finished: Manifest | None = None
     """The version that this very run has published already, if it has."""
 
@@ -77,16 +80,16 @@ def plan_upgrade(
     if settings.transformation is not None and settings.start_from is not None:
         raise SettingsError("both --transformation and --start-from are given; want one: a given h is not fitted again")
     pairs = pair_origin(settings, choice)
-    queries_sha256 = (
-        None if settings.queries_file is None else documents.sha256_hex(objects.read_bytes(settings.queries_file))
-    )
-    decisive = _decisive(settings, choice, pairs, queries_sha256)
+    pseudo = pseudo_origin(settings, choice, store)
+    queries = _identity_of_queries(settings, pseudo)
+    decisive = _decisive(settings, choice, pairs, queries)
     finished, parent = _begun_before(store, newest, choice, decisive) or (None, newest)
     space = _target_space(settings, parent, choice, pairs)
     checks.check_upgrade(parent, new_encoder=choice.ref, new_dimension=space.dimension, side_info=settings.side_info)
     factory.check_factory(settings.index, space.dimension, space.metric)
     check_enough_to_train(settings.index, parent.num_rows)
     check_num_pairs(pairs, parent, settings)
+    check_pseudo_origin(pseudo, parent, settings)
     use_side = parent.side_info is not None and settings.side_info != SideInfoUse.NONE
     expected = upgrade_forecast(
         settings,
@@ -94,6 +97,7 @@ def plan_upgrade(
         space,
         use_side=use_side,
         pairs=pairs,
+        pseudo=pseudo,
         usd_per_node_hour=usd_per_node_hour,
         size=size,
     )
@@ -110,10 +114,9 @@ def plan_upgrade(
         num_pairs=num_pairs(pairs, parent),
         forecast=expected,
         given=_given_transformation(settings, parent, choice, space),
-        akin=tuple(
-            _run_id(store, parent, other) for other in _with_another_task(settings, choice, pairs, queries_sha256)
-        ),
+        akin=tuple(_run_id(store, parent, other) for other in _with_another_task(settings, choice, pairs, queries)),
         queries=real_queries(settings.queries_file, parent, space.dimension),
+        pseudo=pseudo,
         finished=finished,
     )
 
@@ -146,12 +149,21 @@ def _started_from(store: Store, grown: Manifest, decisive: str, runs: Collection
     return next((base for base in every if _run_id(store, base, decisive) in runs), None)
 
 
-def _decisive(settings: UpgradeSettings, choice: EncoderChoice, origin: PairOrigin, queries_sha256: str | None) -> str:
+def _identity_of_queries(settings: UpgradeSettings, pseudo: PseudoOrigin | None) -> dict[str, str | None]:
+    """What decides the queries; that of pseudo-queries only where there are some, so that other runs keep their ids."""
+    uri = settings.queries_file
+    identity = {"queries": None if uri is None else documents.sha256_hex(objects.read_bytes(uri))}
+    return identity if pseudo is None else {**identity, "pseudo_queries": pseudo.identity}
+
+
+def _decisive(
+    settings: UpgradeSettings, choice: EncoderChoice, origin: PairOrigin, queries: Mapping[str, str | None]
+) -> str:
     """Everything but the parent that decides the outcome's bytes; not where it runs or where its report goes."""
     decisive = {
         "encoder": choice.ref.fingerprint,
         "pairs": origin.identity,
-        "queries": queries_sha256,
+        **queries,
         "task": None if settings.task is None else str(settings.task),
         "accept": str(settings.accept),
         "way": str(settings.way),
@@ -174,10 +186,10 @@ def _decisive(settings: UpgradeSettings, choice: EncoderChoice, origin: PairOrig
 
 
 def _with_another_task(
-    settings: UpgradeSettings, choice: EncoderChoice, origin: PairOrigin, queries_sha256: str | None
+    settings: UpgradeSettings, choice: EncoderChoice, origin: PairOrigin, queries: Mapping[str, str | None]
 ) -> list[str]:
     others = [replace(settings, task=task, accept=accept) for task in (None, *Task) for accept in Accept]
-    return [_decisive(other, choice, origin, queries_sha256) for other in others if other != settings]
+    return [_decisive(other, choice, origin, queries) for other in others if other != settings]
 
 
 def _run_id(store: Store, parent: Manifest, decisive: str) -> str:

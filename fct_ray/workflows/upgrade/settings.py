@@ -23,7 +23,7 @@ class GateSettings(CheckedSettings):
     gallery_rows: Count = 50_000
     """Most items of the gallery that are searched to judge; where it has more, a sample of it is, and the report says so."""
     num_queries: Count = 500
-    """Most held-out items that search the gallery, where there are no real queries."""
+    """Most items that search the gallery, where there are no real queries: held-out ones or, with --views, other views."""
     tolerance: PartOrNone = 0.0
     """How much worse than doing nothing is still accepted, in shares of 1; 0 asks for proven better."""
 
@@ -45,6 +45,15 @@ class FitOnPairsSettings(CheckedSettings):
     queries: str | None = None
     """Parquet file of real queries: columns `old`, `new` and, for ways that need it, `side` (the query's embedding by each
     model) and `relevant` (a list of ids), optionally `query`, `grades`, `group`. With it, nothing else decides."""
+    views: str | None = None
+    """Pseudo-queries: another view of an item, which the index does not hold, looks for this item. "crop" (a strong crop of
+    images) or "span:CHARS" (what follows the first CHARS characters of a text) with --source, or a source that has the ids
+    of the gallery, e.g. "parquet:DIR?text=title"."""
+    old_encoder: str | None = None
+    """With --views: the encoder of the store's vectors, a model directory or `package.module:factory`."""
+    side_encoder: str | None = None
+    """With --views: the model of the store's side-information, likewise; without it ways that join side-information are not
+    judged by pseudo-queries, and so not published on them."""
     task: Task | None = None
     """What people search for: one known item, or similar items. None: both, and what cannot be shown is not published."""
     accept: Accept = Accept.PROVEN
@@ -83,6 +92,11 @@ class FitOnPairsSettings(CheckedSettings):
     def queries_file(self) -> str | None:
         """The file of real queries that ways are judged by."""
         return self.queries
+
+    @property
+    def encoders_are_for_views(self) -> bool:
+        """Whether old and side encoder embed other views of items, and nothing else."""
+        return True
 
 
 @dataclass(frozen=True, kw_only=True)
