@@ -11,10 +11,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from fct_ray.plan.cost import total_usd
+from fct_ray.kinds import Provenance
+from fct_ray.plan.cost import cost_usd, total_usd
 from fct_ray.plan.identity import run_id
 from fct_ray.report.content import Pricing, Report, Saved, Spend
 from fct_ray.report.environment import describe_environment
+from fct_ray.report.quantities import duration, money
 from fct_ray.values import Manifest, Usage
 
 if TYPE_CHECKING:
@@ -56,6 +58,9 @@ def _planned(plan: UpgradePlan) -> tuple[str, ...]:
         f"how: {h}; nothing is published unless a way is shown to be better than doing nothing, by {_judged_by(plan)}",
         "checked: store, encoder, ids and dimensions of the pairs, index type, budget",
     ]
+    if plan.num_to_refine:
+        share = f"{plan.num_to_refine:,} items, {plan.num_to_refine / parent.num_rows:.2%} of the gallery"
+        notes.append(f"refine: {share}, those that a map is least certain of, are embedded with the new model")
     if plan.finished is not None:
         notes.append(f"done already: version {plan.finished.version} was published by this very upgrade")
     return tuple(notes)
@@ -88,7 +93,7 @@ def _version_and_rows(outcome: UpgradeOutcome) -> tuple[int | None, int, str]:
 def _judged(report: Report, outcome: UpgradeOutcome, against: AgainstBackfill | None) -> Report:
     """The report with what the upgrade's gate, its reading back and the comparison measured."""
     judged, quality = outcome.judged, None if against is None else against.quality
-    notes = [*outcome.notes, *_left_out(outcome.plan.forecast)]
+    notes = [*outcome.notes, *_left_out(outcome.plan.forecast), *_refined(outcome, report.pricing)]
     if outcome.published is not None and outcome.plan.finished is None:
         notes.append(_read_back(outcome.recall, outcome.plan.settings.verify_shards))
     if outcome.peak_memory_bytes:
@@ -107,6 +112,27 @@ def _judged(report: Report, outcome: UpgradeOutcome, against: AgainstBackfill | 
         recovered_share=recovered,
         saved=None if against is None else _saved(against.saved),
         notes=tuple(notes),
+    )
+
+
+def _refined(outcome: UpgradeOutcome, pricing: Pricing) -> tuple[str, ...]:
+    """How many items were refined, what that cost, and how much of the gallery holds the new model's own vectors."""
+    judged, published, stage = outcome.judged, outcome.published, outcome.stages.get("refine", Usage())
+    if judged is None or not judged.num_refined:
+        return ()
+    cost = money(cost_usd(stage, pricing.usd_per_node_hour), stage.node_s)
+    said = (
+        f"refined: the {judged.num_refined:,} items that a map was least certain of were embedded with the new model (stage "
+        f"refine: {duration(stage.wall_s)}, {cost})"
+    )
+    if published is None:
+        return (said,)
+    num_true = sum(record.counts.get(Provenance.EMBEDDED.value, 0) for record in published.shards)
+    if not num_true:
+        return (f"{said}; maps were fitted on them, and none is kept: no way was better for keeping true vectors",)
+    share = num_true / published.num_rows
+    return (
+        f"{said}; with those of the pairs {num_true:,} vectors, {share:.2%} of the gallery, are now the new model's own",
     )
 
 

@@ -124,7 +124,7 @@ def _input_problems(
     if check.recompute:
         expected_NW = before.embeddings_ND[kept_N]
         if made_from.transformation_uri is not None:
-            expected_NW = _transformed(made_from.transformation_uri, made_from.precision, expected_NW, before, kept_N)
+            expected_NW = _transformed(made_from.transformation_uri, made_from.precision, before, kept_N)
         worst = float(np.abs(expected_NW - columns.embeddings_ND).max(initial=0.0))
         if worst > TOLERANCE[made_from.precision] * max(1.0, float(np.abs(expected_NW).max(initial=0.0))):
             problems.append(f"{uri}: vectors made again from {origin} differ by up to {worst:.2g}")
@@ -134,16 +134,14 @@ def _input_problems(
 def _transformed(
     transformation_uri: str,
     precision: Precision,
-    old_ND: Vectors,
     before: shards.ShardColumns,
     kept_N: npt.NDArray[np.bool_],
 ) -> Vectors:
-    from fct_ray.models.transformation_runner import TransformRunner
-    from fct_ray.shards.model_directory import load_model  # torch: only where vectors are made again
+    from fct_ray.shards.version_vectors import VersionVectors  # torch: only where vectors are made again
 
     side_NS = None if before.side_info_NS is None else before.side_info_NS[kept_N]
-    runner = TransformRunner(load_model(transformation_uri), batch_rows=4096, precision=precision)
-    return runner.run(old_ND, side_NS)[0]
+    version = VersionVectors(transformation_uri, batch_rows=4096, precision=precision)
+    return version.of_rows(before.ids_N[kept_N], before.embeddings_ND[kept_N], side_NS).vectors_NV
 
 
 def _index_problems(

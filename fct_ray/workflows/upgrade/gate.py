@@ -20,13 +20,16 @@ from fct_ray.evaluation.intervals import paired_interval
 from fct_ray.evaluation.ways import WayToSearch
 from fct_ray.judgements import GateCheck, GateResult, WayJudged
 from fct_ray.kinds import Method, Metric, Precision, QueryRole
+from fct_ray.models.model_files import LoadedModel
 from fct_ray.models.transformation_runner import TransformRunner
+from fct_ray.models.true_vectors import put_in
 from fct_ray.plan import verdict
 from fct_ray.plan.groups import negative_flips, worst_group
 from fct_ray.plan.verdict import Judged
 from fct_ray.values import Usage
 from fct_ray.workflows.upgrade.candidates import Candidate
-from fct_ray.workflows.upgrade.evidence import Evidence, Key, Measures
+from fct_ray.workflows.upgrade.evidence import Evidence, FloatArray, Key, Measures
+from fct_ray.workflows.upgrade.stored_sample import StoredRows
 
 logger = logging.getLogger(__name__)
 FIRST_IS_RIGHT = ("recall@1", "top1")
@@ -61,22 +64,36 @@ def searches(
     work: Work,
 ) -> Iterator[WayToSearch]:
     """Every candidate over the gallery of the evidence, one at a time; those whose queries are not known are left out."""
+    made: tuple[LoadedModel, TransformRunner, FloatArray] | None = None
     for candidate in candidates:
         if not set(candidate.queries.needs) <= evidence.queries.keys():
             continue
-        runner = TransformRunner(candidate.model, batch_rows=batch_rows, precision=precision)
-        output_GW, used = runner.run(evidence.gallery.old_GD, evidence.gallery.side_GS)
-        work.usage += used
+        if made is None or made[0] is not candidate.model:  # with and without true vectors is one model
+            runner = TransformRunner(candidate.model, batch_rows=batch_rows, precision=precision)
+            output_GW, used = runner.run(evidence.gallery.old_GD, evidence.gallery.side_GS)
+            work.usage += used
+            made = candidate.model, runner, output_GW
+        _, runner, output_GW = made
         yield ways.mapped(
             candidate.method,
-            candidate.variant,
+            candidate.text,
             candidate.queries({role: evidence.queries[QueryRole(role)] for role in candidate.queries.needs}),
-            output_GW,
+            _with_true_vectors(candidate, evidence.gallery, output_GW),
             Metric.IP if candidate.is_joined else metrics.new,
             query=" + ".join(candidate.queries.needs),
             gallery=candidate.gallery_text,
             uses_side=QueryRole.SIDE in candidate.queries.needs or runner.uses_side,
         )
+
+
+def _with_true_vectors(candidate: Candidate, gallery: StoredRows, output_GW: FloatArray) -> FloatArray:
+    """What the candidate's version would hold of this gallery, as far as it may be known while judging."""
+    if candidate.true is None:
+        return output_GW
+    output_GW = output_GW.copy()
+    known = candidate.true.judging.of_rows(gallery.ids_G, gallery.old_GD)
+    put_in(output_GW, known, candidate.queries, normalized=candidate.model.document.normalized)
+    return output_GW
 
 
 def judge_by(
@@ -95,17 +112,19 @@ def judge_by(
     Raises:
         NotJudgedError: the evidence needs embeddings that are not here.
     """
-    num_compared = len(candidates)
     first = verdict.measures_that_must_be_proven(judged.kind, judged.k)
-    candidates = _best_variants(candidates, evidence.few(MAX_TO_CHOOSE_BY), metrics, batch_rows=batch_rows, work=work)
+    plain = [candidate for candidate in candidates if candidate.true is None]
+    best = _best_variants(plain, evidence.few(MAX_TO_CHOOSE_BY), metrics, batch_rows=batch_rows, work=work)
+    candidates = _with_and_without_true_vectors(best, candidates)
+    num_compared = len(plain) + len(candidates) - len(best)
     bar = ways.doing_nothing(evidence.queries[QueryRole.OLD], evidence.gallery.old_GD, metrics.old)
     every = searches(candidates, evidence, metrics, batch_rows=batch_rows, precision=Precision.FLOAT32, work=work)
     measured = evidence.measures(_with(bar, every))
-    found = {candidate.key: candidate for candidate in candidates if candidate.key in measured}
+    found = _one_of_each(candidates, measured, first[0])
     lines = [
         WayJudged(
             method=candidate.method,
-            variant=candidate.variant,
+            variant=candidate.text,
             checks=compared(
                 measured[key],
                 measured[bar.key],
@@ -119,11 +138,11 @@ def judge_by(
         for key, candidate in found.items()
     ]
     result = verdict.judge(lines, judged, new_model=new_model)
-    best = next(line for line in result.ways if line.method is result.chosen)
+    chosen = next(line for line in result.ways if line.method is result.chosen)
     return replace(
         result,
-        worst_group=_worst_group(evidence, measured[best.method, best.variant], measured[bar.key], best),
-        negative_flips=_flips(measured[bar.key], measured[best.method, best.variant]),
+        worst_group=_worst_group(evidence, measured[chosen.method, chosen.variant], measured[bar.key], chosen),
+        negative_flips=_flips(measured[bar.key], measured[chosen.method, chosen.variant]),
     )
 
 
@@ -201,6 +220,26 @@ def _best_variants(
             best[candidate.method] = level, candidate
     chosen = {candidate.key for _, candidate in best.values()}
     return [candidate for candidate in candidates if alone[candidate.method] == 1 or candidate.key in chosen]
+
+
+def _with_and_without_true_vectors(best: Sequence[Candidate], candidates: Sequence[Candidate]) -> list[Candidate]:
+    """These candidates, each followed by the one that is the same but for true vectors that its version keeps."""
+    keeping = {(one.method, one.variant): one for one in candidates if one.true is not None}
+    pairs = ((plain, keeping.get((plain.method, plain.variant))) for plain in best)
+    return [candidate for pair in pairs for candidate in pair if candidate is not None]
+
+
+def _one_of_each(candidates: Sequence[Candidate], measured: Mapping[Key, Measures], first: str) -> dict[Key, Candidate]:
+    """Of those that were measured the better of each method; where true vectors change nothing, the one without."""
+    better: dict[Method, tuple[float, Candidate]] = {}
+    for candidate in candidates:
+        if candidate.key not in measured:
+            continue
+        values_Q = measured[candidate.key][first]
+        level = _mean(values_Q[~np.isnan(values_Q)])
+        if candidate.method not in better or level > better[candidate.method][0]:
+            better[candidate.method] = level, candidate
+    return {candidate.key: candidate for _, candidate in better.values()}
 
 
 def _worst_group(evidence: Evidence, way: Measures, bar: Measures, line: WayJudged) -> dict[str, float] | None:
