@@ -85,14 +85,14 @@ def write_edited(record: ShardRecord, job: EditJob) -> Usage:
 def _counts(
     record: ShardRecord, job: EditJob, ids_N: npt.NDArray[np.int64], vectors_ND: npt.NDArray[np.float32]
 ) -> dict[Provenance, int]:
-    """How the rows that stay came to be; empty where only the version's model would show it, and it is gone."""
+    """How the rows that stay came to be; empty where only the model's true vectors would show it, and they are gone."""
     if job.through is not None:
         return {Provenance.TRANSFORMED: len(ids_N)}
     if record.provenance is not Provenance.MIXED:
         return {record.provenance: len(ids_N)}
-    if job.model_uri is None:
+    num_true = None if job.model_uri is None else num_true_rows(job.model_uri, ids_N, vectors_ND)
+    if num_true is None:
         return {}
-    num_true = num_true_rows(job.model_uri, ids_N, vectors_ND)
     return {Provenance.TRANSFORMED: len(ids_N) - num_true, Provenance.EMBEDDED: num_true}
 
 

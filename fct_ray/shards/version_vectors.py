@@ -39,14 +39,18 @@ class MadeVectors:
 class VersionVectors:
     """The model of a way and its true vectors, ready to run; made once per process."""
 
-    def __init__(self, uri: str, *, batch_rows: int, precision: Precision) -> None:
-        """Raises ModelError, FormatError, NotFoundError: a file of the model directory is damaged or gone."""
+    def __init__(self, uri: str, *, batch_rows: int, precision: Precision, purged: bool = False) -> None:
+        """`purged`: the file of true vectors may have been deleted with items; without it the map makes every vector.
+
+        Raises ModelError, FormatError, NotFoundError: a file of the model directory is damaged or gone.
+        """
         model = load_model(uri)
         self.runner = TransformRunner(model, batch_rows=batch_rows, precision=precision)
         self.queries, self.normalized = query_map_at(uri), model.document.normalized
         self.true: TrueVectorFile | None = None
         if model.document.true_vectors_sha256 is not None:
-            self.true = TrueVectorFile(objects.join(uri, true_vector_files.NAME))
+            file = objects.join(uri, true_vector_files.NAME)
+            self.true = None if purged and not objects.exists(file) else TrueVectorFile(file)
 
     def known(self, ids_N: npt.NDArray[np.int64], old_NO: FloatArray) -> KnownRows:
         """Which of these rows have a true vector, and theirs, read from the file."""

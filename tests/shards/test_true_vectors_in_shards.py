@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fct_ray.errors import FormatError
+from fct_ray.errors import FormatError, NotFoundError
 from fct_ray.kinds import Metric, OnBadRow, Precision, Provenance
 from fct_ray.models.model_files import with_true_vectors
 from fct_ray.models.transformation import AnyTransformation
@@ -177,9 +177,19 @@ def test_a_file_of_true_vectors_that_was_replaced_is_found(tmp_path: Path) -> No
     path.write_bytes(encode_true_vectors(*other))
     with pytest.raises(FormatError, match=r"true_vectors\.parquet: sha256 is .*restore it"):
         check_true_vectors(made.model_uri)
-    path.unlink()
-    (problem,) = made.check()
-    assert "true_vectors.parquet" in problem
+
+
+def test_where_they_were_purged_the_rest_of_the_shard_is_checked_and_nothing_is_written(tmp_path: Path) -> None:
+    made = _made(tmp_path, seen_h())
+    (Path(made.model_uri) / "true_vectors.parquet").unlink()
+    check_true_vectors(made.model_uri)
+    assert made.check() == ()
+    assert num_true_rows(made.model_uri, IDS, made.vectors()) is None
+    fewer = dataclasses.replace(made.receipt.record, counts={"transformed": 47, "embedded": 3})
+    (problem,) = made.check(record=fewer)
+    assert "vectors made again from" in problem
+    with pytest.raises(NotFoundError, match="true_vectors"):
+        VersionVectors(made.model_uri, batch_rows=3, precision=Precision.FLOAT32)
 
 
 def test_a_copy_of_the_model_directory_brings_them_along(blocks: Made, tmp_path: Path) -> None:
