@@ -43,13 +43,14 @@ class Uncertainty:
 
     def __call__(self, old_NO: FloatArray, side_NS: FloatArray | None) -> npt.NDArray[np.float64]:
         """The variance at every row, float64 [N], in [0, 1], rounded to six decimals."""
-        variance_N = np.empty(len(old_NO))
+        variance_N: npt.NDArray[np.float64] = np.empty(len(old_NO))
         for start in range(0, len(old_NO), _ROWS_AT_ONCE):
             rows = slice(start, start + _ROWS_AT_ONCE)
             z_RZ = _features(old_NO[rows], None if side_NS is None else side_NS[rows]) / np.float32(self.length)
             explained_PR = self.inverse_root_PP @ _kernel(self.pairs_PZ, z_RZ)
             variance_N[rows] = 1.0 - np.square(explained_PR).sum(axis=0)
-        return np.round(np.clip(variance_N, 0.0, 1.0), _DECIMALS)
+        rounded_N: npt.NDArray[np.float64] = np.round(np.clip(variance_N, 0.0, 1.0), _DECIMALS)
+        return rounded_N
 
 
 def least_certain(

@@ -115,12 +115,12 @@ def _judged(report: Report, outcome: UpgradeOutcome, against: AgainstBackfill | 
     )
 
 
-def _refined(outcome: UpgradeOutcome, pricing: Pricing) -> tuple[str, ...]:
+def _refined(outcome: UpgradeOutcome, pricing: Pricing | None) -> tuple[str, ...]:
     """How many items were refined, what that cost, and how much of the gallery holds the new model's own vectors."""
     judged, published, stage = outcome.judged, outcome.published, outcome.stages.get("refine", Usage())
     if judged is None or not judged.num_refined:
         return ()
-    cost = money(cost_usd(stage, pricing.usd_per_node_hour), stage.node_s)
+    cost = money(cost_usd(stage, None if pricing is None else pricing.usd_per_node_hour), stage.node_s)
     said = (
         f"refined: the {judged.num_refined:,} items that a map was least certain of were embedded with the new model (stage "
         f"refine: {duration(stage.wall_s)}, {cost})"

@@ -9,7 +9,7 @@ from fct_ray.models.uncertainty import RIDGE, Uncertainty, least_certain
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True))
 
 
 def _random(rows: int, dimension: int, seed: int) -> np.ndarray:

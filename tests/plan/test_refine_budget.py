@@ -34,7 +34,7 @@ def test_what_is_no_budget_is_refused_with_an_example(text: str) -> None:
 
 
 def _items(text: str, **changed: float | None) -> int:
-    known: dict[str, float | None] = {"s_per_item": 0.5, "start_s": 100.0, "usd_per_node_hour": 1.8} | changed
+    known: dict[str, float | None] = {"s_per_item": 0.5, "start_s": 100.0, "usd_per_node_hour": 1.8, **changed}
     return items_within(
         parse_refine_budget(text),
         num_rows=10_000,
