@@ -4,6 +4,9 @@
     k(a, b)      = exp(-|a - b|^2 / (2 length^2)),              length = median distance of two pairs
     variance(z)  = 1 - k(z, Z) (K + ridge I)^-1 k(Z, z),        Z the pairs, K = k(Z, Z)
 
+Items are drawn with chances in proportion to it. The most uncertain ones of all are outliers, unlike what anybody searches
+for: on photos (Fashion-MNIST) they helped less than as many random items, and drawn ones helped as much or more.
+
 It is near 0 beside pairs and near 1 where no pair is near, and needs neither a target nor a fitted map (Rasmussen and
 Williams, "Gaussian Processes for Machine Learning", 2006, equation 2.26).
 
@@ -53,11 +56,20 @@ class Uncertainty:
         return rounded_N
 
 
-def least_certain(
-    ids_N: npt.NDArray[np.int64], variance_N: npt.NDArray[np.float64], count: int
-) -> npt.NDArray[np.int64]:
-    """The `count` ids of highest variance, or all where there are fewer; of equal ones the lower ids. Ascending."""
-    order_N = np.lexsort((ids_N, -variance_N))
+def drawing_keys(variance_N: npt.NDArray[np.float64], uniform_N: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Keys whose highest are a sample without replacement, drawn with chances in proportion to the variance, [N].
+
+    log(u) / variance with u uniform in [0, 1), one for each item (Efraimidis and Spirakis, "Weighted random sampling with
+    a reservoir", 2006): whoever has a part of the items can say which of them may be drawn.
+    """
+    smallest = np.finfo(np.float64).tiny
+    keys_N: npt.NDArray[np.float64] = np.log(np.maximum(uniform_N, smallest)) / np.maximum(variance_N, 10.0**-_DECIMALS)
+    return keys_N
+
+
+def highest(ids_N: npt.NDArray[np.int64], keys_N: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.int64]:
+    """The `count` ids of the highest keys, or all where there are fewer; of equal ones the lower ids. Ascending."""
+    order_N = np.lexsort((ids_N, -keys_N))
     return np.sort(ids_N[order_N[:count]])
 
 

@@ -60,7 +60,7 @@ def _planned(plan: UpgradePlan) -> tuple[str, ...]:
     ]
     if plan.num_to_refine:
         share = f"{plan.num_to_refine:,} items, {plan.num_to_refine / parent.num_rows:.2%} of the gallery"
-        notes.append(f"refine: {share}, those that a map is least certain of, are embedded with the new model")
+        notes.append(f"refine: {share}, drawn by how uncertain maps are of them, are embedded with the new model")
     if plan.finished is not None:
         notes.append(f"done already: version {plan.finished.version} was published by this very upgrade")
     return tuple(notes)
@@ -122,8 +122,8 @@ def _refined(outcome: UpgradeOutcome, pricing: Pricing | None) -> tuple[str, ...
         return ()
     cost = money(cost_usd(stage, None if pricing is None else pricing.usd_per_node_hour), stage.node_s)
     said = (
-        f"refined: the {judged.num_refined:,} items that a map was least certain of were embedded with the new model (stage "
-        f"refine: {duration(stage.wall_s)}, {cost})"
+        f"refined: {judged.num_refined:,} items, drawn by how uncertain maps are of them, were embedded with the new model "
+        f"(stage refine: {duration(stage.wall_s)}, {cost})"
     )
     if published is None:
         return (said,)

@@ -1,6 +1,7 @@
-"""The rows of one stored shard of which a map would be least certain. Runs in a Ray task.
+"""The rows of one stored shard that are drawn by how uncertain a map would be of them. Runs in a Ray task.
 
-Owns: reading the shard and the rows that come back: ids and numbers, never vectors. Legend: N rows.
+Owns: reading the shard, the hash of ids that draws, and the rows that come back: ids and numbers, never vectors. Legend:
+N rows.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import numpy.typing as npt
 
 from fct_ray.kinds import OnBadRow
 from fct_ray.metering.meters import process_meter
-from fct_ray.models.uncertainty import Uncertainty, least_certain
+from fct_ray.models.uncertainty import Uncertainty, drawing_keys, highest
+from fct_ray.plan.splits import unit_hash
 from fct_ray.storage import quarantine
 from fct_ray.storage.store import Store
 from fct_ray.values import ObjectRef, Usage
@@ -25,7 +27,7 @@ class UncertainRows:
     """Rows above a threshold, ascending by id, and what finding them took."""
 
     ids_N: IdArray
-    variance_N: npt.NDArray[np.float64]
+    keys_N: npt.NDArray[np.float64]
     usage: Usage
 
 
@@ -39,15 +41,16 @@ class UncertaintySearch:
     """None: side-information is not read."""
     uncertainty: Uncertainty
     above: float
-    """Rows of this variance or more come back."""
+    """Rows with this key or a higher one come back."""
     most: int
-    """At most so many of a shard do: those of highest variance."""
+    """At most so many of a shard do: those with the highest keys."""
+    seed: int
     known_ids: IdArray
     """Ascending: these never do."""
 
 
 def uncertain_rows(shard: ObjectRef, search: UncertaintySearch) -> UncertainRows:
-    """The least certain rows of one shard; rows that cannot be used are never among them.
+    """The rows of one shard that may be drawn; rows that cannot be used are never among them.
 
     Raises:
         FormatError: the object is not the one that was published: its hash differs.
@@ -62,10 +65,21 @@ def uncertain_rows(shard: ObjectRef, search: UncertaintySearch) -> UncertainRows
         side_dimension=search.side_dimension,
     )
     side_NS = columns.side_info_NS if search.side_dimension is not None else None
-    variance_N = search.uncertainty(columns.embeddings_ND, side_NS)
-    found_N = (variance_N >= search.above) & ~np.isin(columns.ids_N, search.known_ids)
-    ids_N, variance_N = columns.ids_N[found_N], variance_N[found_N]
-    chosen = least_certain(ids_N, variance_N, search.most)
+    keys_N = keys_of(columns.ids_N, columns.embeddings_ND, side_NS, search.uncertainty, search.seed)
+    found_N = (keys_N >= search.above) & ~np.isin(columns.ids_N, search.known_ids)
+    ids_N, keys_N = columns.ids_N[found_N], keys_N[found_N]
+    chosen = highest(ids_N, keys_N, search.most)
     order = np.argsort(ids_N, kind="stable")
     rows = order[np.searchsorted(ids_N, chosen, sorter=order)]
-    return UncertainRows(ids_N=chosen, variance_N=variance_N[rows], usage=meter.read() + Usage(bytes_read=len(data)))
+    return UncertainRows(ids_N=chosen, keys_N=keys_N[rows], usage=meter.read() + Usage(bytes_read=len(data)))
+
+
+def keys_of(
+    ids_N: IdArray,
+    old_NO: npt.NDArray[np.float32],
+    side_NS: npt.NDArray[np.float32] | None,
+    uncertainty: Uncertainty,
+    seed: int,
+) -> npt.NDArray[np.float64]:
+    """By which key each item is drawn, [N]: the same wherever the item lies."""
+    return drawing_keys(uncertainty(old_NO, side_NS), unit_hash(ids_N, f"refine:{seed}"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fct_ray.models.uncertainty import RIDGE, Uncertainty, least_certain
+from fct_ray.models.uncertainty import RIDGE, Uncertainty, drawing_keys, highest
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:
@@ -63,7 +63,15 @@ def test_pairs_that_are_all_the_same_are_no_reason_to_fail() -> None:
     assert variance[0] < 0.1 < variance[1]
 
 
-def test_the_highest_variances_are_chosen_and_of_equal_ones_the_lower_ids() -> None:
+def test_the_highest_keys_are_chosen_and_of_equal_ones_the_lower_ids() -> None:
     ids, variance = np.array([9, 4, 7, 1, 3]), np.array([0.5, 0.5, 0.9, 0.1, 0.5])
-    assert least_certain(ids, variance, 3).tolist() == [3, 4, 7]
-    assert least_certain(ids, variance, 9).tolist() == [1, 3, 4, 7, 9]
+    assert highest(ids, variance, 3).tolist() == [3, 4, 7]
+    assert highest(ids, variance, 9).tolist() == [1, 3, 4, 7, 9]
+
+
+def test_items_are_drawn_with_chances_in_proportion_to_their_variance() -> None:
+    """Of one draw among three items: 0.6, 0.3 and 0.1 of the times."""
+    uniform = np.random.default_rng(0).random((20_000, 3))
+    first = np.argmax(drawing_keys(np.array([0.6, 0.3, 0.1]), uniform), axis=1)
+    np.testing.assert_allclose(np.bincount(first) / 20_000, [0.6, 0.3, 0.1], atol=0.02)
+    assert np.isfinite(drawing_keys(np.array([0.0, 1.0]), np.array([0.0, 0.0]))).all()

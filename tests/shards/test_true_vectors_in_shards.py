@@ -78,7 +78,11 @@ def _stored(store: Store, old: np.ndarray, side: np.ndarray) -> ShardRecord:
 def _made(directory: Path, module: AnyTransformation, rows: np.ndarray = TRUE) -> Made:
     store, (old, side) = Store(str(directory / "store")), stored_vectors()
     new = np.random.default_rng(2).normal(size=(len(rows), NEW)).astype(np.float32)
-    true = TrueVectors.of(np.append(IDS[rows], 9), np.concatenate([old[rows], old[:1]]), np.concatenate([new, np.ones((1, NEW), np.float32)]))
+    true = TrueVectors.of(
+        np.append(IDS[rows], 9),
+        np.concatenate([old[rows], old[:1]]),
+        np.concatenate([new, np.ones((1, NEW), np.float32)]),
+    )
     file = encode_true_vectors(true.ids_T, true.old_crc32_T, true.new_TW)
     uri = save_model(str(directory / "models"), with_true_vectors(pack(module), file))
     before = _stored(store, old, side)

@@ -7,16 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from fct_ray.cli.pricing import PricingSettings, pricing_of
 from fct_ray.errors import SettingsError
 from fct_ray.kinds import Provenance, Task, WayChoice
-from fct_ray.models.uncertainty import Uncertainty, least_certain
+from fct_ray.models.uncertainty import Uncertainty, highest
 from fct_ray.report.outcomes import plan_report, upgrade_report
 from fct_ray.shards.model_directory import load_model
+from fct_ray.shards.uncertain_rows import keys_of
+from fct_ray.storage.store import Store
 from fct_ray.storage.true_vector_files import TrueVectorFile
 from fct_ray.workflows import chosen_items
+from fct_ray.workflows.adopt import AdoptSettings, plan_adopt, run_adopt
 from fct_ray.workflows.garbage_collection import collect
 from fct_ray.workflows.search import open_searcher
 from fct_ray.workflows.upgrade import candidates
@@ -57,6 +61,18 @@ def _settings(living: Living, **changed: Any) -> UpgradeSettings:
     return dataclasses.replace(living.settings(), **{**asked, **changed})
 
 
+def _without_labels(living: Living, directory: Path) -> Living:
+    """The same photos, of which the new model alone can say what is similar."""
+    twin = living.copy(directory)
+    twin.store = Store(str(directory / "unlabelled"))
+    (directory / "rows").mkdir()
+    for path in sorted(living.photos.iterdir()):
+        pq.write_table(pq.read_table(path).drop_columns(["label"]), directory / "rows" / path.name)
+    settings = AdoptSettings(store=twin.store.uri, embeddings=str(directory / "rows"), encoder="old-api")
+    run_adopt(plan_adopt(settings))
+    return twin
+
+
 @dataclasses.dataclass(frozen=True)
 class Done:
     """A gallery that was upgraded in three attempts, and what each of them embedded."""
@@ -69,7 +85,7 @@ class Done:
 @pytest.fixture(scope="module")
 def done(adopted: Living, tmp_path_factory: pytest.TempPathFactory) -> Done:
     """Killed while the chosen items are embedded, and again before anything is streamed; the third attempt publishes."""
-    living, embedded = adopted.copy(tmp_path_factory.mktemp("refined")), list[list[int]]()
+    living, embedded = _without_labels(adopted, tmp_path_factory.mktemp("refined")), list[list[int]]()
     encode = chosen_items.encode_items
 
     def counted(source: Any, uris: Any, positions_N: np.ndarray, **rest: Any) -> Any:
@@ -105,14 +121,17 @@ def test_nothing_is_embedded_twice_and_no_pair_is_refined(done: Done) -> None:
     assert not pairs & refined
 
 
-def test_the_least_certain_of_the_whole_gallery_are_refined(done: Done) -> None:
+def test_they_are_drawn_from_the_whole_gallery_by_uncertainty(done: Done) -> None:
     """By brute force over all photos at once."""
     vectors = done.living.vectors
     ids, old, side = vectors.ids_N[:START], vectors.old_ND[:START], vectors.side_NS[:START]
     is_pair = np.isin(ids, done.embedded[0])
     order = np.flatnonzero(is_pair)[np.argsort(ids[is_pair])]
-    variance = Uncertainty(old[order], side[order], seed=0)(old, side)
-    assert sorted(done.embedded[1]) == least_certain(ids[~is_pair], variance[~is_pair], NUM_REFINED).tolist()
+    uncertainty = Uncertainty(old[order], side[order], seed=0)
+    keys = keys_of(ids, old, side, uncertainty, seed=0)
+    assert sorted(done.embedded[1]) == highest(ids[~is_pair], keys[~is_pair], NUM_REFINED).tolist()
+    variance, drawn = uncertainty(old, side), np.isin(ids, done.embedded[1])
+    assert variance[drawn].mean() > variance[~drawn & ~is_pair].mean()
 
 
 def test_mixed_shards_are_published_and_their_records_say_so(done: Done) -> None:
@@ -155,7 +174,7 @@ def test_the_same_command_finds_it_finished(done: Done) -> None:
 def test_the_report_says_how_many_what_it_cost_and_which_share_is_new(done: Done) -> None:
     report = upgrade_report(done.outcome, done.outcome.plan.settings, pricing_of(PricingSettings()))
     (said,) = [note for note in report.notes if note.startswith("refined")]
-    assert "the 400 items" in said
+    assert "refined: 400 items" in said
     assert "stage refine: " in said
     assert "900 vectors, 22.50% of the gallery" in said
     assert report.stages["refine"].rows >= NUM_REFINED

@@ -1,6 +1,6 @@
-"""The stage "refine": the least certain items of the gallery are embedded with the new model.
+"""The stage "refine": items that maps are uncertain of are embedded with the new model.
 
-    pairs --> uncertainty --> threshold, from a sample of the gallery
+    pairs --> uncertainty --> threshold of drawing, from a sample of the gallery
                           --> every shard: ids above it --> the budget's many --> runs/<run id>/refine_ids.parquet
     raw items of these ids --> new encoder --> runs/<run id>/refined.parquet
 
@@ -21,9 +21,9 @@ import pyarrow as pa
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.engine.tasks import map_tasks
 from fct_ray.metering.meters import StageMeter
-from fct_ray.models.uncertainty import Uncertainty, least_certain
+from fct_ray.models.uncertainty import Uncertainty, highest
 from fct_ray.shards.stored_rows import vectors_column
-from fct_ray.shards.uncertain_rows import UncertaintySearch, uncertain_rows
+from fct_ray.shards.uncertain_rows import UncertaintySearch, keys_of, uncertain_rows
 from fct_ray.sources.registry import open_source
 from fct_ray.storage import objects
 from fct_ray.storage import pairs as pair_files
@@ -44,7 +44,7 @@ MARGIN, DEVIATIONS = 1.25, 3.0
 
 
 def refined_pairs(plan: UpgradePlan, pairs: Pairs, log: RunUsage, size: ClusterSize) -> Pairs | None:
-    """The least certain items with the new model's embeddings; None where no budget was given.
+    """The drawn items with the new model's embeddings; None where no budget was given.
 
     Found again by the next attempt: first which they are, then their embeddings.
 
@@ -84,12 +84,12 @@ def _chosen(plan: UpgradePlan, pairs: Pairs, meter: StageMeter) -> IntArray:
     if objects.exists(uri):
         return pair_files.read_ids(uri)
     uncertainty = Uncertainty(pairs.old_PD, pairs.side_PS, seed=plan.settings.seed)
-    ids = _least_certain_items(plan, pairs, uncertainty, meter)
+    ids = _drawn(plan, pairs, uncertainty, meter)
     pair_files.write_table(uri, pa.table({"id": ids}))
     return ids
 
 
-def _least_certain_items(plan: UpgradePlan, pairs: Pairs, uncertainty: Uncertainty, meter: StageMeter) -> IntArray:
+def _drawn(plan: UpgradePlan, pairs: Pairs, uncertainty: Uncertainty, meter: StageMeter) -> IntArray:
     """As many as are wanted over the whole gallery, or all that are no pairs."""
     wanted, parent, side = plan.num_to_refine, plan.parent, plan.parent.side_info
     sample = gallery_sample(
@@ -103,10 +103,10 @@ def _least_certain_items(plan: UpgradePlan, pairs: Pairs, uncertainty: Uncertain
         describe="refine: sample the gallery",
     )
     unknown_G = ~np.isin(sample.ids_G, pairs.ids_P)
-    variance_G = uncertainty(sample.old_GD, sample.side_GS)[unknown_G]
+    keys_G = keys_of(sample.ids_G, sample.old_GD, sample.side_GS, uncertainty, plan.settings.seed)[unknown_G]
     share, above = wanted / max(1, parent.num_rows - len(pairs.ids_P)), math.inf
     while True:
-        above = threshold(variance_G, share)
+        above = threshold(keys_G, share)
         search = UncertaintySearch(
             store_uri=plan.store.uri,
             dimension=parent.dimension,
@@ -114,24 +114,25 @@ def _least_certain_items(plan: UpgradePlan, pairs: Pairs, uncertainty: Uncertain
             uncertainty=uncertainty,
             above=above,
             most=wanted,
+            seed=plan.settings.seed,
             known_ids=pairs.ids_P,
         )
         shards = [record.embeddings for record in parent.shards]
         parts = []
         for _, part in map_tasks(
-            uncertain_rows, shards, search, describe="refine: find the least certain", name=lambda shard: shard.path
+            uncertain_rows, shards, search, describe="refine: find the uncertain", name=lambda shard: shard.path
         ):
             meter.add(part.usage)
             parts.append(part)
         ids_N = np.concatenate([part.ids_N for part in parts])
         if len(ids_N) >= wanted or above == -math.inf:
-            return least_certain(ids_N, np.concatenate([part.variance_N for part in parts]), wanted)
-        share *= 4  # shards of the sample were more certain than the others
+            return highest(ids_N, np.concatenate([part.keys_N for part in parts]), wanted)
+        share *= 4  # maps were more certain of the shards of the sample than of the others
         logger.info("%d items are above the threshold, wanted %d: it is lowered", len(ids_N), wanted)
 
 
-def threshold(variance_G: npt.NDArray[np.float64], share: float) -> float:
-    """The variance that a few more than `share` of a sample have, or -inf where the sample is too small to say.
+def threshold(keys_G: npt.NDArray[np.float64], share: float) -> float:
+    """The key that a few more than `share` of a sample have, or -inf where the sample is too small to say.
 
     Examples:
         >>> threshold(np.arange(10_000) / 10_000, share=0.01)
@@ -141,6 +142,6 @@ def threshold(variance_G: npt.NDArray[np.float64], share: float) -> float:
     """
     expected = len(variance_G) * share
     position = math.ceil(MARGIN * expected + DEVIATIONS * math.sqrt(expected))
-    if position >= len(variance_G):
+    if position >= len(keys_G):
         return -math.inf
-    return float(np.sort(variance_G)[::-1][position - 1]) if position else math.inf
+    return float(np.sort(keys_G)[::-1][position - 1]) if position else math.inf
