@@ -1,4 +1,4 @@
-"""The variance that says which items a map is least certain of."""
+"""The variance of what maps are uncertain of, and drawing items by it."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def upgrade_forecast(
     if isinstance(pairs, PairsFromEncoder) and num_to_refine:
         more_s, more_left_out = _embedding(num_to_refine, pairs.opened, rates, "embedding the refined items")
         embed_s, left_out = embed_s + more_s, left_out + more_left_out
-        times_read += 2  # all shards to find the least certain items, and then these
+        times_read += 2  # all shards to find the uncertain items, and then these
     read_back_bytes = written * min(1.0, settings.verify_shards / len(parent.shards))
     on_all_nodes_s = embed_s + (times_read * read + read_back_bytes) / rates.storage_bytes_per_s
     return forecast(

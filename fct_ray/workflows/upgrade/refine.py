@@ -140,7 +140,7 @@ def threshold(keys_G: npt.NDArray[np.float64], share: float) -> float:
         >>> threshold(np.arange(10) / 10, share=0.5)
         -inf
     """
-    expected = len(variance_G) * share
+    expected = len(keys_G) * share
     position = math.ceil(MARGIN * expected + DEVIATIONS * math.sqrt(expected))
     if position >= len(keys_G):
         return -math.inf
