@@ -5,7 +5,7 @@
     variance(z)  = 1 - k(z, Z) (K + ridge I)^-1 k(Z, z),        Z the pairs, K = k(Z, Z)
 
 Items are drawn with chances in proportion to it. The most uncertain ones of all are outliers, unlike what anybody searches
-for: on photos (Fashion-MNIST) they helped less than as many random items, and drawn ones helped as much or more.
+for: on photos (Fashion-MNIST) they helped less than as many random items, and drawn ones helped as much.
 
 It is near 0 beside pairs and near 1 where no pair is near, and needs neither a target nor a fitted map (Rasmussen and
 Williams, "Gaussian Processes for Machine Learning", 2006, equation 2.26).

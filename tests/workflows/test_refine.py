@@ -1,4 +1,4 @@
-"""`--refine-budget`: photos that maps are uncertain of get true new vectors, and the version keeps them where that is better."""
+"""`--refine-budget`: photos that maps are uncertain of get true new vectors; the version keeps them where that is better."""
 
 from __future__ import annotations
 
