@@ -24,7 +24,7 @@ FloatArray = npt.NDArray[np.float32]
 MOST_PAIRS = 1000
 """Each costs as much for every item of the gallery as a row of a layer."""
 RIDGE = 0.1
-"""Of the kernel's 1 on the diagonal: pairs say little about the second decimal, and float32 must do."""
+"""Beside the kernel's 1 on the diagonal: pairs say little about the second decimal, and float32 must do."""
 _MOST_FOR_LENGTH = 500
 _ROWS_AT_ONCE = 4096
 _DECIMALS = 6
@@ -52,8 +52,8 @@ class Uncertainty:
             z_RZ = _features(old_NO[rows], None if side_NS is None else side_NS[rows]) / np.float32(self.length)
             explained_PR = self.inverse_root_PP @ _kernel(self.pairs_PZ, z_RZ)
             variance_N[rows] = 1.0 - np.square(explained_PR).sum(axis=0)
-        rounded_N: npt.NDArray[np.float64] = np.round(np.clip(variance_N, 0.0, 1.0), _DECIMALS)
-        return rounded_N
+        np.clip(variance_N, 0.0, 1.0, out=variance_N)
+        return variance_N.round(_DECIMALS)
 
 
 def drawing_keys(variance_N: npt.NDArray[np.float64], uniform_N: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -230,7 +230,7 @@ def _with_and_without_true_vectors(best: Sequence[Candidate], candidates: Sequen
 
 
 def _one_of_each(candidates: Sequence[Candidate], measured: Mapping[Key, Measures], first: str) -> dict[Key, Candidate]:
-    """Of those that were measured the better of each method; where true vectors change nothing, the one without."""
+    """The better one of each method that was measured; where true vectors change nothing, the one without."""
     better: dict[Method, tuple[float, Candidate]] = {}
     for candidate in candidates:
         if candidate.key not in measured:

@@ -38,7 +38,7 @@ IntArray = npt.NDArray[np.int64]
 logger = logging.getLogger(__name__)
 REFINED_FILE = "refined.parquet"
 SAMPLE_ROWS = 20_000
-"""Of the gallery, to place the threshold by: shares of 1 % are within a tenth of that."""
+"""Rows of the gallery, to place the threshold by: shares of 1 % are within a tenth of that."""
 MARGIN, DEVIATIONS = 1.25, 3.0
 """How many more than wanted are let through, because the threshold comes from a sample."""
 
