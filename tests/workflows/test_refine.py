@@ -181,8 +181,7 @@ def test_the_report_says_how_many_what_it_cost_and_which_share_is_new(done: Done
     assert list(report.stages)[:2] == ["pairs", "refine"]
 
 
-def test_held_out_pairs_and_nothing_else_are_withheld_while_judging(done: Done) -> None:
-    """Kept in the end, they are all in the file beside the model."""
+def test_those_of_all_pairs_and_refined_items_lie_beside_the_chosen_model_alone(done: Done) -> None:
     published = done.outcome.published
     assert published is not None
     uri = done.living.store.find_transformation(published)
