@@ -32,6 +32,7 @@ class Provenance(StrEnum):
     EMBEDDED = "embedded"
     TRANSFORMED = "transformed"
     MIXED = "mixed"
+    """Some rows are transformed, others embedded; the counts of the shard say how many."""
 
 
 class Method(StrEnum):

@@ -7,8 +7,7 @@ the bytes. Nothing in a file is executed: the weights are plain tensors, the JSO
 from __future__ import annotations
 
 import hashlib
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -38,9 +37,19 @@ class PackedModel:
     """A model as bytes, ready for `<models>/<directory_name>/model.json` and `.../weights.safetensors`."""
 
     document: ModelDocument
-    model_json: bytes
     weights: bytes
-    directory_name: str
+    true_vectors: bytes | None = None
+    """The file of true vectors beside it, if there is one."""
+
+    @property
+    def model_json(self) -> bytes:
+        """The bytes of its document."""
+        return self.document.to_json()
+
+    @property
+    def directory_name(self) -> str:
+        """How its directory is called."""
+        return f"{self.document.name}-{self.document.fingerprint[:12]}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,9 +117,36 @@ def pack_model(
         to_encoder=to_encoder,
         side_fingerprint=side_fingerprint,
     )
-    model_json = json.dumps(asdict(document), sort_keys=True, indent=1, allow_nan=False).encode() + b"\n"
-    directory_name = f"{name}-{document.fingerprint[:12]}"
-    return PackedModel(document=document, model_json=model_json, weights=weights, directory_name=directory_name)
+    return PackedModel(document=document, weights=weights)
+
+
+def with_true_vectors(packed: PackedModel, true_vectors: bytes | None) -> PackedModel:
+    """The same model with this file of true vectors beside it, or none: another model, with a fingerprint of its own."""
+    document = packed.document
+    sha256 = None if true_vectors is None else hashlib.sha256(true_vectors).hexdigest()
+    content = fingerprint(
+        document.kind,
+        document.architecture,
+        document.metric,
+        document.normalized,
+        document.weights_sha256,
+        (document.from_encoder, document.to_encoder, document.side_fingerprint),
+        sha256,
+    )
+    named = replace(document, true_vectors_sha256=sha256, fingerprint=content)
+    return PackedModel(document=named, weights=packed.weights, true_vectors=true_vectors)
+
+
+def check_packed(packed: PackedModel, uri: str) -> PackedModel:
+    """The same, if its files have the hashes that its document names; `uri` is only for messages. Raises: ModelError."""
+    document = packed.document
+    for name, data, wanted in (
+        ("weights.safetensors", packed.weights, document.weights_sha256),
+        ("true_vectors.parquet", packed.true_vectors, document.true_vectors_sha256),
+    ):
+        if data is not None and hashlib.sha256(data).hexdigest() != wanted:
+            raise ModelError(f"{uri}: {name} is not what model.json names (sha256); copy the directory again")
+    return packed
 
 
 def unpack_model(model_json: bytes, weights: bytes, uri: str) -> LoadedModel:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import pydantic
@@ -45,6 +45,16 @@ class ModelDocument:
     from_encoder: str | None = None
     to_encoder: str | None = None
     side_fingerprint: str | None = None
+    true_vectors_sha256: str | None = None
+    """The hash of true_vectors.parquet beside it: embeddings by `to_encoder` that stand in for the model's output. None:
+    there is none, and the field is absent."""
+
+    def to_json(self) -> bytes:
+        """The bytes of a model.json."""
+        fields = asdict(self)
+        if self.true_vectors_sha256 is None:  # as releases write and read it that know no true vectors
+            del fields["true_vectors_sha256"]
+        return json.dumps(fields, sort_keys=True, indent=1, allow_nan=False).encode() + b"\n"
 
     def usage(self) -> Usage | None:
         """What fitting the model took, if its provenance says so; raises ModelError for what is no usage record."""
@@ -88,6 +98,7 @@ def parse_document(model_json: bytes, uri: str) -> ModelDocument:
         document.normalized,
         document.weights_sha256,
         (document.from_encoder, document.to_encoder, document.side_fingerprint),
+        document.true_vectors_sha256,
     )
     if content != document.fingerprint:
         raise ModelError(
@@ -113,9 +124,15 @@ def fingerprint(
     normalized: bool,
     weights_sha256: str,
     direction: tuple[str | None, str | None, str | None],
+    true_vectors_sha256: str | None = None,
 ) -> str:
-    """sha256 over canonical JSON; `direction` (from, to, side fingerprints) is part of it for transformations only."""
+    """sha256 over canonical JSON; `direction` (from, to, side fingerprints) is part of it for transformations only.
+
+    The hash of true vectors is part of it where there are some.
+    """
     parts: list[Any] = [kind, architecture, str(metric), normalized, weights_sha256]
     if kind == "transformation":
         parts += direction
+    if true_vectors_sha256 is not None:
+        parts.append(true_vectors_sha256)
     return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -13,7 +13,7 @@ and out.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -102,6 +102,15 @@ class QueryMap:
         if not self._blocks:
             return vectors["new"]
         return np.concatenate([block.rows(vectors[block.role]) for block in self._blocks], axis=1, dtype=np.float32)
+
+    def stored_parts(self, role: str, vectors_QD: FloatArray) -> Iterator[tuple[slice, FloatArray]]:
+        """Which columns of joined blocks stand for embeddings of this role, and what they are for these, block by block."""
+        start = 0
+        for block in self._blocks:
+            stop = start + block.architecture.out_dimension
+            if block.role == role:
+                yield slice(start, stop), block.rows(vectors_QD)
+            start = stop
 
     def _check(self, vectors: Mapping[str, FloatArray]) -> None:
         if set(vectors) != set(self.needs):

@@ -1,7 +1,8 @@
 """What may be deleted from a store: a pure decision over its manifests, claims, leases and a listing.
 
     kept      CURRENT, its parent, the newest `keep`, whatever a living process has pinned, and all objects these refer to
-    deleted   every other version, objects that nothing refers to, what interrupted runs left, and runs' copies of items
+    deleted   every other version, objects that nothing refers to, what interrupted runs left, and runs' copies of items;
+              in a purge also true vectors beside models (`models/*/true_vectors.parquet`) that may be of deleted items
 
 Owns: that decision, and which versions still hold deleted rows. Knows no storage. Paths are relative to the store's root.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
+from fct_ray.plan.catch_up import is_edit
 from fct_ray.plan.integrity import referenced
 from fct_ray.values import Manifest
 
@@ -18,6 +20,8 @@ DELETE_RUN, READER = "delete-", "reader-"
 """How the runs that delete items, and the leases of readers, are called."""
 KEPT_OF_RUNS = ("usage/", "report/", "gate.json")
 """What stays of every run: figures and verdicts. Pairs, checkpoints and fitted candidates hold, or know, single items."""
+TRUE_VECTORS = "/true_vectors.parquet"
+"""How the paths of vectors of single items end that lie beside models."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,7 +56,7 @@ def collection(
 
     `pinned` are versions that living processes need (and what for), `live` the names of all living leases (a run's is its
     id), `claims` which run claimed which version number, `litter` and `paths` all unfinished writes and all objects below
-    `versions/`, `runs/` and `leases/`.
+    `versions/`, `runs/` and `leases/`, and the files of true vectors below `models/`.
 
     With `purge` versions go, also the parent of CURRENT, that hold items which were deleted on the way to CURRENT: rolling
     back to them would bring the items back.
@@ -71,7 +75,9 @@ def collection(
         if number in manifests:
             kept.setdefault(number, f"in use by {purpose}")
     wanted = {path for number in kept for path in _paths_of(manifests[number])}
-    gone = tuple(path for path in paths if path not in wanted and not _stays(path, live, claims))
+    wanted |= {path for path in paths if path.startswith("models/")} if not purge else set()
+    models = _models_of_no_deleted_item([manifests[number] for number in kept], claims)
+    gone = tuple(path for path in paths if path not in wanted and not _stays(path, live, claims, models))
     return Collected(
         kept=kept,
         versions=tuple(sorted(set(manifests) - set(kept))),
@@ -139,9 +145,25 @@ def _paths_of(manifest: Manifest) -> set[str]:
     return objects | receipts | claims | own
 
 
-def _stays(path: str, live: Collection[str], claims: Mapping[int, str]) -> bool:
+def _models_of_no_deleted_item(kept: Iterable[Manifest], claims: Mapping[int, str]) -> set[str]:
+    """How the directories of models end whose true vectors are of no deleted item: 12 digits of their fingerprints.
+
+    They are those of versions that stay as upgrades published them. Where only a version stays that grew from such a one, or
+    the upgrade caught up with edits (it claimed a number anew), items may have been deleted since the vectors were made.
+    """
+    runs = list(claims.values())
+    return {
+        manifest.transformation.fingerprint[:12]
+        for manifest in kept
+        if manifest.transformation is not None and not is_edit(manifest) and runs.count(manifest.run) <= 1
+    }
+
+
+def _stays(path: str, live: Collection[str], claims: Mapping[int, str], models: Collection[str]) -> bool:
     """Whether an object that no kept version needs stays: a living process works on it, or it is a record of a run."""
     kind, name, *rest = path.split("/", 2)
+    if kind == "models":
+        return name.rpartition("-")[2] in models
     if kind == "leases":
         return not name.startswith(READER) or name.removesuffix(".json") in live
     if kind == "runs":

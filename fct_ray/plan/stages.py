@@ -22,11 +22,11 @@ class Growth(StrEnum):
 STAGES: Mapping[str, Growth] = {
     "plan": Growth.FIXED,
     "pairs": Growth.FIXED,
+    "refine": Growth.PER_ROW,
     "fit": Growth.FIXED,
     "gate": Growth.FIXED,
     "stream": Growth.PER_ROW,
     "verify": Growth.PER_ROW,
     "publish": Growth.PER_ROW,
-    "refine": Growth.PER_ROW,
 }
 """Stage -> growth, in the order in which stages run and are shown."""

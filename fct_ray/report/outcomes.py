@@ -11,11 +11,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from fct_ray.kinds import QueryRole, Task
-from fct_ray.plan.cost import total_usd
+from fct_ray.kinds import Provenance, QueryRole, Task
+from fct_ray.plan.cost import cost_usd, total_usd
 from fct_ray.plan.identity import run_id
 from fct_ray.report.content import Pricing, Report, Saved, Spend
 from fct_ray.report.environment import describe_environment
+from fct_ray.report.quantities import duration, money
 from fct_ray.values import Manifest, Usage
 
 if TYPE_CHECKING:
@@ -57,6 +58,9 @@ def _planned(plan: UpgradePlan) -> tuple[str, ...]:
         f"how: {h}; nothing is published unless a way is shown to be better than doing nothing, by {_judged_by(plan)}",
         "checked: store, encoder, ids and dimensions of the pairs, index type, budget",
     ]
+    if plan.num_to_refine:
+        share = f"{plan.num_to_refine:,} items, {plan.num_to_refine / parent.num_rows:.2%} of the gallery"
+        notes.append(f"refine: {share}, drawn by how uncertain maps are of them, are embedded with the new model")
     if plan.finished is not None:
         notes.append(f"done already: version {plan.finished.version} was published by this very upgrade")
     return tuple(notes)
@@ -104,7 +108,7 @@ def _version_and_rows(outcome: UpgradeOutcome) -> tuple[int | None, int, str]:
 def _judged(report: Report, outcome: UpgradeOutcome, against: AgainstBackfill | None) -> Report:
     """The report with what the upgrade's gate, its reading back and the comparison measured."""
     judged, quality = outcome.judged, None if against is None else against.quality
-    notes = [*outcome.notes, *_left_out(outcome.plan.forecast)]
+    notes = [*outcome.notes, *_left_out(outcome.plan.forecast), *_refined(outcome, report.pricing)]
     if outcome.published is not None and outcome.plan.finished is None:
         notes.append(_read_back(outcome.recall, outcome.plan.settings.verify_shards))
     if outcome.peak_memory_bytes:
@@ -123,6 +127,27 @@ def _judged(report: Report, outcome: UpgradeOutcome, against: AgainstBackfill | 
         recovered_share=recovered,
         saved=None if against is None else _saved(against.saved),
         notes=tuple(notes),
+    )
+
+
+def _refined(outcome: UpgradeOutcome, pricing: Pricing | None) -> tuple[str, ...]:
+    """How many items were refined, what that cost, and how much of the gallery holds the new model's own vectors."""
+    judged, published, stage = outcome.judged, outcome.published, outcome.stages.get("refine", Usage())
+    if judged is None or not judged.num_refined:
+        return ()
+    cost = money(cost_usd(stage, None if pricing is None else pricing.usd_per_node_hour), stage.node_s)
+    said = (
+        f"refined: {judged.num_refined:,} items, drawn by how uncertain maps are of them, were embedded with the new model "
+        f"(stage refine: {duration(stage.wall_s)}, {cost})"
+    )
+    if published is None:
+        return (said,)
+    num_true = sum(record.counts.get(Provenance.EMBEDDED.value, 0) for record in published.shards)
+    if not num_true:
+        return (f"{said}; maps were fitted on them, and none is kept: no way was better for keeping true vectors",)
+    share = num_true / published.num_rows
+    return (
+        f"{said}; with those of the pairs {num_true:,} vectors, {share:.2%} of the gallery, are now the new model's own",
     )
 
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from fct_ray.kinds import Precision, Provenance
 from fct_ray.shards.shard_output import OutputJob, ShardWriter
+from fct_ray.shards.true_rows import num_true_rows
 from fct_ray.storage import quarantine, shards
 from fct_ray.values import ShardRecord, Usage
 
@@ -43,6 +44,8 @@ class EditJob:
     """Rows with these ids are left out. None: all stay."""
     through: Through | None = None
     """What embeddings become on the way in, for a version of joined blocks. None: they stay as they are."""
+    model_uri: str | None = None
+    """The model directory of the version's transformation, by which rows that are not transformed are counted."""
 
 
 def write_edited(record: ShardRecord, job: EditJob) -> Usage:
@@ -70,13 +73,27 @@ def write_edited(record: ShardRecord, job: EditJob) -> Usage:
         columns.ids_N[kept_N],
         embeddings_ND,
         shards.with_embeddings(columns.table.filter(pa.array(kept_N)), embeddings_ND),
-        provenance=record.provenance if job.through is None else Provenance.TRANSFORMED,
+        counts=_counts(record, job, columns.ids_N[kept_N], embeddings_ND),
         input_sha256=record.embeddings.sha256,
         usage=used,
         started_at=started_at,
         bad_rows=bad,
     )
     return receipt.usage
+
+
+def _counts(
+    record: ShardRecord, job: EditJob, ids_N: npt.NDArray[np.int64], vectors_ND: npt.NDArray[np.float32]
+) -> dict[Provenance, int]:
+    """How the rows that stay came to be; empty where only the model's true vectors would show it, and they are gone."""
+    if job.through is not None:
+        return {Provenance.TRANSFORMED: len(ids_N)}
+    if record.provenance is not Provenance.MIXED:
+        return {record.provenance: len(ids_N)}
+    num_true = None if job.model_uri is None else num_true_rows(job.model_uri, ids_N, vectors_ND)
+    if num_true is None:
+        return {}
+    return {Provenance.TRANSFORMED: len(ids_N) - num_true, Provenance.EMBEDDED: num_true}
 
 
 @functools.lru_cache(maxsize=1)

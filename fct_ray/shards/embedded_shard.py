@@ -85,7 +85,7 @@ class EmbedWorker:
             items.ids_N,
             embeddings_NW,
             table,
-            provenance=Provenance.EMBEDDED,
+            counts={Provenance.EMBEDDED: len(items.ids_N)},
             input_sha256=None,
             usage=usage + side_usage + Usage(bytes_read=items.bytes_read),
             started_at=started_at,

@@ -1,6 +1,7 @@
 """Model directories: the bytes of models (models/) and the places where they lie (storage/).
 
-Owns: writing and reading the two files of a model directory, and opening an encoder that is named by its location.
+Owns: writing and reading the files of a model directory (two, and true vectors where there are some), and opening an
+encoder that is named by its location.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from collections.abc import Iterable
 
 from fct_ray.errors import FormatError, ModelError
 from fct_ray.models.batch_encoder import BatchEncoder, load_factory
-from fct_ray.models.model_files import LoadedModel, PackedModel, unpack_model
+from fct_ray.models.model_files import LoadedModel, PackedModel, check_packed, unpack_model
+from fct_ray.models.model_json import parse_document
 from fct_ray.models.module_encoder import ModuleEncoder
 from fct_ray.shards.encoder_names import IMPORT_PATH, MODEL_JSON, EncoderSpec, is_model_uri
-from fct_ray.storage import objects, paths
+from fct_ray.storage import objects, paths, true_vector_files
 
 WEIGHTS = "weights.safetensors"
 
@@ -20,6 +22,8 @@ WEIGHTS = "weights.safetensors"
 def save_model(models_uri: str, packed: PackedModel) -> str:
     """Write `<models_uri>/<name>-<hash12>/` and return its URI; the same model again is the same directory."""
     uri = objects.join(models_uri, packed.directory_name)
+    if packed.true_vectors is not None:
+        objects.write_bytes(objects.join(uri, true_vector_files.NAME), packed.true_vectors)
     objects.write_bytes(objects.join(uri, WEIGHTS), packed.weights)
     objects.write_bytes(objects.join(uri, MODEL_JSON), packed.model_json)
     return uri
@@ -29,6 +33,20 @@ def load_model(uri: str) -> LoadedModel:
     """The model in a directory; raises ModelError if it is damaged, NotFoundError if it is not there."""
     model_json = objects.read_bytes(objects.join(uri, MODEL_JSON))
     return unpack_model(model_json, objects.read_bytes(objects.join(uri, WEIGHTS)), uri)
+
+
+def packed_model(uri: str) -> PackedModel:
+    """The files of a model directory as they lie there, to be written elsewhere.
+
+    Raises:
+        ModelError: one is damaged; NotFoundError: there is none.
+    """
+    document = parse_document(objects.read_bytes(objects.join(uri, MODEL_JSON)), uri)
+    true_vectors = None
+    if document.true_vectors_sha256 is not None:
+        true_vectors = objects.read_bytes(objects.join(uri, true_vector_files.NAME))
+    weights = objects.read_bytes(objects.join(uri, WEIGHTS))
+    return check_packed(PackedModel(document=document, weights=weights, true_vectors=true_vectors), uri)
 
 
 def check_model_uris(uris: Iterable[str], directories: Iterable[str | None], document_uri: str) -> None:

@@ -13,9 +13,10 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -69,7 +70,7 @@ class ShardWriter:
         embeddings_NW: FloatArray,
         table: pa.Table,
         *,
-        provenance: Provenance,
+        counts: Mapping[Provenance, int],
         input_sha256: str | None,
         usage: Usage,
         started_at: float,
@@ -77,7 +78,7 @@ class ShardWriter:
     ) -> Receipt:
         """Write Parquet (in a side thread) and FAISS, then the receipt; `usage` is what producing them took so far.
 
-        `bad_rows` were left out of the arrays already.
+        `counts` says how many of the rows came to be how; `bad_rows` were left out of the arrays already.
 
         Raises:
             DataError: no row is left, or more bad rows than the job allows.
@@ -95,8 +96,7 @@ class ShardWriter:
             rows=rows,
             id_min=int(ids_N.min()),
             id_max=int(ids_N.max()),
-            provenance=provenance,
-            counts={provenance.value: rows},
+            **provenance_of(counts),
             input_sha256=input_sha256,
             quarantined=len(bad_rows),
         )
@@ -131,6 +131,25 @@ class ShardWriter:
     def _put(self, path: str, data: bytes) -> ObjectRef:
         size, sha256 = objects.write_bytes(self.store.uri_of(path), data)
         return ObjectRef(path=path, bytes=size, sha256=sha256)
+
+
+class _Provenance(TypedDict):
+    provenance: Provenance
+    counts: dict[str, int]
+
+
+def provenance_of(counts: Mapping[Provenance, int]) -> _Provenance:
+    """What a shard's record says of where its rows came from: one word for all of them, and how many of each.
+
+    Examples:
+        >>> provenance_of({Provenance.TRANSFORMED: 7, Provenance.EMBEDDED: 2})["provenance"].value
+        'mixed'
+    """
+    there = {provenance: count for provenance, count in counts.items() if count}
+    return {
+        "provenance": next(iter(there)) if len(there) == 1 else Provenance.MIXED,
+        "counts": {provenance.value: count for provenance, count in there.items()},
+    }
 
 
 def _check_bad_rows(shard: int, num_good: int, bad_rows: Sequence[BadRow], most: int) -> None:

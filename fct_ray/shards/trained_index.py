@@ -17,9 +17,8 @@ import numpy.typing as npt
 from fct_ray.index import build
 from fct_ray.kinds import Metric, Precision
 from fct_ray.metering.meters import process_meter
-from fct_ray.models.transformation_runner import TransformRunner
-from fct_ray.shards.model_directory import load_model
 from fct_ray.shards.stored_rows import ShardSelection, select_rows
+from fct_ray.shards.version_vectors import VersionVectors
 from fct_ray.storage import objects, usage_records
 from fct_ray.storage.store import Store
 from fct_ray.values import ObjectRef, Usage
@@ -52,8 +51,8 @@ def train_on_transformed(
     precision: Precision,
     batch_rows: int,
 ) -> ObjectRef:
-    """Train on h of the selected rows and write the empty index; the work is recorded likewise."""
-    runner = TransformRunner(load_model(transformation_uri), batch_rows=batch_rows, precision=precision)
+    """Train on the version's vectors of the selected rows and write the empty index; the work is recorded likewise."""
+    version = VersionVectors(transformation_uri, batch_rows=batch_rows, precision=precision)
     parts, usage = [], Usage()
     for selection in selections:
         table, read = select_rows(selection)
@@ -64,9 +63,9 @@ def train_on_transformed(
             for name in ("old", "side")
         )
         assert old is not None  # noqa: S101 (select_rows always gives it)
-        vectors, used = runner.run(old, side)
-        parts.append(vectors)
-        usage = usage + used + read.replace(rows=0)  # rows of the stage are rows written
+        made = version.of_rows(table["id"].to_numpy(), old, side)
+        parts.append(made.vectors_NV)
+        usage = usage + made.usage + read.replace(rows=0)  # rows of the stage are rows written
     return _train(job, np.concatenate(parts), usage)
 
 

@@ -1,6 +1,7 @@
 """One stored shard through the transformation h, then written and indexed.
 
-Owns: reading the shard, applying h, leaving out rows that cannot be used. `shard_output` commits what comes out.
+Owns: reading the shard, applying h, leaving out rows that cannot be used, and counting those that hold a true vector.
+`version_vectors` makes the vectors, `shard_output` commits what comes out.
 """
 
 from __future__ import annotations
@@ -14,9 +15,8 @@ import pyarrow as pa
 import torch
 
 from fct_ray.kinds import Precision, Provenance
-from fct_ray.models.transformation_runner import TransformRunner
-from fct_ray.shards.model_directory import load_model
 from fct_ray.shards.shard_output import OutputJob, ShardWriter, done
+from fct_ray.shards.version_vectors import VersionVectors
 from fct_ray.storage import documents, quarantine, shards
 from fct_ray.values import Receipt, ShardRecord, Usage
 
@@ -39,8 +39,7 @@ class TransformWorker:
     def __init__(self, job: TransformJob) -> None:
         """Load h once per actor."""
         self.job, self.writer = job, ShardWriter(job.output)
-        model = load_model(job.transformation_uri)
-        self.runner = TransformRunner(model, batch_rows=job.batch_rows, precision=job.precision)
+        self.vectors = VersionVectors(job.transformation_uri, batch_rows=job.batch_rows, precision=job.precision)
 
     def __call__(self, task: Mapping[str, Any]) -> dict[str, Any]:
         """One descriptor (a ShardRecord of the parent as JSON) in, one line about it out."""
@@ -58,21 +57,25 @@ class TransformWorker:
             dimension=self.job.old_dimension,
             side_dimension=self.job.side_dimension,
         )
+        known = self.vectors.known(columns.ids_N, columns.embeddings_ND)
         with self.writer.computing:
             torch.set_num_threads(self.job.output.threads)  # of this thread, too
-            new_NW, usage = self.runner.run(columns.embeddings_ND, columns.side_info_NS)
-        ids_N, table, good_N = columns.ids_N, columns.table, quarantine.finite(new_NW)
+            made = self.vectors.make(columns.embeddings_ND, columns.side_info_NS, known)
+        ids_N, table, new_NW, true_N = columns.ids_N, columns.table, made.vectors_NV, made.true_N
+        good_N = quarantine.finite(new_NW)
         if not good_N.all():
             bad = quarantine.not_finite(ids_N, bad, good_N, "h", uri, self.job.output.on_bad_row)
-            ids_N, new_NW, table = ids_N[good_N], new_NW[good_N], table.filter(pa.array(good_N))
+            ids_N, new_NW, true_N = ids_N[good_N], new_NW[good_N], true_N[good_N]
+            table = table.filter(pa.array(good_N))
+        num_true = int(true_N.sum())
         return self.writer.commit(
             record.shard,
             ids_N,
             new_NW,
             shards.with_embeddings(table, new_NW),
-            provenance=Provenance.TRANSFORMED,
+            counts={Provenance.TRANSFORMED: len(ids_N) - num_true, Provenance.EMBEDDED: num_true},
             input_sha256=record.embeddings.sha256,
-            usage=usage + Usage(bytes_read=len(data)),
+            usage=made.usage + Usage(bytes_read=len(data)),
             started_at=started_at,
             bad_rows=bad,
         )

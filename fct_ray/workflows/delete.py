@@ -5,6 +5,7 @@ Owns: the settings, and which shards hold the items. `edit` makes the version.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,11 +13,12 @@ import numpy.typing as npt
 
 from fct_ray.engine.actor_pool import PoolSettings
 from fct_ray.errors import DataError
+from fct_ray.kinds import Provenance
 from fct_ray.settings import CheckedSettings
 from fct_ray.storage import documents
 from fct_ray.storage import pairs as parquet_files
 from fct_ray.storage.store import Store
-from fct_ray.values import Manifest
+from fct_ray.values import Manifest, ShardRecord
 from fct_ray.workflows.bad_rows import BadRowSettings
 from fct_ray.workflows.edit import Edit, EditOutcome, make_edit, rewriting, run_unless_published, shards_with
 
@@ -78,11 +80,18 @@ def _deleted(ids_N: IdArray, store: Store, parent: Manifest, *, missing_ok: bool
     if num_found == parent.num_rows:
         raise DataError(f"{named}: these are all {num_found:,} items of the gallery; want one to be left at least")
     emptied = frozenset(shard for shard, (record, hits_N) in found.items() if len(hits_N) == record.rows)
+    rewritten = [record for record, _ in found.values() if record.shard not in emptied]
     return Edit(
         run=run,
-        shards=tuple(sorted(found.keys() - emptied)),
-        write=rewriting([record for record, _ in found.values() if record.shard not in emptied], parent, ids_N),
+        shards=tuple(record.shard for record in sorted(rewritten, key=lambda record: record.shard)),
+        write=rewriting(rewritten, parent, ids_N, model_uri=_model_of_mixed(store, parent, rewritten)),
         changed=num_found,
         dropped=emptied,
         num_rows=parent.num_rows - num_found,
     )
+
+
+def _model_of_mixed(store: Store, parent: Manifest, records: Sequence[ShardRecord]) -> str | None:
+    """The model directory of the version, where some of these shards need it to count what stays of them."""
+    mixed = any(record.provenance is Provenance.MIXED for record in records)
+    return store.find_transformation(parent) if mixed else None

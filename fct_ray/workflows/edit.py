@@ -155,15 +155,23 @@ def rewriting(
     parent: Manifest,
     deleted_N: IdArray | None = None,
     through: Through | None = None,
+    model_uri: str | None = None,
 ) -> Callable[[OutputJob, Sequence[Receipt]], None]:
     """What writes the rows of these objects into the store, without the deleted ids.
 
-    A shard counts as finished only if it was made from exactly this object, wherever the object lay then.
+    A shard counts as finished only if it was made from exactly this object, wherever the object lay then. `model_uri` is
+    where the transformation of `parent` is, to count what stays of shards of which some rows are transformed.
     """
     side_dimension = None if parent.side_info is None else parent.side_info.dimension
 
     def write(output: OutputJob, receipts: Sequence[Receipt]) -> None:
-        job = EditJob(output=output, side_dimension=side_dimension, deleted_N=deleted_N, through=through)
+        job = EditJob(
+            output=output,
+            side_dimension=side_dimension,
+            deleted_N=deleted_N,
+            through=through,
+            model_uri=model_uri,
+        )
         todo = shards_to_do(records, receipts)
         for _ in map_tasks(
             write_edited, todo, job, describe="write shards", name=lambda record: f"shard {record.shard}"

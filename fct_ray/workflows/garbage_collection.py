@@ -26,7 +26,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from fct_ray.errors import LeaseHeldError, NotFoundError
-from fct_ray.plan.collection import Collected, collection, deletion_order, owner_of
+from fct_ray.plan.collection import TRUE_VECTORS, Collected, collection, deletion_order, owner_of
 from fct_ray.storage import leases, objects, usage_records
 from fct_ray.storage.leases import Lease
 from fct_ray.storage.store import Store
@@ -96,6 +96,7 @@ def _list(store: Store) -> _Listing:
     if store.current() is None:
         raise NotFoundError(f"{store.uri}: has no CURRENT.json; want a store in which something is published")
     paths = [path for name in _DIRECTORIES for path in store.paths_below(name)]
+    paths += [path for path in store.paths_below("models") if path.endswith(TRUE_VECTORS)]
     litter = [path for name in _DIRECTORIES for path in store.litter_below(name)]
     claims = {number: claim.run for number, claim in store.claims().items()}
     manifests = {manifest.version: manifest for manifest in store.history()}

@@ -22,6 +22,7 @@ from fct_ray.plan import integrity
 from fct_ray.plan.catch_up import same_space
 from fct_ray.settings import CheckedSettings, Count, CountOrZero, PartOrAll
 from fct_ray.shards.shard_check import ShardCheck, ShardInput, Vectors, check_shard
+from fct_ray.shards.true_rows import check_true_vectors
 from fct_ray.storage.store import Store
 from fct_ray.values import Manifest, ShardRecord, Usage
 from fct_ray.workflows.unique_ids import check_unique_ids
@@ -128,7 +129,18 @@ def _document_problems(store: Store, manifest: Manifest) -> list[str]:
     return [
         *integrity.listing_problems(manifest, present),
         *integrity.receipt_problems(manifest, receipts),
+        *_true_vector_problems(store, manifest),
     ]
+
+
+def _true_vector_problems(store: Store, manifest: Manifest) -> list[str]:
+    uri = store.find_transformation(manifest)
+    try:
+        if uri is not None:
+            check_true_vectors(uri)
+    except FctRayError as error:
+        return [str(error)]
+    return []
 
 
 def _spread(records: Sequence[ShardRecord], count: int) -> list[ShardRecord]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from fct_ray.plan.collection import Collected, collection, deletion_order, holding_deleted, owner_of
-from fct_ray.values import Manifest, ObjectRef
+from fct_ray.values import Manifest, ObjectRef, TransformationRef
 from tests.plan.manifests import parent_manifest
 
 
@@ -141,3 +141,32 @@ def test_older_versions_count_as_holding_deleted_items_where_the_past_is_not_kno
 
 def test_a_store_without_deletions_holds_none() -> None:
     assert holding_deleted({1: V1, 2: V2}, 2) == set()
+
+
+def test_a_purge_deletes_true_vectors_that_may_be_of_deleted_items() -> None:
+    """They lie beside models, of which nothing else is ever collected."""
+
+    def made(version: Manifest, fingerprint: str) -> Manifest:
+        ref = TransformationRef(name="h", fingerprint=fingerprint, from_encoder="a", to_encoder="b")
+        return dataclasses.replace(version, transformation=ref)
+
+    v1 = _version(1, None, "embed-1", {0: 1})
+    v2 = made(_version(2, 1, "upgrade-2", {0: 2}), "a" * 64)
+    v3 = made(_version(3, 2, "delete-3", {0: 3}), "a" * 64)
+    v5 = made(_version(5, 3, "upgrade-4", {0: 5}), "b" * 64)
+    files = [f"models/h-x-{letter * 12}/true_vectors.parquet" for letter in "abc"]
+
+    def gone(manifests: list[Manifest], purge: bool, claims: dict[int, str]) -> set[str]:
+        by_number = {manifest.version: manifest for manifest in manifests}
+        found = collection(
+            by_number, current=max(by_number), keep=1, purge=purge, pinned={}, live=(), claims=claims, litter=[],
+            paths=files,
+        )  # fmt: skip
+        return set(found.paths)
+
+    claims = {1: "embed-1", 2: "upgrade-2", 3: "delete-3", 5: "upgrade-4"}
+    assert gone([v1, v2, v3], False, claims) == set(), "only a purge deletes them"
+    assert gone([v1, v2], True, claims) == set(files[1:]), "nothing was deleted from what they are of"
+    assert gone([v1, v2, v3], True, claims) == set(files)
+    assert gone([v1, v2, v3, v5], True, claims) == {files[0], files[2]}
+    assert gone([v1, v2, v3, v5], True, {**claims, 4: "upgrade-4"}) == set(files), "it caught up with a deletion"

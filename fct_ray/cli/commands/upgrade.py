@@ -5,7 +5,7 @@ the new one, and compares that with embedding everything again.
 
     fct-ray upgrade
     fct-ray upgrade --store S --encoder NEW --pairs pairs.parquet --index "IVF1024,PQ16"
-    fct-ray upgrade --store S --encoder models/new-0123456789ab --source images:s3://bucket/photos
+    fct-ray upgrade --store S --encoder models/new-0123456789ab --source images:s3://bucket/photos --refine-budget 5%
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ from fct_ray.workflows.upgrade.settings import UpgradeSettings
 
 WANT_A_STORE = (
     "plan", "encoder", "pairs", "source", "num_pairs", "transformation", "side_info", "metric", "fit", "fit_dir",
-    "start_from", "queries",
+    "start_from", "queries", "refine_budget",
 )  # fmt: skip
 
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass, fields
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.errors import SettingsError
 from fct_ray.kinds import Method, WayChoice
-from fct_ray.shards.model_directory import load_model
 from fct_ray.values import Usage
 from fct_ray.workflows.commit import run_in_progress
 from fct_ray.workflows.upgrade.candidates import methods_fitted
@@ -68,4 +67,4 @@ def fit_for_store(settings: FitTransformationSettings, size: ClusterSize) -> Fit
 
 
 def _keep(method: Method, output: str, judged: JudgedWays) -> str:
-    return keep_model(output, load_model(judged.fitted[method]), judged.fitted[method])
+    return keep_model(output, judged.fitted[method])

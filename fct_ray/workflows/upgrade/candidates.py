@@ -20,7 +20,7 @@ from fct_ray.models.blocks import BlockTransformation, gallery_text
 from fct_ray.models.correction import CorrectedTransformation
 from fct_ray.models.correction_fit import fit_correction
 from fct_ray.models.flops import transformation_flops
-from fct_ray.models.model_files import LoadedModel, PackedModel, pack_model, unpack_model
+from fct_ray.models.model_files import LoadedModel, PackedModel, pack_model, unpack_model, with_true_vectors
 from fct_ray.models.query_map import QueryMap
 from fct_ray.models.transformation import (
     LinearTransformation,
@@ -35,13 +35,15 @@ from fct_ray.models.transformation_loop import (
     transformation_loop,
 )
 from fct_ray.models.transformation_runner import TransformRunner
+from fct_ray.models.true_vectors import can_hold
 from fct_ray.plan.identity import run_id
 from fct_ray.shards.encoder_names import is_model_uri
-from fct_ray.shards.model_directory import check_model_uris, load_model, save_model
+from fct_ray.shards.model_directory import check_model_uris, load_model, packed_model, save_model
 from fct_ray.shards.query_maps import query_map_at
 from fct_ray.storage import documents, objects, shards
 from fct_ray.values import EncoderRef, Usage
 from fct_ray.workflows.upgrade.joined import MadeWay
+from fct_ray.workflows.upgrade.kept_vectors import TRUE_VECTORS_KEPT, VectorsToKeep
 from fct_ray.workflows.upgrade.pairs import Pairs
 
 if TYPE_CHECKING:
@@ -91,11 +93,18 @@ class Candidate:
     """Whether it was fitted by an earlier run on the same pairs."""
     packed: PackedModel | None = None
     """Its files, where it is not saved."""
+    true: VectorsToKeep | None = None
+    """What stands in its version in the place of the model's output. None: the model makes every vector."""
 
     @property
     def key(self) -> tuple[Method, str]:
         """What tells it from all others."""
-        return self.method, self.variant
+        return self.method, self.text
+
+    @property
+    def text(self) -> str:
+        """The variant, with whether true vectors are kept."""
+        return ", ".join([self.variant] * bool(self.variant) + [TRUE_VECTORS_KEPT] * (self.true is not None))
 
     @property
     def is_joined(self) -> bool:
@@ -107,9 +116,19 @@ class Candidate:
         """What its vectors are made of: "h(old, side)", or "[old; side]" for joined blocks."""
         return gallery_text(self.model.transformation())
 
+    def with_true_vectors(self, true: VectorsToKeep) -> Candidate | None:
+        """The same way with these vectors kept in its version; None where it has no place for them."""
+        return replace(self, true=true) if can_hold(self.queries) else None
+
     def saved(self, storage_uri: str) -> Candidate:
-        """The same candidate, with its files in a model directory."""
-        return self if self.packed is None else replace(self, uri=save_model(storage_uri, self.packed), packed=None)
+        """The same candidate, with its files in a model directory, true vectors among them."""
+        has_others = self.model.document.true_vectors_sha256 is not None  # a given model may be of another version
+        if self.packed is None and self.true is None and not has_others:
+            return self
+        packed = self.packed or packed_model(self.uri)
+        if self.true is not None or has_others:
+            packed = with_true_vectors(packed, None if self.true is None else self.true.to_bytes())
+        return replace(self, uri=save_model(storage_uri, packed), packed=None)
 
 
 def load_candidate(method: Method, uri: str, *, variant: str = "", reused: bool = False) -> Candidate:

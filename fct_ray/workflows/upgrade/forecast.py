@@ -12,11 +12,13 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from fct_ray.engine.cluster import ClusterSize
-from fct_ray.kinds import Metric
+from fct_ray.errors import SettingsError
+from fct_ray.kinds import Metric, WayChoice
 from fct_ray.models.batch_encoder import BatchEncoder
 from fct_ray.models.flops import transformation_flops
 from fct_ray.models.transformation import TransformationArchitecture
 from fct_ray.plan.forecast import CPU_2_CORES, Forecast, Rates, forecast
+from fct_ray.plan.refine_budget import items_within, parse_refine_budget
 from fct_ray.values import Manifest
 from fct_ray.workflows.upgrade.pair_origin import PairOrigin, PairsFromEncoder, num_pairs
 from fct_ray.workflows.upgrade.pseudo_origin import PseudoOrigin
@@ -46,6 +48,7 @@ def upgrade_forecast(
     use_side: bool,
     pairs: PairOrigin,
     pseudo: PseudoOrigin | None = None,
+    num_to_refine: int = 0,
     usd_per_node_hour: float | None,
     size: ClusterSize | None,
 ) -> Forecast:
@@ -65,7 +68,7 @@ def upgrade_forecast(
     written = max(read + parent.num_rows * 4 * (2 * space.dimension - parent.dimension), 0)
     candidates = 0 if settings.transformation is not None else 2 if settings.controls and side else 1
     count = num_pairs(pairs, parent)
-    fit_flops = 3 * flops_per_row * count * settings.fit.epochs * candidates
+    fit_flops = 3 * flops_per_row * (count + num_to_refine) * settings.fit.epochs * candidates
     embed_s, left_out = 0.0, tuple[str, ...]()
     if isinstance(pairs, PairsFromEncoder):
         embed_s, left_out = _embedding(count, [pairs.opened], rates, "embedding the pairs")
@@ -74,10 +77,13 @@ def upgrade_forecast(
         views = min(settings.gate.num_queries, parent.num_rows)
         views_s, unknown = _embedding(views, encoders, rates, "embedding other views of items")
         embed_s, left_out = embed_s + views_s, (*left_out, *unknown)
+    times_read = 1  # pairs are picked out of all shards
+    if isinstance(pairs, PairsFromEncoder) and num_to_refine:
+        more_s, more_left_out = _embedding(num_to_refine, [pairs.opened], rates, "embedding the refined items")
+        embed_s, left_out = embed_s + more_s, left_out + more_left_out
+        times_read += 2  # all shards to find the uncertain items, and then these
     read_back_bytes = written * min(1.0, settings.verify_shards / len(parent.shards))
-    on_all_nodes_s = (
-        embed_s + (read + read_back_bytes) / rates.storage_bytes_per_s
-    )  # pairs are picked out of all shards
+    on_all_nodes_s = embed_s + (times_read * read + read_back_bytes) / rates.storage_bytes_per_s
     return forecast(
         rows=parent.num_rows,
         num_bytes=read + written,
@@ -87,6 +93,38 @@ def upgrade_forecast(
         usd_per_node_hour=usd_per_node_hour,
         fixed_s=FIXED_S + fit_flops / (rates.flops_per_s * FIT_EFFICIENCY) + on_all_nodes_s / num_nodes,
         left_out=left_out,
+    )
+
+
+def num_to_refine(
+    settings: UpgradeSettings, parent: Manifest, pairs: PairOrigin, usd_per_node_hour: float | None
+) -> int:
+    """How many items `--refine-budget` embeds with the new model; 0 without one.
+
+    Raises:
+        SettingsError: the settings have no raw items or no way that new embeddings could help, or see `items_within`.
+    """
+    if settings.refine_budget is None:
+        return 0
+    budget = parse_refine_budget(settings.refine_budget)
+    if not isinstance(pairs, PairsFromEncoder):
+        raise SettingsError(
+            f"--refine-budget {budget}: raw items are to be embedded with the new model, and --pairs {settings.pairs} brings "
+            "none: give --source and an encoder that is here, or leave it out"
+        )
+    if settings.way is WayChoice.NOTHING_FITTED:
+        raise SettingsError(
+            f"--refine-budget {budget}: --way {settings.way} uses no embedding of the new model: choose another way, or "
+            "leave it out"
+        )
+    rates = measured_rates()
+    return items_within(
+        budget,
+        num_rows=parent.num_rows,
+        num_pairs=num_pairs(pairs, parent),
+        s_per_item=_item_s([pairs.opened], rates) if pairs.opened.flops_per_item else None,
+        start_s=rates.worker_start_s,
+        usd_per_node_hour=usd_per_node_hour,
     )
 
 
@@ -109,14 +147,18 @@ def backfill_forecast(
 
 def _embedding(count: int, encoders: Sequence[BatchEncoder], rates: Rates, what: str) -> tuple[float, tuple[str, ...]]:
     """Seconds of one node to embed `count` raw items by each; what is not known of it, and so not in the seconds."""
-    read_s = count * RAW_ITEM_BYTES / rates.storage_bytes_per_s
     unknown = tuple(
         f"{what}: encoder {encoder.name!r} does not say what an item takes (`flops_per_item` is 0)"
         for encoder in encoders
         if not encoder.flops_per_item
     )
-    flops = count * sum(encoder.flops_per_item for encoder in encoders)
-    return rates.worker_start_s + max(read_s, flops / (rates.flops_per_s * ENCODER_EFFICIENCY)), unknown
+    return rates.worker_start_s + count * _item_s(encoders, rates), unknown
+
+
+def _item_s(encoders: Sequence[BatchEncoder], rates: Rates) -> float:
+    """Seconds of one node to read one raw item and embed it by each, as far as that is known."""
+    compute_s = sum(encoder.flops_per_item for encoder in encoders) / (rates.flops_per_s * ENCODER_EFFICIENCY)
+    return max(RAW_ITEM_BYTES / rates.storage_bytes_per_s, compute_s)
 
 
 @lru_cache(maxsize=1)

@@ -21,13 +21,16 @@ from fct_ray.evaluation.intervals import paired_interval
 from fct_ray.evaluation.ways import WayToSearch
 from fct_ray.judgements import GateCheck, GateResult, WayJudged
 from fct_ray.kinds import Method, Metric, Precision, QueryRole
+from fct_ray.models.model_files import LoadedModel
 from fct_ray.models.transformation_runner import TransformRunner
+from fct_ray.models.true_vectors import put_in
 from fct_ray.plan import verdict
 from fct_ray.plan.groups import negative_flips, worst_group
 from fct_ray.plan.verdict import Judged
 from fct_ray.values import Usage
 from fct_ray.workflows.upgrade.candidates import Candidate
-from fct_ray.workflows.upgrade.evidence import Evidence, Key, Measures
+from fct_ray.workflows.upgrade.evidence import Evidence, FloatArray, Key, Measures
+from fct_ray.workflows.upgrade.stored_sample import StoredRows
 
 logger = logging.getLogger(__name__)
 FIRST_IS_RIGHT = ("recall@1", "top1")
@@ -66,22 +69,36 @@ def searches(
     work: Work,
 ) -> Iterator[WayToSearch]:
     """Every candidate over the gallery of the evidence, one at a time; those whose queries are not known are left out."""
+    made: tuple[LoadedModel, TransformRunner, FloatArray] | None = None
     for candidate in candidates:
         if not set(candidate.queries.needs) <= evidence.queries.keys():
             continue
-        runner = TransformRunner(candidate.model, batch_rows=batch_rows, precision=precision)
-        output_GW, used = runner.run(evidence.gallery.old_GD, evidence.gallery.side_GS)
-        work.usage += used
+        if made is None or made[0] is not candidate.model:  # with and without true vectors is one model
+            runner = TransformRunner(candidate.model, batch_rows=batch_rows, precision=precision)
+            output_GW, used = runner.run(evidence.gallery.old_GD, evidence.gallery.side_GS)
+            work.usage += used
+            made = candidate.model, runner, output_GW
+        _, runner, output_GW = made
         yield ways.mapped(
             candidate.method,
-            candidate.variant,
+            candidate.text,
             candidate.queries({role: evidence.queries[QueryRole(role)] for role in candidate.queries.needs}),
-            output_GW,
+            _with_true_vectors(candidate, evidence.gallery, output_GW),
             Metric.IP if candidate.is_joined else metrics.new,
             query=" + ".join(candidate.queries.needs),
             gallery=candidate.gallery_text,
             uses_side=QueryRole.SIDE in candidate.queries.needs or runner.uses_side,
         )
+
+
+def _with_true_vectors(candidate: Candidate, gallery: StoredRows, output_GW: FloatArray) -> FloatArray:
+    """What the candidate's version would hold of this gallery, as far as it may be known while judging."""
+    if candidate.true is None:
+        return output_GW
+    output_GW = output_GW.copy()
+    known = candidate.true.judging.of_rows(gallery.ids_G, gallery.old_GD)
+    put_in(output_GW, known, candidate.queries, normalized=candidate.model.document.normalized)
+    return output_GW
 
 
 def judge_by(
@@ -103,31 +120,34 @@ def judge_by(
     Raises:
         NotJudgedError: the evidence needs embeddings that are not here.
     """
-    num_compared = len(candidates)
     first = verdict.measures_that_must_be_proven(judged.kind, judged.k)
     measure = partial(against_nothing, metrics=metrics, batch_rows=batch_rows, work=work)
     few = [each.few(MAX_TO_CHOOSE_BY) for each in (evidence, other) if each is not None]
-    candidates = best_variants(candidates, [partial(measure, each) for each in few], judged.tolerance)
+    plain = [candidate for candidate in candidates if candidate.true is None]
+    best = best_variants(plain, [partial(measure, each) for each in few], judged.tolerance)
+    candidates = _with_and_without_true_vectors(best, candidates)
+    num_compared = len(plain) + len(candidates) - len(best)
     known = [candidate for candidate in candidates if set(candidate.queries.needs) <= evidence.queries.keys()]
     others, other_bar = ({}, {}) if other is None else measure(other, known)  # first: it may lack embeddings
     measured, bar = measure(evidence, known)
+    seen = [(measured, bar), *([] if other is None else [(others, other_bar)])]
     lines = [
         WayJudged(
             method=candidate.method,
-            variant=candidate.variant,
+            variant=candidate.text,
             checks=compared(measured[candidate.key], bar, first=first, num_compared=num_compared, seed=seed),
             query_roles=tuple(QueryRole(role) for role in candidate.queries.needs),
             bytes_per_item=4 * candidate.model.document.dimension,
             other_checks=() if other is None else compared(others[candidate.key], other_bar, seed=seed),
         )
-        for candidate in known
+        for candidate in _one_of_each(known, seen, judged.tolerance).values()
     ]
     result = verdict.judge(lines, judged, new_model=new_model)
-    best = next(line for line in result.ways if line.method is result.chosen)
+    chosen = next(line for line in result.ways if line.method is result.chosen)
     return replace(
         result,
-        worst_group=_worst_group(evidence, measured[best.method, best.variant], bar, best),
-        negative_flips=_flips(bar, measured[best.method, best.variant]),
+        worst_group=_worst_group(evidence, measured[chosen.method, chosen.variant], bar, chosen),
+        negative_flips=_flips(bar, measured[chosen.method, chosen.variant]),
     )
 
 
@@ -160,8 +180,7 @@ def best_variants(candidates: Sequence[Candidate], measures: Sequence[Measuring]
     for candidate in several:
         if candidate.key not in every[0][0]:
             continue
-        does_no_harm = all(_does_no_harm(measured[candidate.key], bar, tolerance) for measured, bar in every)
-        level = does_no_harm, _deciding_level(every[0][0][candidate.key])
+        level = _level(candidate, every, tolerance)
         if candidate.method not in best or level > best[candidate.method][0]:
             best[candidate.method] = level, candidate
     chosen = {candidate.key for _, candidate in best.values()}
@@ -231,6 +250,33 @@ def _does_no_harm(way: Measures, bar: Measures, tolerance: float) -> bool:
 def _deciding_level(way: Measures) -> float:
     name = next((name for name in DECIDING if name in way), next(iter(way)))
     return _mean(way[name][~np.isnan(way[name])])
+
+
+def _with_and_without_true_vectors(best: Sequence[Candidate], candidates: Sequence[Candidate]) -> list[Candidate]:
+    """These candidates, each followed by the one that is the same but for true vectors that its version keeps."""
+    keeping = {(one.method, one.variant): one for one in candidates if one.true is not None}
+    pairs = ((plain, keeping.get((plain.method, plain.variant))) for plain in best)
+    return [candidate for pair in pairs for candidate in pair if candidate is not None]
+
+
+def _one_of_each(
+    candidates: Sequence[Candidate], measures: Sequence[tuple[Mapping[Key, Measures], Measures]], tolerance: float
+) -> dict[Key, Candidate]:
+    """The better one of each method, as `best_variants` ranks them; where true vectors change nothing, the one without."""
+    better: dict[Method, tuple[tuple[bool, float], Candidate]] = {}
+    for candidate in candidates:
+        level = _level(candidate, measures, tolerance)
+        if candidate.method not in better or level > better[candidate.method][0]:
+            better[candidate.method] = level, candidate
+    return {candidate.key: candidate for _, candidate in better.values()}
+
+
+def _level(
+    candidate: Candidate, measures: Sequence[tuple[Mapping[Key, Measures], Measures]], tolerance: float
+) -> tuple[bool, float]:
+    """Whether no measure of any evidence falls, then the first evidence's deciding measure."""
+    does_no_harm = all(_does_no_harm(measured[candidate.key], bar, tolerance) for measured, bar in measures)
+    return does_no_harm, _deciding_level(measures[0][0][candidate.key])
 
 
 def _worst_group(evidence: Evidence, way: Measures, bar: Measures, line: WayJudged) -> dict[str, float] | None:

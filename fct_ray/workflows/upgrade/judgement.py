@@ -27,10 +27,12 @@ from fct_ray.values import Usage
 from fct_ray.workflows.run_usage import RunUsage
 from fct_ray.workflows.upgrade.candidates import Candidate, FitJob, direction_of, fit_candidates, load_candidate
 from fct_ray.workflows.upgrade.decision import Decision, decide
+from fct_ray.workflows.upgrade.kept_vectors import vectors_to_keep
 from fct_ray.workflows.upgrade.kinds_of_evidence import EvidenceSources, wanted_embeddings
 from fct_ray.workflows.upgrade.pair_origin import PairsFromFile
 from fct_ray.workflows.upgrade.pairs import Pairs, pairs_from_encoder, pairs_from_file
 from fct_ray.workflows.upgrade.plan import UpgradePlan
+from fct_ray.workflows.upgrade.refine import refined_pairs
 from fct_ray.workflows.upgrade.ways import every_candidate
 
 logger = logging.getLogger(__name__)
@@ -49,7 +51,9 @@ class JudgedWays:
     compatibility: tuple[CompatibilityRow, ...]
     recovered: dict[Method, RecoveredShare]
     fitted: dict[Method, str]
-    """The model directory of every way that was compared, by method."""
+    """The model directory of every way that was compared, by method; true vectors are with the chosen one alone."""
+    num_refined: int = 0
+    """How many items were embedded with the new model beside the pairs."""
     fit_reused: bool = False
     """Whether they were fitted by an earlier run: their busy time is counted, their wall time is not in this one."""
 
@@ -113,6 +117,11 @@ def _pairs(plan: UpgradePlan, log: RunUsage, size: ClusterSize) -> Pairs:
 def _fit_and_judge(
     plan: UpgradePlan, pairs: Pairs, held_out_P: np.ndarray, log: RunUsage, size: ClusterSize
 ) -> JudgedWays:
+    refined = refined_pairs(plan, pairs, log, size)
+    looked_for = np.empty(0, np.int64) if plan.queries is None else plan.queries.judged.relevant_ids_R
+    fit_on = pairs.rows(~held_out_P)
+    if refined is not None:
+        fit_on = fit_on.with_more(refined.rows(~np.isin(refined.ids_P, looked_for)))
     if plan.given is not None:
         assert plan.settings.transformation is not None  # noqa: S101 (planning loaded it from there)
         architecture = plan.given.transformation().architecture
@@ -122,22 +131,26 @@ def _fit_and_judge(
         fitted = ()
     else:
         with log.stage("fit"):
-            fitted = _fit(plan, pairs, held_out_P, log, size)
+            fitted = _fit(plan, fit_on, pairs.rows(held_out_P), log, size)
     with log.stage("gate") as meter:
-        sources = EvidenceSources(plan=plan, pairs=pairs, held_out=pairs.rows(held_out_P), size=size, meter=meter)
-        gallery = sources.gallery()
-        candidates = (
-            fitted if plan.given is not None else every_candidate(plan, pairs.rows(~held_out_P), fitted, gallery)
+        sources = EvidenceSources(
+            plan=plan, pairs=pairs, held_out=pairs.rows(held_out_P), refined=refined, size=size, meter=meter
         )
+        gallery = sources.gallery()
+        candidates = fitted if plan.given is not None else every_candidate(plan, fit_on, fitted, gallery)
+        if refined is not None:
+            true = vectors_to_keep(pairs, refined, held_out_P=held_out_P, looked_for=looked_for)
+            keeping = (candidate.with_true_vectors(true) for candidate in candidates)
+            candidates = [*candidates, *(candidate for candidate in keeping if candidate is not None)]
         judged = decide(plan, sources, gallery, candidates, size)
         meter.add(judged.usage)
     # Written after the stage's record: work that a kill loses is done and counted again.
-    return _write_judged(plan, judged, reused=bool(fitted) and all(candidate.reused for candidate in fitted))
+    num_refined = 0 if refined is None else len(refined.ids_P)
+    reused = bool(fitted) and all(candidate.reused for candidate in fitted)
+    return _write_judged(plan, judged, num_refined=num_refined, reused=reused)
 
 
-def _fit(
-    plan: UpgradePlan, pairs: Pairs, held_out_P: np.ndarray, log: RunUsage, size: ClusterSize
-) -> tuple[Candidate, ...]:
+def _fit(plan: UpgradePlan, fit_on: Pairs, held_out: Pairs, log: RunUsage, size: ClusterSize) -> tuple[Candidate, ...]:
     settings = plan.settings
     job = FitJob(
         fit=settings.fit,
@@ -148,20 +161,26 @@ def _fit(
         start_from=settings.start_from,
         pilot=settings.way is not WayChoice.H and not settings.controls and settings.start_from is None,
     )
-    candidates = fit_candidates(pairs.rows(~held_out_P), pairs.rows(held_out_P), direction_of(plan), job, size)
+    candidates = fit_candidates(fit_on, held_out, direction_of(plan), job, size)
     log.record_part("fit", "candidates", sum((candidate.usage for candidate in candidates), Usage()))
     return candidates
 
 
-def _write_judged(plan: UpgradePlan, decision: Decision, *, reused: bool) -> JudgedWays:
-    storage_uri = plan.store.run_uri(plan.run, "ways")
-    fitted = {candidate.method: candidate.saved(storage_uri).uri for candidate in decision.best}
+def _write_judged(plan: UpgradePlan, decision: Decision, *, num_refined: int, reused: bool) -> JudgedWays:
+    storage_uri, chosen = plan.store.run_uri(plan.run, "ways"), decision.result.chosen
+    fitted = {
+        candidate.method: (candidate if candidate.method is chosen else replace(candidate, true=None))
+        .saved(storage_uri)
+        .uri
+        for candidate in decision.best
+    }
     judged = JudgedWays(
-        uri=fitted[decision.result.chosen],
+        uri=fitted[chosen],
         result=decision.result,
         compatibility=decision.compatibility,
         recovered=recovered_shares(decision.compatibility) if decision.compatibility else {},
         fitted=fitted,
+        num_refined=num_refined,
         fit_reused=reused,
     )
     objects.write_bytes(plan.store.run_uri(plan.run, GATE_FILE), documents.dump(judged))

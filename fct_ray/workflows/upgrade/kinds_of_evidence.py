@@ -63,6 +63,7 @@ class EvidenceSources:
     plan: UpgradePlan
     pairs: Pairs
     held_out: Pairs
+    refined: Pairs | None
     size: ClusterSize
     meter: StageMeter
 
@@ -161,7 +162,8 @@ class EvidenceSources:
 
     def _known(self) -> tuple[IntArray, FloatArray]:
         """New embeddings of the pairs, and those brought for this command, also where it asked for another task then."""
-        ids, new_NW = self.pairs.ids_P, self.pairs.new_PW
+        known = self.pairs.with_more(self.refined)
+        ids, new_NW = known.ids_P, known.new_PW
         for uri in wanted_embeddings(self.plan):
             brought = pair_files.read_pairs(uri)
             seen, wanted = brought.embeddings_NW.shape[1], new_NW.shape[1]

@@ -63,6 +63,14 @@ class Pairs:
             columns["label"] = pa.array(self.labels_P)
         return pa.table(columns)
 
+    def with_more(self, others: Pairs | None) -> Pairs:
+        """These pairs and others, ascending by id; labels only where both have them."""
+        if others is None or len(others.ids_P) == 0:
+            return self
+        tables = [self.to_table(), others.to_table()]
+        common = [name for name in tables[0].column_names if name in tables[1].column_names]
+        return Pairs.from_table(pa.concat_tables([table.select(common) for table in tables]).sort_by("id"))
+
     @staticmethod
     def from_table(table: pa.Table) -> Pairs:
         """The inverse of `to_table`."""

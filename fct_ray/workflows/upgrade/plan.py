@@ -19,19 +19,24 @@ from fct_ray.plan import checks
 from fct_ray.plan.catch_up import bases
 from fct_ray.plan.forecast import Forecast
 from fct_ray.plan.identity import run_id
+from fct_ray.plan.refine_budget import parse_refine_budget
 from fct_ray.shards.encoder_names import EncoderChoice, EncoderSpec, resolve_encoder
 from fct_ray.shards.model_directory import load_model, open_encoder
 from fct_ray.storage import documents, objects, vector_columns
+from fct_ray.storage import pairs as pair_files
 from fct_ray.storage.store import Store
 from fct_ray.values import Manifest
 from fct_ray.workflows.commit import parent_of
 from fct_ray.workflows.trained_index import check_enough_to_train
-from fct_ray.workflows.upgrade.forecast import TargetSpace, upgrade_forecast
+from fct_ray.workflows.upgrade.forecast import TargetSpace, num_to_refine, upgrade_forecast
 from fct_ray.workflows.upgrade.pair_origin import PairOrigin, PairsFromEncoder, check_num_pairs, num_pairs, pair_origin
 from fct_ray.workflows.upgrade.pairs import check_ids_in_range
 from fct_ray.workflows.upgrade.pseudo_origin import PseudoOrigin, check_pseudo_origin, pseudo_origin
 from fct_ray.workflows.upgrade.query_origin import RealQueries, real_queries
 from fct_ray.workflows.upgrade.settings import UpgradeSettings
+
+REFINE_IDS = "refine_ids.parquet"
+"""The document of a run that says which items are embedded beside the pairs."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,6 +55,8 @@ class UpgradePlan:
     num_pairs: int
     forecast: Forecast
     given: LoadedModel | None
+    num_to_refine: int = 0
+    """How many items are embedded with the new model beside the pairs, as the run decided when it began."""
     akin: tuple[str, ...] = ()
     """The runs that the same command is with another `task` or `accept`: what was brought for one counts for all."""
     queries: RealQueries | None = None
@@ -85,12 +92,11 @@ def plan_upgrade(
     decisive = _decisive(settings, choice, pairs, queries)
     finished, parent = _begun_before(store, newest, choice, decisive) or (None, newest)
     space = _target_space(settings, parent, choice, pairs)
-    checks.check_upgrade(parent, new_encoder=choice.ref, new_dimension=space.dimension, side_info=settings.side_info)
-    factory.check_factory(settings.index, space.dimension, space.metric)
-    check_enough_to_train(settings.index, parent.num_rows)
-    check_num_pairs(pairs, parent, settings)
+    _check(settings, parent, choice, space, pairs)
     check_pseudo_origin(pseudo, parent, settings)
     use_side = parent.side_info is not None and settings.side_info != SideInfoUse.NONE
+    run = _run_id(store, parent, decisive)
+    refine = _chosen_before(store, run) or num_to_refine(settings, parent, pairs, usd_per_node_hour)
     expected = upgrade_forecast(
         settings,
         parent,
@@ -98,6 +104,7 @@ def plan_upgrade(
         use_side=use_side,
         pairs=pairs,
         pseudo=pseudo,
+        num_to_refine=refine,
         usd_per_node_hour=usd_per_node_hour,
         size=size,
     )
@@ -107,18 +114,28 @@ def plan_upgrade(
         store=store,
         parent=parent,
         choice=choice,
-        run=_run_id(store, parent, decisive),
+        run=run,
         space=space,
         use_side=use_side,
         pairs=pairs,
         num_pairs=num_pairs(pairs, parent),
         forecast=expected,
         given=_given_transformation(settings, parent, choice, space),
-        akin=tuple(_run_id(store, parent, other) for other in _with_another_task(settings, choice, pairs, queries)),
+        num_to_refine=refine,
+        akin=tuple(_run_id(store, parent, one) for one in _with_another_task(settings, choice, pairs, queries)),
         queries=real_queries(settings.queries_file, parent, space.dimension),
         pseudo=pseudo,
         finished=finished,
     )
+
+
+def _check(
+    settings: UpgradeSettings, parent: Manifest, choice: EncoderChoice, space: TargetSpace, pairs: PairOrigin
+) -> None:
+    checks.check_upgrade(parent, new_encoder=choice.ref, new_dimension=space.dimension, side_info=settings.side_info)
+    factory.check_factory(settings.index, space.dimension, space.metric)
+    check_enough_to_train(settings.index, parent.num_rows)
+    check_num_pairs(pairs, parent, settings)
 
 
 def _begun_before(
@@ -182,7 +199,15 @@ def _decisive(
         "gate": asdict(settings.gate),
         "on_bad_row": str(settings.on_bad_row),
     }
+    if settings.refine_budget is not None:  # not how many items it means: that may depend on the machine that plans
+        decisive["refine_budget"] = str(parse_refine_budget(settings.refine_budget))
     return documents.dump(decisive).decode()
+
+
+def _chosen_before(store: Store, run: str) -> int:
+    """How many items an earlier attempt of this run chose to embed; 0 if it did not get so far."""
+    uri = store.run_uri(run, REFINE_IDS)
+    return len(pair_files.read_ids(uri)) if objects.exists(uri) else 0
 
 
 def _with_another_task(

@@ -91,6 +91,8 @@ def _chosen(sources: EvidenceSources, gallery: StoredRows, with_view: IntArray) 
     By the hash that picks pairs: so held-out pairs, whose new embeddings are known, are among them.
     """
     fitted = np.setdiff1d(sources.pairs.ids_P, sources.held_out.ids_P)
+    if sources.refined is not None:
+        fitted = np.union1d(fitted, sources.refined.ids_P)
     possible = np.setdiff1d(np.intersect1d(gallery.ids_G, with_view), fitted)
     settings = sources.plan.settings
     return possible[sample_mask(possible, min(settings.gate.num_queries, len(possible)), settings.seed)]

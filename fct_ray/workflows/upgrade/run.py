@@ -21,10 +21,9 @@ from fct_ray.models.model_files import LoadedModel
 from fct_ray.models.query_map import takes_new_alone
 from fct_ray.plan.catch_up import check_catch_up
 from fct_ray.plan.versions import upgraded_manifest
-from fct_ray.shards.encoder_names import MODEL_JSON
-from fct_ray.shards.model_directory import WEIGHTS, load_model
+from fct_ray.shards.model_directory import load_model, packed_model, save_model
 from fct_ray.shards.query_maps import query_map_at
-from fct_ray.storage import leases, objects
+from fct_ray.storage import leases
 from fct_ray.values import Current, EncoderRef, IndexRef, Manifest, QueryInput, Receipt, TransformationRef, Usage
 from fct_ray.workflows.bad_rows import list_bad_rows
 from fct_ray.workflows.commit import RunInProgress, now, run_in_progress
@@ -111,7 +110,7 @@ def _stream_and_publish(
         manifest = _manifest(plan, head, version, index, receipts, judged, transformation, space)
         with run.log.stage("verify") as meter:
             recall = verify_version(store, manifest, head, queries_QW, num_shards=settings.verify_shards, meter=meter)
-        keep_model(store.models_uri(), transformation, judged.uri)
+        keep_model(store.models_uri(), judged.uri)
         run.publish(manifest, current)
     return UpgradeOutcome(
         plan=plan,
@@ -190,10 +189,6 @@ def _manifest(
     )
 
 
-def keep_model(models_uri: str, transformation: LoadedModel, uri: str) -> str:
-    """Copy h from the run to where models stay when runs are collected; returns its new URI."""
-    name = f"{transformation.document.name}-{transformation.document.fingerprint[:12]}"
-    target = objects.join(models_uri, name)
-    for file in (WEIGHTS, MODEL_JSON):
-        objects.write_bytes(objects.join(target, file), objects.read_bytes(objects.join(uri, file)))
-    return target
+def keep_model(models_uri: str, uri: str) -> str:
+    """Copy h, and its true vectors, from the run to where models stay when runs are collected; returns its new URI."""
+    return save_model(models_uri, packed_model(uri))

@@ -107,6 +107,10 @@ class UpgradeSettings(FitOnPairsSettings, BadRowSettings):
     """A transformation fitted before (a model directory): judged on the pairs instead of fitting one."""
     index: str = "Flat"
     """FAISS factory string of the new index, e.g. "IVF1024,PQ16"."""
+    refine_budget: str | None = None
+    """With --source: embed more items with the new model, drawn by how uncertain maps are of them: a share of the gallery
+    (5%), dollars ($20) or hours of nodes (2gpu-h, 2node-h). Maps are fitted on them, and where that is better the version
+    keeps them as they are."""
     max_usd: PositiveOrZero | None = None
     """Refuse to start if the forecast is above this many US dollars."""
     verify_shards: CountOrZero = 4

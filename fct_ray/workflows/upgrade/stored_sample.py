@@ -71,7 +71,15 @@ def sampled_rows(
 
 
 def gallery_sample(
-    store: Store, manifest: Manifest, max_rows: int, also_P: IntArray, *, seed: int, use_side: bool, meter: StageMeter
+    store: Store,
+    manifest: Manifest,
+    max_rows: int,
+    also_P: IntArray,
+    *,
+    seed: int,
+    use_side: bool,
+    meter: StageMeter,
+    describe: str = "gate: read the gallery",
 ) -> StoredRows:
     """The gallery, or `max_rows` rows of it from at most 32 shards, and in any case the rows with the ids `also_P`."""
     chosen = np.unique(np.linspace(0, len(manifest.shards) - 1, MAX_SAMPLED_SHARDS).astype(int))
@@ -82,9 +90,7 @@ def gallery_sample(
     counts = pairs_per_shard(rows, min(sum(rows), max_rows))
     of_shard = {record.shard: number for record, number in zip(records, counts, strict=True)}
     wanted = {record.shard: also_P[(also_P >= record.id_min) & (also_P <= record.id_max)] for record in manifest.shards}
-    table = _collected(
-        store, manifest, wanted, of_shard, seed=seed, use_side=use_side, meter=meter, describe="gate: read the gallery"
-    )
+    table = _collected(store, manifest, wanted, of_shard, seed=seed, use_side=use_side, meter=meter, describe=describe)
     return StoredRows.from_table(table)
 
 
