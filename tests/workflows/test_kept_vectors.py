@@ -12,9 +12,9 @@ def _pairs(ids: list[int], *, labels: bool) -> Pairs:
     number = np.array(ids, np.int64)
     return Pairs(
         ids_P=number,
-        old_PD=number[:, None] * np.ones((1, 3), np.float32),
+        old_PD=np.repeat(number[:, None], 3, axis=1).astype(np.float32),
         side_PS=None,
-        new_PW=-number[:, None] * np.ones((1, 2), np.float32),
+        new_PW=-np.repeat(number[:, None], 2, axis=1).astype(np.float32),
         labels_P=number % 2 if labels else None,
     )
 
