@@ -15,6 +15,7 @@ from fct_ray.kinds import Method
 from fct_ray.plan.cost import cost_usd
 from fct_ray.plan.forecast import Forecast
 from fct_ray.plan.stages import STAGES
+from fct_ray.plan.way_forecast import WayForecast
 from fct_ray.values import Usage
 
 SAVED_KEYS = ("busy_compute", "flops", "usd", "node_s")
@@ -83,6 +84,8 @@ class Report:
     """None with `--plan`, which spends nothing; written with null values."""
     environment: Environment
     gate: GateResult | None = None
+    planned_ways: tuple[WayForecast, ...] = ()
+    """With `--plan`: every way of upgrading, what it is worth, as far as that is known, and what it takes."""
     compatibility: tuple[CompatibilityRow, ...] = ()
     recovered_share: Mapping[Method, RecoveredShare] = field(default_factory=dict)
     saved: Saved | None = None

@@ -43,6 +43,7 @@ def document(report: Report) -> dict[str, Any]:
     }
     optional: dict[str, Any] = {
         "gate": report.gate,
+        "planned_ways": report.planned_ways or None,
         "compatibility": report.compatibility or None,
         "recovered_share": report.recovered_share or None,
         "saved": None if report.saved is None else _saved(report.saved),

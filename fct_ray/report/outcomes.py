@@ -28,18 +28,38 @@ if TYPE_CHECKING:
     from fct_ray.workflows.fit.encoder import FittedEncoder
     from fct_ray.workflows.fit.transformation import FittedTransformation
     from fct_ray.workflows.upgrade.plan import UpgradePlan
+    from fct_ray.workflows.upgrade.preview import Preview
     from fct_ray.workflows.upgrade.run import UpgradeOutcome
     from fct_ray.workflows.verify import Verified
 
 
-def plan_report(plan: UpgradePlan, settings: object, pricing: Pricing) -> Report:
-    """What `--plan` says: the forecast, nothing spent."""
+def plan_report(plan: UpgradePlan, settings: object, pricing: Pricing, seen: Preview | None = None) -> Report:
+    """What `--plan` says: the forecast and, with `seen`, the ways of upgrading; nothing published."""
     store, parent = plan.store.uri, plan.parent
     report = _report("upgrade", store, parent.version, parent.num_rows, plan.run, {}, settings, pricing)
-    note = "planned only: no worker was started and the store's versions are untouched"
+    note = "planned only: nothing was embedded or published, and the versions of the store are untouched"
     return dataclasses.replace(
-        report, forecast=plan.forecast, actual=None, notes=(*_planned(plan), note, *_left_out(plan.forecast))
+        report,
+        forecast=plan.forecast,
+        actual=None,
+        planned_ways=() if seen is None else seen.ways,
+        notes=(*_planned(plan), *_recommended(seen), note, *_left_out(plan.forecast)),
     )
+
+
+def _recommended(seen: Preview | None) -> tuple[str, ...]:
+    """What the ways in closed form let expect of the upgrade."""
+    if seen is None:
+        return ()
+    if seen.result is None:
+        return (
+            "recommendation: none before the pairs are embedded; the upgrade embeds them, judges, and then decides",
+        )
+    network = (
+        "the network h would be fitted, too, and may do better" if seen.fits_network else "the network h would not be"
+    )
+    said = f"recommendation, by ways in closed form ({network}): {seen.result.reason}"
+    return (said, *([f"next: {seen.result.advice}"] if seen.result.advice else []))
 
 
 def _planned(plan: UpgradePlan) -> tuple[str, ...]:

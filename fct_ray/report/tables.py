@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fct_ray.judgements import GateResult
+from fct_ray.judgements import GateCheck, GateResult
+from fct_ray.kinds import Method
+from fct_ray.plan.way_forecast import WayForecast
 from fct_ray.report.content import SAVED_KEYS, Report
 from fct_ray.report.explanations import METHOD_TITLES, REFERENCES, ordered_rows
 from fct_ray.report.quantities import (
@@ -51,6 +53,7 @@ class Table:
 def tables_of(report: Report) -> tuple[Table, ...]:
     """All tables that apply, in the order in which a newcomer should read them."""
     candidates = (
+        planned_ways_table(report),
         compatibility_table(report),
         savings_table(report),
         stage_table(report),
@@ -226,6 +229,55 @@ def ways_table(report: Report) -> Table | None:
         rows=(bar, *rows),
         emphasized=frozenset({0}),
     )
+
+
+def planned_ways_table(report: Report) -> Table | None:
+    """With `--plan`: every way of upgrading, what it is worth and takes."""
+    lines = report.planned_ways
+    if not lines:
+        return None
+    check = next((line.check for line in lines if line.check is not None), None)
+    worth = "Worth is not known before the pairs are embedded."
+    if check is not None:
+        worth = (
+            f"Best first; {check.measure} as the gate would measure it now, with the lower bound of its difference to doing "
+            "nothing (95 % confidence for all ways together)."
+        )
+    rows = [
+        (
+            METHOD_TITLES[line.method] + (f" ({line.variant})" if line.variant else ""),
+            " + ".join(line.query_roles),
+            bytes_text(line.bytes_per_item) if line.bytes_per_item else "",
+            *_worth(line, check),
+            _takes(line),
+        )
+        for line in lines
+    ]
+    return Table(
+        name="planned_ways",
+        title="Ways of upgrading: what each is worth and takes",
+        sentence=f"{worth} Queries says which embeddings of a query a way needs; what it takes is a forecast with pairs and "
+        "gate included.",
+        header=("way", "queries", "bytes per item", "quality", "lower bound", "clears", "takes"),
+        rows=tuple(rows),
+        emphasized=frozenset({0, len(rows) - 1}),
+    )
+
+
+def _worth(line: WayForecast, check: GateCheck | None) -> tuple[str, str, str]:
+    if line.method is Method.OLD_OLD and check is not None:
+        return percent(check.bar), "", ""
+    if line.check is None:
+        return "not known", "", ""
+    return percent(line.check.candidate), _signed(line.check.margin_low), "yes" if line.clears else "no"
+
+
+def _takes(line: WayForecast) -> str:
+    if line.method is Method.OLD_OLD:
+        return "nothing"
+    if line.forecast is None:
+        return "not known"
+    return f"{duration(line.forecast.wall_s)}, {money(line.forecast.usd, line.forecast.node_s)}"
 
 
 def versions_table(store_uri: str, manifests: Sequence[Manifest], current: int | None) -> Table:

@@ -18,9 +18,11 @@ from fct_ray.cli.job_settings import JobSettings
 from fct_ray.cli.pricing import pricing_of
 from fct_ray.engine.cluster import connected
 from fct_ray.errors import SettingsError
+from fct_ray.report.content import Pricing
 from fct_ray.report.outcomes import plan_report, upgrade_report
 from fct_ray.workflows.quickstart import QuickstartSettings, run_quickstart
-from fct_ray.workflows.upgrade.plan import plan_upgrade
+from fct_ray.workflows.upgrade.plan import UpgradePlan, plan_upgrade
+from fct_ray.workflows.upgrade.preview import Preview, can_judge, preview
 from fct_ray.workflows.upgrade.run import run_upgrade
 from fct_ray.workflows.upgrade.settings import UpgradeSettings
 
@@ -39,7 +41,8 @@ class Settings(JobSettings, UpgradeSettings):
     encoder: str = ""
     """The new encoder: a model directory, `package.module:factory`, or (with --pairs) any name for it."""
     plan: bool = False
-    """Stop after planning: print what would be done and what it would take."""
+    """Stop after planning: print what would be done, what each way of upgrading takes and, with --pairs, what it is worth.
+    Nothing is embedded, and the versions of the store are untouched."""
     quickstart: QuickstartSettings = field(default_factory=QuickstartSettings)
     """What the quick start shows."""
 
@@ -58,10 +61,18 @@ def run(settings: Settings) -> Finished:
         )
     plan = plan_upgrade(settings, pricing.usd_per_node_hour, None)
     if settings.plan:
-        return finish(plan_report(plan, settings, pricing), settings.report_dir)
+        return finish(plan_report(plan, settings, pricing, _preview(plan, settings, pricing)), settings.report_dir)
     with connected(settings.cluster) as size:
         outcome = run_upgrade(plan, size)
     return finish(upgrade_report(outcome, settings, pricing), settings.report_dir, refused=outcome.published is None)
+
+
+def _preview(plan: UpgradePlan, settings: Settings, pricing: Pricing) -> Preview:
+    """The table of ways; judged, on a cluster, where that costs no embedding."""
+    if not can_judge(plan):
+        return preview(plan, None, pricing.usd_per_node_hour)
+    with connected(settings.cluster) as size:
+        return preview(plan, size, pricing.usd_per_node_hour)
 
 
 def _refuse_what_the_quick_start_ignores(settings: Settings) -> None:

@@ -206,8 +206,7 @@ def fit_candidates(
     known = _remembered(job.storage_uri, name)
     if known:
         return known
-    candidates = [*(_linear(pairs, direction, with_side) for with_side in sides)]
-    candidates.append(_corrected(pairs, direction, candidates[0], job.seed))
+    candidates = list(closed_form_maps(pairs, direction, controls=job.controls, seed=job.seed))
     if not job.pilot or network_is_promising(candidates[0], candidates[-1], held_out):
         settings = TransformationLoopSettings(architectures=architectures, fit=job.fit, seed=job.seed, start_from=given)
         outcome = run_fit(
@@ -229,6 +228,13 @@ def fit_candidates(
     directories = {candidate.method: candidate.uri for candidate in saved}
     objects.write_bytes(objects.join(job.storage_uri, f"{name}.json"), documents.dump(directories))
     return saved
+
+
+def closed_form_maps(pairs: Pairs, direction: Direction, *, controls: bool, seed: int) -> tuple[Candidate, ...]:
+    """Linear maps, that with side-information first, and last the first one's correction by near pairs; not saved."""
+    sides = _sides(use_side=pairs.side_PS is not None, controls=controls)
+    linear = [_linear(pairs, direction, with_side) for with_side in sides]
+    return (*linear, _corrected(pairs, direction, linear[0], seed))
 
 
 def network_is_promising(linear: Candidate, corrected: Candidate, held_out: Pairs) -> bool:

@@ -40,6 +40,17 @@ class TargetSpace:
     normalized: bool
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WayWork:
+    """What one way of upgrading does to every item."""
+
+    flops_per_row: float
+    dimension: int
+    """Dimensions of what it makes of an item."""
+    fits_network: bool = False
+    """Whether the network h is fitted for it; what is in closed form takes seconds."""
+
+
 def upgrade_forecast(
     settings: UpgradeSettings,
     parent: Manifest,
@@ -49,10 +60,11 @@ def upgrade_forecast(
     pairs: PairOrigin,
     pseudo: PseudoOrigin | None = None,
     num_to_refine: int = 0,
+    way: WayWork | None = None,
     usd_per_node_hour: float | None,
     size: ClusterSize | None,
 ) -> Forecast:
-    """The forecast of an upgrade of `parent`; without a price its dollars are None."""
+    """The forecast of an upgrade of `parent` by one way (None: by the network h); without a price its dollars are None."""
     side = parent.side_info.dimension if parent.side_info is not None and use_side else 0
     architecture = TransformationArchitecture(
         kind="mlp",
@@ -63,12 +75,13 @@ def upgrade_forecast(
         normalized=space.normalized,
     )
     rates, num_nodes = measured_rates(), size.num_nodes if size is not None else 1
-    flops_per_row = transformation_flops(architecture)
+    network_flops = transformation_flops(architecture)
+    way = way or WayWork(flops_per_row=network_flops, dimension=space.dimension, fits_network=True)
     read = sum(record.embeddings.bytes for record in parent.shards)
-    written = max(read + parent.num_rows * 4 * (2 * space.dimension - parent.dimension), 0)
-    candidates = 0 if settings.transformation is not None else 2 if settings.controls and side else 1
+    written = max(read + parent.num_rows * 4 * (2 * way.dimension - parent.dimension), 0)
+    candidates = 0 if settings.transformation is not None else 2 if settings.controls and side else way.fits_network
     count = num_pairs(pairs, parent)
-    fit_flops = 3 * flops_per_row * (count + num_to_refine) * settings.fit.epochs * candidates
+    fit_flops = 3 * network_flops * (count + num_to_refine) * settings.fit.epochs * candidates
     embed_s, left_out = 0.0, tuple[str, ...]()
     if isinstance(pairs, PairsFromEncoder):
         embed_s, left_out = _embedding(count, [pairs.opened], rates, "embedding the pairs")
@@ -87,7 +100,7 @@ def upgrade_forecast(
     return forecast(
         rows=parent.num_rows,
         num_bytes=read + written,
-        flops_per_row=flops_per_row,
+        flops_per_row=way.flops_per_row,
         num_nodes=num_nodes,
         rates=rates,
         usd_per_node_hour=usd_per_node_hour,
