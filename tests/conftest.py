@@ -1,7 +1,7 @@
 """Fixtures for every room's tests: a real S3 server and a fresh place on it, a real Ray cluster.
 
 Owns: one server and one cluster per process of a test session, started when the first test asks for them; and which tests
-may run beside each other (`make test` has two processes).
+may run beside each other (`make test` has three processes).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ START_CLUSTERS = {"bench", "chaos", "cluster", "test_s3.py", "packaging", "test_
 SHARE_A_CLUSTER = {"engine": "workflows", "workflows": "workflows", "jobs": "jobs", "api": "docs", "docs": "docs"}
 """Rooms whose tests use the process's cluster and the fixtures of their group: a group stays in one process."""
 FIRST = ("start clusters", "workflows", "jobs", "docs")
-"""The longest groups, so that short files are left to level the two processes at the end."""
+"""The longest groups, so that short files are left to level the processes at the end."""
 
 
 class RoomScheduling(LoadScopeScheduling):  # type: ignore[misc]
@@ -50,7 +50,7 @@ class RoomScheduling(LoadScopeScheduling):  # type: ignore[misc]
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> RoomScheduling:
-    """With `-n 2` (pytest-xdist's own groups do nothing with pytest 9)."""
+    """With `-n 3` (pytest-xdist's own groups do nothing with pytest 9)."""
     return RoomScheduling(config, log)
 
 

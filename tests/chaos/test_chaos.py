@@ -57,6 +57,7 @@ def test_what_is_appended_and_deleted_during_an_upgrade_is_all_there_though_both
     assert {line["victim"] for line in journal.of("kill")} == {Victim.WRITER, Victim.DRIVER}
 
 
+@pytest.mark.journey
 def test_the_checks_find_a_lost_row_a_changed_byte_and_a_shard_that_was_done_again(
     scene: Scene, tmp_path: Path
 ) -> None:

@@ -73,6 +73,7 @@ def test_every_verb_explains_itself_under_the_name_that_was_typed(installed: Pat
     assert "usage: fct-ray store status" in _outside(installed, tmp_path, "fct-ray", "store", "status", "--help")
 
 
+@pytest.mark.journey
 def test_a_plan_is_priced_by_the_book_in_the_wheel(installed: Path, tmp_path: Path) -> None:
     from tests.fashion_vectors import fashion_vectors, write_gallery, write_pairs
 

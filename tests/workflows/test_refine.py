@@ -114,6 +114,7 @@ def _document(done: Done, name: str) -> Path:
     return Path(done.living.store.uri) / "runs" / done.outcome.plan.run / name
 
 
+@pytest.mark.journey
 def test_nothing_is_embedded_twice_and_no_pair_is_refined(done: Done) -> None:
     pairs, refined, nothing = (set(ids) for ids in done.embedded)
     assert (len(pairs), len(refined), len(nothing)) == (NUM_PAIRS, NUM_REFINED, 0)
@@ -121,6 +122,7 @@ def test_nothing_is_embedded_twice_and_no_pair_is_refined(done: Done) -> None:
     assert not pairs & refined
 
 
+@pytest.mark.journey
 def test_they_are_drawn_from_the_whole_gallery_by_uncertainty(done: Done) -> None:
     """By brute force over all photos at once."""
     vectors = done.living.vectors
@@ -134,6 +136,7 @@ def test_they_are_drawn_from_the_whole_gallery_by_uncertainty(done: Done) -> Non
     assert variance[drawn].mean() > variance[~drawn & ~is_pair].mean()
 
 
+@pytest.mark.journey
 def test_mixed_shards_are_published_and_their_records_say_so(done: Done) -> None:
     published = done.outcome.published
     assert published is not None, done.outcome.judged
@@ -147,6 +150,7 @@ def test_mixed_shards_are_published_and_their_records_say_so(done: Done) -> None
     assert sum(sum(count.values()) for count in counts) == START
 
 
+@pytest.mark.journey
 def test_the_true_vectors_are_those_of_the_new_encoder_and_are_found_by_themselves(done: Done) -> None:
     living = done.living
     rows = np.flatnonzero(np.isin(living.vectors.ids_N[:START], done.embedded[1]))
@@ -155,12 +159,14 @@ def test_the_true_vectors_are_those_of_the_new_encoder_and_are_found_by_themselv
     assert (ids_QK[:, 0] == living.vectors.ids_N[rows]).mean() > 0.99
 
 
+@pytest.mark.journey
 def test_the_version_is_whole_and_its_vectors_can_be_made_again(done: Done) -> None:
     seen = verify_store(VerifySettings(store=done.living.store.uri, recompute=5))
     assert seen.problems == ()
     assert seen.num_recomputed == 5
 
 
+@pytest.mark.journey
 def test_the_same_command_finds_it_finished(done: Done) -> None:
     again = plan_upgrade(_settings(done.living), 0.1, None)
     assert again.finished is not None
@@ -171,6 +177,7 @@ def test_the_same_command_finds_it_finished(done: Done) -> None:
     assert outcome.judged.num_refined == NUM_REFINED
 
 
+@pytest.mark.journey
 def test_the_report_says_how_many_what_it_cost_and_which_share_is_new(done: Done) -> None:
     report = upgrade_report(done.outcome, done.outcome.plan.settings, pricing_of(PricingSettings()))
     (said,) = [note for note in report.notes if note.startswith("refined")]
@@ -181,6 +188,7 @@ def test_the_report_says_how_many_what_it_cost_and_which_share_is_new(done: Done
     assert list(report.stages)[:2] == ["pairs", "refine"]
 
 
+@pytest.mark.journey
 def test_those_of_all_pairs_and_refined_items_lie_beside_the_chosen_model_alone(done: Done) -> None:
     published = done.outcome.published
     assert published is not None
@@ -194,6 +202,7 @@ def test_those_of_all_pairs_and_refined_items_lie_beside_the_chosen_model_alone(
     assert with_it == {done.outcome.judged.result.chosen}, "the other ways are kept without"
 
 
+@pytest.mark.journey
 def test_deleting_and_collecting_keep_the_counts_and_the_file(done: Done, tmp_path: Path) -> None:
     living = done.living.copy(tmp_path)
     refined = np.flatnonzero(np.isin(living.vectors.ids_N[:START], done.embedded[1][:10]))
