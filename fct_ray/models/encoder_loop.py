@@ -46,7 +46,15 @@ class EncoderFit(CheckedSettings):
 
     backbone: str = "small_cnn-16"
     """"small_cnn-WIDTH" or "small_cnn-WIDTHxCELLS" for small images, or resnet18, resnet50, mobilenet_v2,
-    mobilenet_v3_small, mobilenet_v3_large."""
+    mobilenet_v3_small, mobilenet_v3_large, efficientnet_lite0."""
+    pretrained: bool = False
+    """Start from the backbone's ImageNet weights; those of efficientnet_lite0 are installed with fct_ray, others are
+    downloaded."""
+    freeze_backbone: bool = False
+    """Fit only the embedding head, on features that the backbone computes once: minutes instead of hours where its
+    weights are pretrained."""
+    image_size: Count | None = None
+    """Side of the square images that the backbone sees, in pixels. None: as large as the source's."""
     dimension: Count = 128
     """Dimensions of the embedding."""
     loss: EncoderLoss = EncoderLoss.CROSS_ENTROPY
@@ -92,7 +100,7 @@ def encoder_loop(worker: FitWorker, settings: EncoderLoopSettings) -> None:
     """Fit one encoder; the last checkpoint's `encoder` is its state dict."""
     fit = settings.fit
     seed_everything(settings.seed)
-    module = _build(settings).to(worker.device)
+    module = build_model(settings).to(worker.device)
     model = worker.prepare(module)
     optimizer = torch.optim.SGD(
         _parameter_groups(module, fit.weight_decay), lr=fit.learning_rate, momentum=fit.momentum, nesterov=True
@@ -137,9 +145,10 @@ TELL_EVERY = 10
 Fitted = SupervisedModel | SimClrModel
 
 
-def _build(settings: EncoderLoopSettings) -> Fitted:
+def build_model(settings: EncoderLoopSettings) -> Fitted:
+    """The encoder with what its loss needs, of random weights but for a pretrained backbone. Raises SettingsError."""
     fit, dimension = settings.fit, settings.architecture.dimension
-    encoder = Encoder(settings.architecture)
+    encoder = Encoder(settings.architecture, pretrained=fit.pretrained)
     if fit.loss is EncoderLoss.SIMCLR:
         return SimClrModel(encoder, temperature=fit.temperature)
     if fit.loss is EncoderLoss.ARCFACE:

@@ -19,6 +19,7 @@ from fct_ray.errors import SettingsError, SourceError
 from fct_ray.metering.meters import measure_stage
 from fct_ray.models.encoder import Encoder, EncoderArchitecture
 from fct_ray.models.encoder_loop import EncoderFit, EncoderLoopSettings, encoder_loop
+from fct_ray.models.head_loop import head_loop
 from fct_ray.models.model_files import pack_model
 from fct_ray.plan.identity import run_id
 from fct_ray.settings import CheckedSettings, Seed
@@ -93,7 +94,7 @@ def fit_encoder(settings: FitEncoderSettings, size: ClusterSize) -> FittedEncode
     )
     with measure_stage(count_nodes) as meter:
         outcome = run_fit(
-            encoder_loop,
+            head_loop if settings.fit.freeze_backbone else encoder_loop,
             loop,
             name=run,
             storage_uri=objects.join(settings.output, "fits"),
@@ -155,12 +156,15 @@ def _architecture(settings: FitEncoderSettings, source: Source) -> EncoderArchit
     images = source.read(np.arange(min(STATISTICS_ITEMS, source.num_items))).columns.get("image")
     if not isinstance(images, np.ndarray) or images.ndim != 4:
         raise SourceError(f"{settings.source}: want images of one size to fit an encoder; resize them first")
+    fit, size = settings.fit, settings.fit.image_size or max(images.shape[1:3])
+    if fit.pretrained:  # its weights know RGB images, normalised as ImageNet's were
+        return EncoderArchitecture(backbone=fit.backbone, dimension=fit.dimension, image_size=size)
     unit = images.astype(np.float32) / 255.0
     return EncoderArchitecture(
-        backbone=settings.fit.backbone,
-        dimension=settings.fit.dimension,
+        backbone=fit.backbone,
+        dimension=fit.dimension,
         channels_in=images.shape[3],
-        image_size=max(images.shape[1:3]),
+        image_size=size,
         mean=tuple(float(value) for value in unit.mean(axis=(0, 1, 2))),
         std=tuple(float(value) for value in np.maximum(unit.std(axis=(0, 1, 2)), 1e-3)),
     )
