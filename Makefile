@@ -30,8 +30,8 @@ kanji-data: $(STAMP)
 kanji: kanji-data  ## the same on the second data set: kanji glyphs, known characters
 	$(BIN)/python jobs/upgrade.py --config jobs/kanji.yaml $(ARGS)
 
-test: data  ## all tests but journeys and slow ones (10 to 15 minutes on 2 cores; three processes, because much of it is waiting)
-	$(BIN)/python -m pytest -m "not slow and not journey" -n 3 $(ARGS)
+test: data  ## all tests but journeys and slow ones (12 to 16 minutes on 2 cores)
+	$(BIN)/python -m pytest -m "not slow and not journey" -n 2 $(ARGS)
 
 journeys: data  ## whole stories through several jobs: the notebook, S3 with faults, kills, a submitted job (about 10 minutes)
 	$(BIN)/python -m pytest -m "journey and not slow" -n 2 $(ARGS)

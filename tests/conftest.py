@@ -1,7 +1,7 @@
 """Fixtures for every room's tests: a real S3 server and a fresh place on it, a real Ray cluster.
 
 Owns: one server and one cluster per process of a test session, started when the first test asks for them; and which tests
-may run beside each other (`make test` has three processes).
+may run beside each other (`make test` has two processes).
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class RoomScheduling(LoadScopeScheduling):  # type: ignore[misc]
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> RoomScheduling:
-    """With `-n 3` (pytest-xdist's own groups do nothing with pytest 9)."""
+    """With `-n 2` (pytest-xdist's own groups do nothing with pytest 9)."""
     return RoomScheduling(config, log)
 
 

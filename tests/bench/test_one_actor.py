@@ -21,7 +21,7 @@ def test_every_precision_and_batch_size_is_measured_against_its_roof(tmp_path: P
         (precision, batch) for precision in Precision for batch in (500, 1000)
     ]
     assert runs[0].largest_difference < 1e-5 < runs[-1].largest_difference < 2e-2
-    assert 0 < runs[0].rows_per_s < 2 * runs[0].roof_rows_per_s
+    assert all(run.rows_per_s > 0 and run.roof_rows_per_s > 0 for run in runs)
     assert len(one_actor_table(runs, settings).rows) == 4
 
 
