@@ -58,7 +58,7 @@ def _recommended(seen: Preview | None) -> tuple[str, ...]:
     network = (
         "the network h would be fitted, too, and may do better" if seen.fits_network else "the network h would not be"
     )
-    said = f"recommendation, by ways in closed form ({network}): {seen.result.reason}"
+    said = f"recommendation, by ways in closed form ({network}); now the gate would say: {seen.result.reason}"
     return (said, *([f"next: {seen.result.advice}"] if seen.result.advice else []))
 
 

@@ -245,7 +245,7 @@ def planned_ways_table(report: Report) -> Table | None:
         )
     rows = [
         (
-            METHOD_TITLES[line.method] + (f" ({line.variant})" if line.variant else ""),
+            _way(line),
             " + ".join(line.query_roles),
             bytes_text(line.bytes_per_item) if line.bytes_per_item else "",
             *_worth(line, check),
@@ -262,6 +262,12 @@ def planned_ways_table(report: Report) -> Table | None:
         rows=tuple(rows),
         emphasized=frozenset({0, len(rows) - 1}),
     )
+
+
+def _way(line: WayForecast) -> str:
+    named = {Method.OLD_OLD: "doing nothing", Method.NEW_NEW: "full backfill"}
+    name = named.get(line.method, line.method.replace("_", " "))
+    return f"{name} ({line.variant})" if line.variant else name
 
 
 def _worth(line: WayForecast, check: GateCheck | None) -> tuple[str, str, str]:
