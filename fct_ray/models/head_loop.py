@@ -21,6 +21,9 @@ from fct_ray.models.schedule import warmup_cosine
 from fct_ray.models.seeding import generator, seed_everything
 from fct_ray.models.supervised import SupervisedModel
 
+FEATURE_ROWS = 32
+"""Images whose features are computed at a time, at most; fewer than these are left out, because batches are whole."""
+
 
 class HeadModel(nn.Module):
     """The head and the classifier whose loss fits it, as the one module that DDP wraps."""
@@ -69,6 +72,7 @@ def head_loop(worker: FitWorker, settings: EncoderLoopSettings) -> None:
             if step % TELL_EVERY == 0:
                 loss = float(batch_loss.detach())
                 worker.tell(epoch * steps + step, steps * fit.epochs, f"loss {loss:.3f}")
+        loss = float(batch_loss.detach())
     if not math.isfinite(loss):
         raise FitError(
             f"the fit diverged (loss {loss}); want a finite loss: lower --fit.learning-rate (now {fit.learning_rate})"
@@ -84,7 +88,7 @@ def _features(worker: FitWorker, encoder: Encoder, settings: EncoderLoopSettings
     encoder.backbone.eval()
     side, channels = settings.architecture.image_size, settings.architecture.channels_in
     flops = flops_per_item(encoder.backbone, (torch.zeros(1, channels, side, side, device=worker.device),))
-    batch_rows = max(2, settings.fit.batch_size // worker.world_size)
+    batch_rows = min(FEATURE_ROWS, max(2, settings.fit.batch_size // worker.world_size))
     total = max(1, settings.num_items // worker.world_size)
     features, labels, done = [], [], 0
     with torch.inference_mode():

@@ -25,7 +25,7 @@ from fct_ray.models.architectures import (
     read_transformation_architecture,
 )
 from fct_ray.models.encoder import Encoder, EncoderArchitecture
-from fct_ray.models.model_json import NOT_IN_NAMES, ModelDocument, ModelKind, fingerprint, parse_document, plain_json
+from fct_ray.models.model_json import NOT_IN_NAMES, ModelDocument, ModelKind, fingerprint_of, parse_document, plain_json
 from fct_ray.models.transformation import AnyTransformation, build_transformation
 
 AnyArchitecture = EncoderArchitecture | AnyTransformationArchitecture
@@ -99,41 +99,28 @@ def pack_model(
         if not bool(torch.isfinite(value).all()):
             raise ModelError(f"weights {key!r} of {name!r} are not finite; the fit diverged: lower its learning rate")
     weights = save_tensors(tensors)
-    architecture = plain_json(asdict(module.architecture))
-    weights_sha256 = hashlib.sha256(weights).hexdigest()
-    dimension, normalized = output_dimension(module.architecture), module.architecture.normalized
-    direction = (from_encoder, to_encoder, side_fingerprint)
     document = ModelDocument(
         kind=kind,
         name=name,
-        architecture=architecture,
-        dimension=dimension,
+        architecture=plain_json(asdict(module.architecture)),
+        dimension=output_dimension(module.architecture),
         metric=metric,
-        normalized=normalized,
+        normalized=module.architecture.normalized,
         provenance=plain_json(provenance),
-        weights_sha256=weights_sha256,
-        fingerprint=fingerprint(kind, architecture, metric, normalized, weights_sha256, direction),
+        weights_sha256=hashlib.sha256(weights).hexdigest(),
+        fingerprint="",
         from_encoder=from_encoder,
         to_encoder=to_encoder,
         side_fingerprint=side_fingerprint,
     )
-    return PackedModel(document=document, weights=weights)
+    return PackedModel(document=replace(document, fingerprint=fingerprint_of(document)), weights=weights)
 
 
 def with_true_vectors(packed: PackedModel, true_vectors: bytes | None) -> PackedModel:
     """The same model with this file of true vectors beside it, or none: another model, with a fingerprint of its own."""
-    document = packed.document
     sha256 = None if true_vectors is None else hashlib.sha256(true_vectors).hexdigest()
-    content = fingerprint(
-        document.kind,
-        document.architecture,
-        document.metric,
-        document.normalized,
-        document.weights_sha256,
-        (document.from_encoder, document.to_encoder, document.side_fingerprint),
-        sha256,
-    )
-    named = replace(document, true_vectors_sha256=sha256, fingerprint=content)
+    document = replace(packed.document, true_vectors_sha256=sha256)
+    named = replace(document, fingerprint=fingerprint_of(document))
     return PackedModel(document=named, weights=packed.weights, true_vectors=true_vectors)
 
 

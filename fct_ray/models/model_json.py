@@ -91,15 +91,7 @@ def parse_document(model_json: bytes, uri: str) -> ModelDocument:
         raise ModelError(
             f"{uri}: model.json names its model {document.name!r:.100}; wanted a plain name: pack it again"
         )
-    content = fingerprint(
-        document.kind,
-        document.architecture,
-        document.metric,
-        document.normalized,
-        document.weights_sha256,
-        (document.from_encoder, document.to_encoder, document.side_fingerprint),
-        document.true_vectors_sha256,
-    )
+    content = fingerprint_of(document)
     if content != document.fingerprint:
         raise ModelError(
             f"{uri}: model.json says fingerprint {document.fingerprint[:12]}, its content has {content[:12]}; "
@@ -117,22 +109,21 @@ def plain_json(value: dict[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def fingerprint(
-    kind: str,
-    architecture: dict[str, Any],
-    metric: Metric,
-    normalized: bool,
-    weights_sha256: str,
-    direction: tuple[str | None, str | None, str | None],
-    true_vectors_sha256: str | None = None,
-) -> str:
-    """sha256 over canonical JSON; `direction` (from, to, side fingerprints) is part of it for transformations only.
+def fingerprint_of(document: ModelDocument) -> str:
+    """The fingerprint that its content has, whatever the document says: sha256 over canonical JSON.
 
-    The hash of true vectors is part of it where there are some.
+    The direction (from, to, side fingerprints) is part of it for transformations only, the hash of true vectors where there
+    are some.
     """
-    parts: list[Any] = [kind, architecture, str(metric), normalized, weights_sha256]
-    if kind == "transformation":
-        parts += direction
-    if true_vectors_sha256 is not None:
-        parts.append(true_vectors_sha256)
+    parts: list[Any] = [
+        document.kind,
+        document.architecture,
+        str(document.metric),
+        document.normalized,
+        document.weights_sha256,
+    ]
+    if document.kind == "transformation":
+        parts += (document.from_encoder, document.to_encoder, document.side_fingerprint)
+    if document.true_vectors_sha256 is not None:
+        parts.append(document.true_vectors_sha256)
     return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -76,6 +76,7 @@ def collection(
             kept.setdefault(number, f"in use by {purpose}")
     wanted = {path for number in kept for path in _paths_of(manifests[number])}
     wanted |= {path for path in paths if path.startswith("models/")} if not purge else set()
+    wanted |= _claims_of_runs({manifests[number].run for number in kept}, claims)
     models = _models_of_no_deleted_item([manifests[number] for number in kept], claims)
     gone = tuple(path for path in paths if path not in wanted and not _stays(path, live, claims, models))
     return Collected(
@@ -143,6 +144,11 @@ def _paths_of(manifest: Manifest) -> set[str]:
     claims = {f"{path.rsplit('/', 2)[0]}/run.json" for path in objects}
     own = {f"versions/{manifest.version:06d}/{name}" for name in ("manifest.json", "run.json")}
     return objects | receipts | claims | own
+
+
+def _claims_of_runs(runs: Collection[str], claims: Mapping[int, str]) -> set[str]:
+    """Every claim of these runs, also of numbers under which nothing of theirs lies: they tell who caught up with edits."""
+    return {f"versions/{number:06d}/run.json" for number, run in claims.items() if run in runs}
 
 
 def _models_of_no_deleted_item(kept: Iterable[Manifest], claims: Mapping[int, str]) -> set[str]:

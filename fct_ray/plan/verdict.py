@@ -117,14 +117,15 @@ def best_first(ways: Sequence[WayJudged]) -> tuple[WayJudged, ...]:
 
 def judge(ways: Sequence[WayJudged], judged: Judged, *, new_model: GateCheck | None = None) -> GateResult:
     """The whole gate. `ways` have their measures, of which the first is the deciding one; `new_model` is the new model
-    against the old one on items whose embeddings by both are known.
+    against the old one on items whose embeddings by both are known. Of several variants of a method the best one stands in
+    the result; of those within a tenth of a point of the best way, the one that was given first.
 
     Raises:
         ValueError: there are no ways.
     """
     if not ways:
         raise ValueError("no ways to judge")
-    ordered = best_first([_checked(way, judged) for way in ways])
+    ordered = _one_of_each_method(best_first([_checked(way, judged) for way in ways]))
     best = ordered[0]
     verdict = _verdict(best, judged, new_model)
     return GateResult(
@@ -178,6 +179,14 @@ def _checked(way: WayJudged, judged: Judged) -> WayJudged:
         checks=tuple(checked(check, judged) for check in way.checks),
         other_checks=tuple(checked(check, judged) for check in way.other_checks),
     )
+
+
+def _one_of_each_method(ordered: Sequence[WayJudged]) -> tuple[WayJudged, ...]:
+    """The first of each method, in their order."""
+    first: dict[Method, WayJudged] = {}
+    for way in ordered:
+        first.setdefault(way.method, way)
+    return tuple(first.values())
 
 
 def _level(ways: Sequence[WayJudged], way: WayJudged) -> float:

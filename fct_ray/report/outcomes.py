@@ -43,11 +43,11 @@ def plan_report(plan: UpgradePlan, settings: object, pricing: Pricing, seen: Pre
         forecast=plan.forecast,
         actual=None,
         planned_ways=() if seen is None else seen.ways,
-        notes=(*_planned(plan), *_recommended(seen), note, *_left_out(plan.forecast)),
+        notes=(*_planned(plan), *_recommended(plan, seen), note, *_left_out(plan.forecast)),
     )
 
 
-def _recommended(seen: Preview | None) -> tuple[str, ...]:
+def _recommended(plan: UpgradePlan, seen: Preview | None) -> tuple[str, ...]:
     """What the ways in closed form let expect of the upgrade."""
     if seen is None:
         return ()
@@ -55,11 +55,17 @@ def _recommended(seen: Preview | None) -> tuple[str, ...]:
         return (
             "recommendation: none before the pairs are embedded; the upgrade embeds them, judges, and then decides",
         )
-    network = (
-        "the network h would be fitted, too, and may do better" if seen.fits_network else "the network h would not be"
-    )
-    said = f"recommendation, by ways in closed form ({network}); now the gate would say: {seen.result.reason}"
-    return (said, *([f"next: {seen.result.advice}"] if seen.result.advice else []))
+    network = "would be fitted, too, and may do better" if seen.fits_network else "would not be fitted"
+    ways = f"ways in closed form (the network h {network})"
+    not_embedded = {"pseudo-queries": plan.pseudo is not None, "refined items": plan.num_to_refine > 0}
+    without = " and ".join(name for name, is_asked_for in not_embedded.items() if is_asked_for)
+    if without:
+        return (
+            f"{ways} without {without}: {seen.result.reason}",
+            f"recommendation: none before {without} are embedded; the upgrade judges with them, and may decide otherwise",
+        )
+    advice = (f"next: {seen.result.advice}",) if seen.result.advice else ()
+    return (f"recommendation, by {ways}; now the gate would say: {seen.result.reason}", *advice)
 
 
 def _planned(plan: UpgradePlan) -> tuple[str, ...]:

@@ -35,18 +35,19 @@ def load_model(uri: str) -> LoadedModel:
     return unpack_model(model_json, objects.read_bytes(objects.join(uri, WEIGHTS)), uri)
 
 
-def packed_model(uri: str) -> PackedModel:
-    """The files of a model directory as they lie there, to be written elsewhere.
+def packed_model(uri: str, *, true_vectors: bool = True) -> PackedModel:
+    """The files of a model directory as they lie there, to be written elsewhere; without `true_vectors` that file is left
+    out, and its document still names it: see `with_true_vectors`.
 
     Raises:
         ModelError: one is damaged; NotFoundError: there is none.
     """
     document = parse_document(objects.read_bytes(objects.join(uri, MODEL_JSON)), uri)
-    true_vectors = None
-    if document.true_vectors_sha256 is not None:
-        true_vectors = objects.read_bytes(objects.join(uri, true_vector_files.NAME))
+    beside = None
+    if true_vectors and document.true_vectors_sha256 is not None:
+        beside = objects.read_bytes(objects.join(uri, true_vector_files.NAME))
     weights = objects.read_bytes(objects.join(uri, WEIGHTS))
-    return check_packed(PackedModel(document=document, weights=weights, true_vectors=true_vectors), uri)
+    return check_packed(PackedModel(document=document, weights=weights, true_vectors=beside), uri)
 
 
 def check_model_uris(uris: Iterable[str], directories: Iterable[str | None], document_uri: str) -> None:

@@ -63,13 +63,19 @@ class TrueVectorFile:
             raise FormatError(f"{uri}: its ids do not ascend; want each once, in order: restore the file")
 
     def vectors(self, positions_K: IntArray) -> FloatArray:
-        """The vectors at these ascending positions, float32 [K, W]. Raises FormatError: the file is damaged."""
-        groups = np.unique(np.searchsorted(self._starts_G, positions_K, side="right") - 1)
+        """The vectors at these ascending positions, float32 [K, W]; one row group at a time is in memory beside them.
+
+        Raises:
+            FormatError: the file is damaged.
+        """
+        group_K = np.searchsorted(self._starts_G, positions_K, side="right") - 1
+        parts = []
         with self._opened() as file:
-            column = file.read_row_groups(groups.tolist(), columns=[EMBEDDING])[EMBEDDING].combine_chunks()
-            read_RW = column.flatten().to_numpy().reshape(len(column), -1)
-        held_R = np.concatenate([np.arange(self._starts_G[group], self._starts_G[group + 1]) for group in groups])
-        vectors_KW: FloatArray = read_RW[np.searchsorted(held_R, positions_K)]
+            for group in np.unique(group_K).tolist():
+                column = file.read_row_group(group, columns=[EMBEDDING])[EMBEDDING].combine_chunks()
+                read_RW = column.flatten().to_numpy().reshape(len(column), -1)
+                parts.append(read_RW[positions_K[group_K == group] - self._starts_G[group]])
+        vectors_KW: FloatArray = np.concatenate(parts)
         return vectors_KW
 
     @contextmanager

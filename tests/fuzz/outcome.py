@@ -85,22 +85,13 @@ class Actions:
         load_model(str(self.scratch))
 
     def _load(self, changes: dict[str, Any], weights: bytes | None) -> None:
-        from fct_ray.models.model_json import fingerprint
+        from fct_ray.models.model_json import fingerprint_of
         from fct_ray.shards.model_directory import load_model
         from tests.fuzz.small_store import packed_transformation
 
         packed = packed_transformation()
         document = dataclasses.replace(packed.document, **changes)
-        direction = (document.from_encoder, document.to_encoder, document.side_fingerprint)
-        own = fingerprint(
-            document.kind,
-            document.architecture,
-            document.metric,
-            document.normalized,
-            document.weights_sha256,
-            direction,
-        )
-        content = dataclasses.asdict(dataclasses.replace(document, fingerprint=own))
+        content = dataclasses.asdict(dataclasses.replace(document, fingerprint=fingerprint_of(document)))
         self._put("model.json", json.dumps(content).encode())
         self._put("weights.safetensors", packed.weights if weights is None else weights)
         load_model(str(self.scratch))

@@ -169,4 +169,7 @@ def test_a_purge_deletes_true_vectors_that_may_be_of_deleted_items() -> None:
     assert gone([v1, v2], True, claims) == set(files[1:]), "nothing was deleted from what they are of"
     assert gone([v1, v2, v3], True, claims) == set(files)
     assert gone([v1, v2, v3, v5], True, claims) == {files[0], files[2]}
-    assert gone([v1, v2, v3, v5], True, {**claims, 4: "upgrade-4"}) == set(files), "it caught up with a deletion"
+    caught_up = {**claims, 4: "upgrade-4"}
+    assert gone([v1, v2, v3, v5], True, caught_up) == set(files), "it caught up with a deletion"
+    files.append("versions/000004/run.json")
+    assert gone([v1, v2, v3, v5], False, caught_up) == set(), "the claim that tells of it outlives a collection"

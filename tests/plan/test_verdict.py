@@ -212,6 +212,17 @@ def test_ties_go_to_the_simplest() -> None:
     assert judge(ways, judged()).chosen is Method.FUSED_WHITENED
 
 
+def test_of_two_variants_the_one_that_clears_stands_and_within_a_tenth_of_a_point_the_first() -> None:
+    plain, kept = (
+        way(Method.LINEAR_SIDE, 0.76, 0.66),
+        way(Method.LINEAR_SIDE, 0.77, 0.66, half_width=0.2, variant="kept"),
+    )
+    assert judge([plain, kept], judged()).ways == judge([plain], judged()).ways, "the better mean is not proven"
+    for better, stands in ((0.7604, ""), (0.7700, "kept")):
+        result = judge([plain, way(Method.LINEAR_SIDE, better, 0.66, variant="kept")], judged())
+        assert [line.variant for line in result.ways] == [stands]
+
+
 def test_the_first_sentence_says_what_was_used_and_what_it_cannot_show() -> None:
     real = judge([way(Method.FUSED, 0.8, 0.7)], judged()).reason
     assert real.startswith("evidence: 400 real queries over the whole gallery of 4,000; ")

@@ -15,10 +15,12 @@ from PIL import Image
 
 from fct_ray.cli.pricing import PricingSettings, pricing_of
 from fct_ray.engine.actor_pool import PoolSettings
+from fct_ray.engine.cluster import count_nodes
 from fct_ray.errors import SettingsError
 from fct_ray.evaluation.queries import JudgedQueries, query_measures
 from fct_ray.evaluation.ways import doing_nothing
 from fct_ray.kinds import EvidenceKind, Method, Metric, QueryRole, Task, Verdict, WayChoice
+from fct_ray.metering.meters import measure_stage
 from fct_ray.plan.splits import gate_mask
 from fct_ray.report.outcomes import plan_report
 from fct_ray.sources.registry import open_source
@@ -28,9 +30,13 @@ from fct_ray.storage.store import Store
 from fct_ray.values import EncoderRef, QueryInput
 from fct_ray.workflows.adopt import AdoptSettings, plan_adopt, run_adopt
 from fct_ray.workflows.commit import run_in_progress
+from fct_ray.workflows.upgrade.evidence import as_gallery
 from fct_ray.workflows.upgrade.judgement import JudgedWays, fit_and_judge
+from fct_ray.workflows.upgrade.kinds_of_evidence import EvidenceSources
+from fct_ray.workflows.upgrade.pairs import Pairs
 from fct_ray.workflows.upgrade.plan import UpgradePlan, plan_upgrade
 from fct_ray.workflows.upgrade.pseudo_origin import check_pseudo_origin
+from fct_ray.workflows.upgrade.pseudo_queries import pseudo_evidence
 from fct_ray.workflows.upgrade.run import run_upgrade
 from fct_ray.workflows.upgrade.settings import UpgradeSettings
 from tests.jobs import fashion_encoders
@@ -139,6 +145,16 @@ def test_both_tasks_are_judged_and_a_later_attempt_embeds_no_view_again(shop: Li
     nothing = doing_nothing(old_QD, twin.vectors.old_ND[:START], Metric.IP)
     measured = query_measures(nothing, twin.vectors.ids_N[:START], JudgedQueries.of([[item] for item in crops.ids_N]))
     assert result.agreement[Method.OLD_OLD] == pytest.approx(measured["mrr"].mean(), rel=1e-4)
+
+    made = Pairs.from_table(views)
+    refined = made.rows(np.arange(len(ids_Q)) < 10)  # as those of a run for another task may be
+    nobody = made.rows(np.zeros(len(ids_Q), dtype=bool))
+    with measure_stage(count_nodes) as meter:
+        sources = EvidenceSources(
+            plan=plan, pairs=nobody, held_out=nobody, refined=refined, size=twin.size, meter=meter
+        )
+        asked = pseudo_evidence(sources, as_gallery(made)).judged
+    assert sorted(asked.relevant_ids_R) == sorted(ids_Q[10:]), "no item that was refined"
 
     kept = [plan.store.run_uri(plan.run, "pseudo_queries.parquet")]
     written = objects.marks(kept)

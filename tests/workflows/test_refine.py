@@ -22,12 +22,16 @@ from fct_ray.storage.true_vector_files import TrueVectorFile
 from fct_ray.workflows import chosen_items
 from fct_ray.workflows.adopt import AdoptSettings, plan_adopt, run_adopt
 from fct_ray.workflows.garbage_collection import collect
+from fct_ray.workflows.run_usage import RunUsage
 from fct_ray.workflows.search import open_searcher
 from fct_ray.workflows.upgrade import candidates
 from fct_ray.workflows.upgrade import pairs as pairs_stage
 from fct_ray.workflows.upgrade import refine as refine_stage
 from fct_ray.workflows.upgrade import run as upgrade_run
+from fct_ray.workflows.upgrade.judgement import read_judged
+from fct_ray.workflows.upgrade.pairs import Pairs
 from fct_ray.workflows.upgrade.plan import plan_upgrade
+from fct_ray.workflows.upgrade.refine import refined_pairs
 from fct_ray.workflows.upgrade.run import UpgradeOutcome, run_upgrade
 from fct_ray.workflows.upgrade.settings import UpgradeSettings
 from fct_ray.workflows.verify import VerifySettings, verify_store
@@ -200,6 +204,36 @@ def test_those_of_all_pairs_and_refined_items_lie_beside_the_chosen_model_alone(
     assert done.outcome.judged is not None
     with_it = {m for m, at in done.outcome.judged.fitted.items() if load_model(at).document.true_vectors_sha256}
     assert with_it == {done.outcome.judged.result.chosen}, "the other ways are kept without"
+
+
+@pytest.mark.journey
+def test_the_same_upgrade_for_another_task_takes_what_was_embedded(done: Done) -> None:
+    plan = done.outcome.plan
+    other = dataclasses.replace(plan, run="upgrade-for-another-task", akin=(plan.run,))
+    pairs = Pairs.from_table(pq.read_table(_document(done, "pairs.parquet")))
+    refined = refined_pairs(other, pairs, RunUsage(plan.store, other.run), done.living.size)
+    assert refined is not None
+    assert sorted(refined.ids_P) == sorted(done.embedded[1])
+    assert Path(plan.store.run_uri(other.run, "refined.parquet")).exists(), "the run it comes from may be collected"
+
+
+@pytest.mark.journey
+def test_a_model_whose_true_vectors_were_purged_is_judged_again(done: Done) -> None:
+    plan = done.outcome.plan
+    judged = read_judged(plan)
+    assert judged is not None
+    assert judged.uri in judged.fitted.values()
+    files = list(Path(plan.store.uri).rglob("true_vectors.parquet"))
+    assert len(files) == 2, "with the run, and among the models of the store"
+    try:
+        for file in files:
+            file.rename(file.with_suffix(".away"))
+        again = read_judged(plan)
+        assert again is not None
+        assert judged.result.chosen not in again.fitted
+    finally:
+        for file in files:
+            file.with_suffix(".away").rename(file)
 
 
 @pytest.mark.journey

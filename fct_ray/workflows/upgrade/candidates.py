@@ -125,7 +125,7 @@ class Candidate:
         has_others = self.model.document.true_vectors_sha256 is not None  # a given model may be of another version
         if self.packed is None and self.true is None and not has_others:
             return self
-        packed = self.packed or packed_model(self.uri)
+        packed = self.packed or packed_model(self.uri, true_vectors=False)
         if self.true is not None or has_others:
             packed = with_true_vectors(packed, None if self.true is None else self.true.to_bytes())
         return replace(self, uri=save_model(storage_uri, packed), packed=None)

@@ -65,21 +65,13 @@ def upgrade_forecast(
     size: ClusterSize | None,
 ) -> Forecast:
     """The forecast of an upgrade of `parent` by one way (None: by the network h); without a price its dollars are None."""
-    side = parent.side_info.dimension if parent.side_info is not None and use_side else 0
-    architecture = TransformationArchitecture(
-        kind="mlp",
-        old_dimension=parent.dimension,
-        side_dimension=side,
-        new_dimension=space.dimension,
-        inner=settings.fit.inner,
-        normalized=space.normalized,
-    )
+    network = network_architecture(settings, parent, space, use_side=use_side)
     rates, num_nodes = measured_rates(), size.num_nodes if size is not None else 1
-    network_flops = transformation_flops(architecture)
+    network_flops = transformation_flops(network)
     way = way or WayWork(flops_per_row=network_flops, dimension=space.dimension, fits_network=True)
     read = sum(record.embeddings.bytes for record in parent.shards)
     written = max(read + parent.num_rows * 4 * (2 * way.dimension - parent.dimension), 0)
-    candidates = 0 if settings.transformation is not None else 2 if settings.controls and side else way.fits_network
+    candidates = 0 if settings.transformation is not None else 2 if settings.controls and use_side else way.fits_network
     count = num_pairs(pairs, parent)
     fit_flops = 3 * network_flops * (count + num_to_refine) * settings.fit.epochs * candidates
     embed_s, left_out = 0.0, tuple[str, ...]()
@@ -106,6 +98,20 @@ def upgrade_forecast(
         usd_per_node_hour=usd_per_node_hour,
         fixed_s=FIXED_S + fit_flops / (rates.flops_per_s * FIT_EFFICIENCY) + on_all_nodes_s / num_nodes,
         left_out=left_out,
+    )
+
+
+def network_architecture(
+    settings: UpgradeSettings, parent: Manifest, space: TargetSpace, *, use_side: bool
+) -> TransformationArchitecture:
+    """The network h that an upgrade would fit, by dimensions alone."""
+    return TransformationArchitecture(
+        kind="mlp",
+        old_dimension=parent.dimension,
+        side_dimension=parent.side_info.dimension if parent.side_info is not None and use_side else 0,
+        new_dimension=space.dimension,
+        inner=settings.fit.inner,
+        normalized=space.normalized,
     )
 
 

@@ -130,7 +130,6 @@ def judge_by(
     known = [candidate for candidate in candidates if set(candidate.queries.needs) <= evidence.queries.keys()]
     others, other_bar = ({}, {}) if other is None else measure(other, known)  # first: it may lack embeddings
     measured, bar = measure(evidence, known)
-    seen = [(measured, bar), *([] if other is None else [(others, other_bar)])]
     lines = [
         WayJudged(
             method=candidate.method,
@@ -140,7 +139,7 @@ def judge_by(
             bytes_per_item=4 * candidate.model.document.dimension,
             other_checks=() if other is None else compared(others[candidate.key], other_bar, seed=seed),
         )
-        for candidate in _one_of_each(known, seen, judged.tolerance).values()
+        for candidate in known
     ]
     result = verdict.judge(lines, judged, new_model=new_model)
     chosen = next(line for line in result.ways if line.method is result.chosen)
@@ -180,7 +179,8 @@ def best_variants(candidates: Sequence[Candidate], measures: Sequence[Measuring]
     for candidate in several:
         if candidate.key not in every[0][0]:
             continue
-        level = _level(candidate, every, tolerance)
+        does_no_harm = all(_does_no_harm(measured[candidate.key], bar, tolerance) for measured, bar in every)
+        level = does_no_harm, _deciding_level(every[0][0][candidate.key])
         if candidate.method not in best or level > best[candidate.method][0]:
             best[candidate.method] = level, candidate
     chosen = {candidate.key for _, candidate in best.values()}
@@ -257,26 +257,6 @@ def _with_and_without_true_vectors(best: Sequence[Candidate], candidates: Sequen
     keeping = {(one.method, one.variant): one for one in candidates if one.true is not None}
     pairs = ((plain, keeping.get((plain.method, plain.variant))) for plain in best)
     return [candidate for pair in pairs for candidate in pair if candidate is not None]
-
-
-def _one_of_each(
-    candidates: Sequence[Candidate], measures: Sequence[tuple[Mapping[Key, Measures], Measures]], tolerance: float
-) -> dict[Key, Candidate]:
-    """The better one of each method, as `best_variants` ranks them; where true vectors change nothing, the one without."""
-    better: dict[Method, tuple[tuple[bool, float], Candidate]] = {}
-    for candidate in candidates:
-        level = _level(candidate, measures, tolerance)
-        if candidate.method not in better or level > better[candidate.method][0]:
-            better[candidate.method] = level, candidate
-    return {candidate.key: candidate for _, candidate in better.values()}
-
-
-def _level(
-    candidate: Candidate, measures: Sequence[tuple[Mapping[Key, Measures], Measures]], tolerance: float
-) -> tuple[bool, float]:
-    """Whether no measure of any evidence falls, then the first evidence's deciding measure."""
-    does_no_harm = all(_does_no_harm(measured[candidate.key], bar, tolerance) for measured, bar in measures)
-    return does_no_harm, _deciding_level(measures[0][0][candidate.key])
 
 
 def _worst_group(evidence: Evidence, way: Measures, bar: Measures, line: WayJudged) -> dict[str, float] | None:

@@ -21,6 +21,7 @@ from fct_ray.plan import checks
 from fct_ray.plan.splits import gate_mask
 from fct_ray.shards.encoder_names import is_model_uri
 from fct_ray.shards.model_directory import check_model_uris
+from fct_ray.shards.true_rows import were_purged
 from fct_ray.storage import documents, objects
 from fct_ray.storage import pairs as pair_files
 from fct_ray.values import Usage
@@ -159,7 +160,7 @@ def _fit(plan: UpgradePlan, fit_on: Pairs, held_out: Pairs, log: RunUsage, size:
         controls=settings.controls,
         storage_uri=settings.fit_dir or plan.store.run_uri(plan.run, "fit"),
         start_from=settings.start_from,
-        pilot=settings.way is not WayChoice.H and not settings.controls and settings.start_from is None,
+        pilot=settings.asks_pilot,
     )
     candidates = fit_candidates(fit_on, held_out, direction_of(plan), job, size)
     log.record_part("fit", "candidates", sum((candidate.usage for candidate in candidates), Usage()))
@@ -217,4 +218,4 @@ def _may_know_more(plan: UpgradePlan, result: GateResult) -> bool:
 def _still_at(plan: UpgradePlan, uri: str) -> str | None:
     """Where a fitted model is: where it was fitted, or among the store's models, once published; None if it is gone."""
     kept = objects.join(plan.store.models_uri(), uri.rstrip("/").rpartition("/")[2])
-    return next((place for place in (uri, kept) if is_model_uri(place)), None)
+    return next((place for place in (uri, kept) if is_model_uri(place) and not were_purged(place)), None)

@@ -29,7 +29,6 @@ from fct_ray.plan.checks import MIN_GATE_PAIRS, uncovered_share
 from fct_ray.plan.splits import sample_mask
 from fct_ray.shards.stored_rows import vectors_column
 from fct_ray.sources.registry import open_source
-from fct_ray.storage import objects
 from fct_ray.storage import pairs as pair_files
 from fct_ray.workflows.chosen_items import encode_items
 from fct_ray.workflows.upgrade.candidates import Candidate
@@ -100,6 +99,11 @@ class EvidenceSources:
         fitted = np.setdiff1d(self.pairs.ids_P, self.held_out.ids_P)
         judged = self.plan.queries.judged
         return np.setdiff1d(np.arange(len(judged)), _with_relevant_in(judged, fitted))
+
+    def fitted_ids(self) -> IntArray:
+        """Ids of items that maps are fitted on, ascending: pairs that are not held out, and refined items."""
+        fitted = np.setdiff1d(self.pairs.ids_P, self.held_out.ids_P)
+        return fitted if self.refined is None else np.union1d(fitted, self.refined.ids_P)
 
     def items(self, most: int) -> Pairs:
         """At most so many held-out pairs, chosen by a hash of their ids."""
@@ -201,8 +205,7 @@ class EvidenceSources:
 
 def wanted_embeddings(plan: UpgradePlan) -> list[str]:
     """The files of wanted embeddings that have been brought, for this run or for the same upgrade with another task."""
-    places = [plan.store.run_uri(run, WANTED_EMBEDDINGS) for run in (plan.run, *plan.akin)]
-    return [uri for uri in places if objects.exists(uri)]
+    return plan.found_in_runs(WANTED_EMBEDDINGS)
 
 
 def from_queries(sources: EvidenceSources, gallery: StoredRows) -> FromQueries:

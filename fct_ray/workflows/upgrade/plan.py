@@ -6,7 +6,7 @@ outcome, so that the same command resumes the same run, and finds it finished wh
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 
@@ -66,6 +66,10 @@ class UpgradePlan:
     finished: Manifest | None = None
     """The version that this very run has published already, if it has."""
 
+    def found_in_runs(self, name: str) -> list[str]:
+        """Where this document of the run lies: with the run itself, and with the same upgrade for another task."""
+        return found_in_runs(self.store, (self.run, *self.akin), name)
+
 
 def plan_upgrade(
     settings: UpgradeSettings,
@@ -92,11 +96,11 @@ def plan_upgrade(
     decisive = _decisive(settings, choice, pairs, queries)
     finished, parent = _begun_before(store, newest, choice, decisive) or (None, newest)
     space = _target_space(settings, parent, choice, pairs)
-    _check(settings, parent, choice, space, pairs)
-    check_pseudo_origin(pseudo, parent, settings)
+    _check(settings, parent, choice, space, pairs, pseudo)
     use_side = parent.side_info is not None and settings.side_info != SideInfoUse.NONE
     run = _run_id(store, parent, decisive)
-    refine = _chosen_before(store, run) or num_to_refine(settings, parent, pairs, usd_per_node_hour)
+    akin = tuple(_run_id(store, parent, one) for one in _with_another_task(settings, choice, pairs, queries))
+    refine = _chosen_before(store, (run, *akin)) or num_to_refine(settings, parent, pairs, usd_per_node_hour)
     expected = upgrade_forecast(
         settings,
         parent,
@@ -122,7 +126,7 @@ def plan_upgrade(
         forecast=expected,
         given=_given_transformation(settings, parent, choice, space),
         num_to_refine=refine,
-        akin=tuple(_run_id(store, parent, one) for one in _with_another_task(settings, choice, pairs, queries)),
+        akin=akin,
         queries=real_queries(settings.queries_file, parent, space.dimension),
         pseudo=pseudo,
         finished=finished,
@@ -130,12 +134,18 @@ def plan_upgrade(
 
 
 def _check(
-    settings: UpgradeSettings, parent: Manifest, choice: EncoderChoice, space: TargetSpace, pairs: PairOrigin
+    settings: UpgradeSettings,
+    parent: Manifest,
+    choice: EncoderChoice,
+    space: TargetSpace,
+    pairs: PairOrigin,
+    pseudo: PseudoOrigin | None,
 ) -> None:
     checks.check_upgrade(parent, new_encoder=choice.ref, new_dimension=space.dimension, side_info=settings.side_info)
     factory.check_factory(settings.index, space.dimension, space.metric)
     check_enough_to_train(settings.index, parent.num_rows)
     check_num_pairs(pairs, parent, settings)
+    check_pseudo_origin(pseudo, parent, settings)
 
 
 def _begun_before(
@@ -204,10 +214,15 @@ def _decisive(
     return documents.dump(decisive).decode()
 
 
-def _chosen_before(store: Store, run: str) -> int:
-    """How many items an earlier attempt of this run chose to embed; 0 if it did not get so far."""
-    uri = store.run_uri(run, REFINE_IDS)
-    return len(pair_files.read_ids(uri)) if objects.exists(uri) else 0
+def found_in_runs(store: Store, runs: Iterable[str], name: str) -> list[str]:
+    """Where these runs have a document of this name."""
+    return [uri for uri in (store.run_uri(run, name) for run in runs) if objects.exists(uri)]
+
+
+def _chosen_before(store: Store, runs: Iterable[str]) -> int:
+    """How many items an earlier attempt, or the same upgrade for another task, chose to embed; 0 if none got so far."""
+    found = found_in_runs(store, runs, REFINE_IDS)
+    return len(pair_files.read_ids(found[0])) if found else 0
 
 
 def _with_another_task(

@@ -17,7 +17,6 @@ from fct_ray.judgements import GateResult
 from fct_ray.kinds import Method, QueryRole, WayChoice, method_of_transformation
 from fct_ray.metering.meters import StageMeter, measure_stage
 from fct_ray.models.flops import transformation_flops
-from fct_ray.models.transformation import TransformationArchitecture
 from fct_ray.plan import checks
 from fct_ray.plan.way_forecast import WayForecast
 from fct_ray.storage import objects
@@ -25,7 +24,7 @@ from fct_ray.storage import pairs as pair_files
 from fct_ray.workflows.upgrade.candidates import Candidate, closed_form_maps, direction_of, network_is_promising
 from fct_ray.workflows.upgrade.decision import decide
 from fct_ray.workflows.upgrade.evidence import FloatArray, IntArray
-from fct_ray.workflows.upgrade.forecast import WayWork, backfill_forecast, upgrade_forecast
+from fct_ray.workflows.upgrade.forecast import WayWork, backfill_forecast, network_architecture, upgrade_forecast
 from fct_ray.workflows.upgrade.judgement import PAIRS_FILE, held_out_of
 from fct_ray.workflows.upgrade.kinds_of_evidence import EvidenceSources
 from fct_ray.workflows.upgrade.pair_origin import PairsFromEncoder, PairsFromFile
@@ -103,8 +102,7 @@ def _judged(plan: UpgradePlan, size: ClusterSize, meter: StageMeter) -> tuple[Ga
     fits_network = False
     if plan.settings.way is not WayChoice.NOTHING_FITTED:
         fitted = closed_form_maps(fit_on, direction_of(plan), controls=plan.settings.controls, seed=plan.settings.seed)
-        chosen_by_user = plan.settings.way is WayChoice.H or plan.settings.controls or plan.settings.start_from
-        fits_network = bool(chosen_by_user) or network_is_promising(fitted[0], fitted[-1], held_out)
+        fits_network = not plan.settings.asks_pilot or network_is_promising(fitted[0], fitted[-1], held_out)
     sources = _OnlyReading(plan=plan, pairs=pairs, held_out=held_out, refined=None, size=size, meter=meter)
     gallery = sources.gallery()
     decision = decide(plan, sources, gallery, every_candidate(plan, fit_on, fitted, gallery), size)
@@ -123,10 +121,10 @@ _Line = tuple[WayWork, Method, str, tuple[QueryRole, ...]]
 
 def _not_judged(plan: UpgradePlan) -> Iterator[_Line]:
     """One way of each sort, by dimensions alone."""
-    old, new = plan.parent.dimension, plan.space.dimension
-    side = plan.parent.side_info.dimension if plan.parent.side_info is not None and plan.use_side else 0
+    network = network_architecture(plan.settings, plan.parent, plan.space, use_side=plan.use_side)
+    old, side, new = network.old_dimension, network.side_dimension, network.new_dimension
     stored, whitening = (QueryRole.OLD, QueryRole.SIDE) if side else (QueryRole.OLD,), 2.0 * (old * old + side * side)
-    linear = 2.0 * (old + side) * new
+    linear = float(transformation_flops(replace(network, kind="linear")))
     joined = Method.FUSED_WHITENED if side else Method.WHITENED
     if not plan.parent.queries:
         yield WayWork(flops_per_row=whitening, dimension=old + side), joined, "", stored
@@ -142,16 +140,9 @@ def _not_judged(plan: UpgradePlan) -> Iterator[_Line]:
 
 def _network(plan: UpgradePlan) -> _Line:
     """The network h."""
-    side = plan.parent.side_info.dimension if plan.parent.side_info is not None and plan.use_side else 0
-    architecture = TransformationArchitecture(
-        old_dimension=plan.parent.dimension,
-        side_dimension=side,
-        new_dimension=plan.space.dimension,
-        inner=plan.settings.fit.inner,
-        normalized=plan.space.normalized,
-    )
-    work = WayWork(flops_per_row=transformation_flops(architecture), dimension=plan.space.dimension, fits_network=True)
-    return work, method_of_transformation("mlp", reads_side=side > 0), "", (QueryRole.NEW,)
+    network = network_architecture(plan.settings, plan.parent, plan.space, use_side=plan.use_side)
+    work = WayWork(flops_per_row=transformation_flops(network), dimension=plan.space.dimension, fits_network=True)
+    return work, method_of_transformation("mlp", reads_side=network.side_dimension > 0), "", (QueryRole.NEW,)
 
 
 def _table(

@@ -16,7 +16,6 @@ from fct_ray.kinds import EvidenceKind, QueryRole
 from fct_ray.plan.checks import MIN_GATE_PAIRS
 from fct_ray.plan.splits import sample_mask
 from fct_ray.sources.registry import open_source
-from fct_ray.storage import objects
 from fct_ray.storage import pairs as pair_files
 from fct_ray.workflows.chosen_items import encode_items
 from fct_ray.workflows.upgrade.evidence import FromQueries, IntArray, item_queries
@@ -36,6 +35,12 @@ def pseudo_evidence(sources: EvidenceSources, gallery: StoredRows) -> FromQuerie
         SourceError: an item of the source of views cannot be read.
     """
     views = _made_before(sources.plan) or _embedded(sources, gallery)
+    views = views.rows(
+        ~np.isin(views.ids_P, sources.fitted_ids())
+    )  # the same upgrade for another task may have refined others
+    _check_enough(
+        len(views.ids_P), f"{sources.plan.settings.views} makes, of items that no map is fitted on,", sources.plan
+    )
     return FromQueries(
         judged=JudgedQueries.of([[item] for item in views.ids_P.tolist()], ids=views.ids_P, groups=views.labels_P),
         queries=item_queries(views),
@@ -48,9 +53,8 @@ def pseudo_evidence(sources: EvidenceSources, gallery: StoredRows) -> FromQuerie
 
 def _made_before(plan: UpgradePlan) -> Pairs | None:
     """Views that an earlier attempt embedded, or the same command with another task."""
-    uris = [plan.store.run_uri(run, PSEUDO_QUERIES) for run in (plan.run, *plan.akin)]
-    found = next((uri for uri in uris if objects.exists(uri)), None)
-    return None if found is None else Pairs.from_table(pair_files.read_table(found))
+    found = plan.found_in_runs(PSEUDO_QUERIES)
+    return Pairs.from_table(pair_files.read_table(found[0])) if found else None
 
 
 def _embedded(sources: EvidenceSources, gallery: StoredRows) -> Pairs:
@@ -59,7 +63,7 @@ def _embedded(sources: EvidenceSources, gallery: StoredRows) -> Pairs:
     assert origin is not None  # noqa: S101 (asked before)
     source = open_source(origin.views.source)
     items_A = _chosen(sources, gallery, source.ids_N)
-    _check_enough(len(items_A), f"{origin.views.source} has", plan)
+    _check_enough(len(items_A), f"{origin.views.source} has, of items that no map is fitted on,", plan)
     roles = tuple(origin.encoders)
     encoded = encode_items(
         source,
@@ -71,7 +75,6 @@ def _embedded(sources: EvidenceSources, gallery: StoredRows) -> Pairs:
         cut=origin.views.cut,
     )
     sources.meter.add(encoded.usage)
-    _check_enough(len(encoded.ids_N), f"--views {origin.views.spec} makes something of", plan)
     vectors = dict(zip(roles, encoded.embeddings, strict=True))
     at_Q = np.searchsorted(gallery.ids_G, encoded.ids_N)
     views = Pairs(
@@ -90,10 +93,7 @@ def _chosen(sources: EvidenceSources, gallery: StoredRows, with_view: IntArray) 
 
     By the hash that picks pairs: so held-out pairs, whose new embeddings are known, are among them.
     """
-    fitted = np.setdiff1d(sources.pairs.ids_P, sources.held_out.ids_P)
-    if sources.refined is not None:
-        fitted = np.union1d(fitted, sources.refined.ids_P)
-    possible = np.setdiff1d(np.intersect1d(gallery.ids_G, with_view), fitted)
+    possible = np.setdiff1d(np.intersect1d(gallery.ids_G, with_view), sources.fitted_ids())
     settings = sources.plan.settings
     return possible[sample_mask(possible, min(settings.gate.num_queries, len(possible)), settings.seed)]
 
@@ -102,5 +102,5 @@ def _check_enough(count: int, seen: str, plan: UpgradePlan) -> None:
     if count < MIN_GATE_PAIRS:
         raise DataError(
             f"{seen} another view of {count:,} items of the {plan.settings.gate.num_queries:,} that were asked for; want at "
-            f"least {MIN_GATE_PAIRS}: raise --gate.num-queries, give views of more items, or leave --views out"
+            f"least {MIN_GATE_PAIRS}: raise --gate.num-queries, give views of more items, fit on fewer, or leave --views out"
         )

@@ -25,7 +25,6 @@ from fct_ray.models.uncertainty import Uncertainty, highest
 from fct_ray.shards.stored_rows import vectors_column
 from fct_ray.shards.uncertain_rows import UncertaintySearch, keys_of, uncertain_rows
 from fct_ray.sources.registry import open_source
-from fct_ray.storage import objects
 from fct_ray.storage import pairs as pair_files
 from fct_ray.workflows.chosen_items import encode_items
 from fct_ray.workflows.run_usage import RunUsage
@@ -46,7 +45,8 @@ MARGIN, DEVIATIONS = 1.25, 3.0
 def refined_pairs(plan: UpgradePlan, pairs: Pairs, log: RunUsage, size: ClusterSize) -> Pairs | None:
     """The drawn items with the new model's embeddings; None where no budget was given.
 
-    Found again by the next attempt: first which they are, then their embeddings.
+    Found again by the next attempt, and by the same upgrade for another task: first which they are, then their embeddings.
+    A stage that is killed while it embeds begins to embed again.
 
     Raises:
         SourceError: the source does not have one of them.
@@ -55,8 +55,11 @@ def refined_pairs(plan: UpgradePlan, pairs: Pairs, log: RunUsage, size: ClusterS
     if plan.num_to_refine == 0 or not isinstance(origin, PairsFromEncoder):
         return None
     uri = plan.store.run_uri(plan.run, REFINED_FILE)
-    if objects.exists(uri):
-        return Pairs.from_table(pair_files.read_table(uri))
+    if found := plan.found_in_runs(REFINED_FILE):
+        table = pair_files.read_table(found[0])
+        if found[0] != uri:  # that run may be collected before this one ends
+            pair_files.write_table(uri, table)
+        return Pairs.from_table(table)
     with log.stage("refine") as meter:
         ids = _chosen(plan, pairs, meter)
         stored = rows_with_ids(
@@ -81,10 +84,13 @@ def refined_pairs(plan: UpgradePlan, pairs: Pairs, log: RunUsage, size: ClusterS
 def _chosen(plan: UpgradePlan, pairs: Pairs, meter: StageMeter) -> IntArray:
     """Which items are embedded, ascending: chosen once for a run."""
     uri = plan.store.run_uri(plan.run, REFINE_IDS)
-    if objects.exists(uri):
+    found = plan.found_in_runs(REFINE_IDS)
+    if uri in found:
         return pair_files.read_ids(uri)
-    uncertainty = Uncertainty(pairs.old_PD, pairs.side_PS, seed=plan.settings.seed)
-    ids = _drawn(plan, pairs, uncertainty, meter)
+    if found:
+        ids = pair_files.read_ids(found[0])
+    else:
+        ids = _drawn(plan, pairs, Uncertainty(pairs.old_PD, pairs.side_PS, seed=plan.settings.seed), meter)
     pair_files.write_table(uri, pa.table({"id": ids}))
     return ids
 

@@ -89,6 +89,11 @@ class FitOnPairsSettings(CheckedSettings):
     """The actors that embed pairs, and that shards stream through."""
 
     @property
+    def asks_pilot(self) -> bool:
+        """Whether a pilot decides if the network h is fitted: where nothing that the user said asks for it."""
+        return self.way is not WayChoice.H and not self.controls and self.start_from is None
+
+    @property
     def queries_file(self) -> str | None:
         """The file of real queries that ways are judged by."""
         return self.queries
