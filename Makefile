@@ -30,10 +30,10 @@ kanji-data: $(STAMP)
 kanji: kanji-data  ## the same on the second data set: kanji glyphs, known characters
 	$(BIN)/python jobs/upgrade.py --config jobs/kanji.yaml $(ARGS)
 
-test: data  ## all tests but journeys and slow ones (12 to 16 minutes on 2 cores)
+test: data  ## all tests but journeys and slow ones (about 10 minutes on 2 cores)
 	$(BIN)/python -m pytest -m "not slow and not journey" -n 2 $(ARGS)
 
-journeys: data  ## whole stories through several jobs: the notebook, S3 with faults, kills, a submitted job (about 10 minutes)
+journeys: data  ## whole stories: the notebook, S3 with faults, kills, edits in mid-run, a submitted job (about 18 minutes)
 	$(BIN)/python -m pytest -m "journey and not slow" -n 2 $(ARGS)
 
 test-all: data kanji-data  ## all tests (minutes more: the gate on kanji glyphs, a million rows)

@@ -27,6 +27,7 @@ def write_photos(directory: Path, start: int, count: int) -> None:
         Image.fromarray(source.read(np.array([position])).columns["image"][0].squeeze()).save(path)
 
 
+@pytest.mark.journey
 def test_photos_are_embedded_appended_and_found_by_an_encoder_that_is_an_object(
     tmp_path: Path, cluster: ClusterSize
 ) -> None:

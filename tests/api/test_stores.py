@@ -18,6 +18,7 @@ from tests.fashion_vectors import fixed_size_list
 ONE_ACTOR = {"min_actors": 1, "max_actors": 1}
 
 
+@pytest.mark.journey
 def test_an_upgrade_from_arrays_to_a_searcher_and_back(gallery: Gallery) -> None:
     store, vectors = gallery.store, gallery.vectors
     plan = store.plan_upgrade(

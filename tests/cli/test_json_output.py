@@ -79,6 +79,7 @@ def test_a_refusal_is_an_object_with_the_error_its_type_and_the_exit_code(
     assert fct_ray(*arguments).stdout.strip() == ""
 
 
+@pytest.mark.journey
 def test_a_damaged_version_is_told_with_its_report(
     store: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:

@@ -71,6 +71,7 @@ def test_a_task_that_fails_is_named_after_all_others_are_finished(cluster: Clust
         _answers([{"number": number} for number in (13, 1, 2, 3, 4)], cluster)
 
 
+@pytest.mark.journey
 def test_tasks_that_end_their_worker_are_given_up_and_all_others_are_finished(
     cluster: ClusterSize, tmp_path: Path
 ) -> None:
@@ -86,6 +87,7 @@ def test_tasks_that_end_their_worker_are_given_up_and_all_others_are_finished(
     assert {number: tries[number] for number in (1, 3)} == {1: 3, 3: 3}
 
 
+@pytest.mark.journey
 def test_a_task_beside_one_that_ends_their_worker_is_finished(cluster: ClusterSize, tmp_path: Path) -> None:
     answered, error = _end(["leave 3", "", "", ""], tmp_path / "marks", cluster, calls=2)
     assert answered == [1, 2, 3]

@@ -82,6 +82,7 @@ def test_one_and_two_workers_fit_transformations_of_the_same_quality(
     assert two.usage.rows == pytest.approx(rows, rel=0.1), "two workers divide the work, they do not double it"
 
 
+@pytest.mark.journey
 def test_the_same_fit_on_the_same_pairs_is_found_again(one: Candidate, cluster: ClusterSize) -> None:
     found = _fit(1, cluster, Path(one.uri).parent)
     assert (found.uri, found.usage) == (one.uri, one.usage)

@@ -18,6 +18,8 @@ from tests.fashion_vectors import Vectors, fixed_size_list
 from tests.galleries import linear_h
 from tests.jobs.conftest import report_of, run_job
 
+pytestmark = pytest.mark.journey
+
 Upgraded = tuple[Path, dict[str, Any]]
 
 

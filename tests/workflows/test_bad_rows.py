@@ -83,6 +83,7 @@ def test_more_bad_rows_than_allowed_stop_the_run_and_publish_nothing(
     assert Store(str(tmp_path / "store")).current() is None
 
 
+@pytest.mark.journey
 def test_appending_and_upgrading_leave_bad_rows_out_and_account_for_them(
     cluster: ClusterSize, damaged: Path, tmp_path: Path, vectors: Vectors
 ) -> None:
@@ -140,6 +141,7 @@ def _agree(store: Store, path: Path) -> None:
     Path(store.uri_of("CURRENT.json")).write_bytes(documents.dump(pointer))
 
 
+@pytest.mark.journey
 def test_an_image_that_cannot_be_read_is_left_out_of_a_backfill(cluster: ClusterSize, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for number in range(12):

@@ -36,6 +36,7 @@ def _backfill(store: Store) -> BackfillSettings:
     )
 
 
+@pytest.mark.journey
 def test_the_same_backfill_again_does_nothing_also_after_the_gallery_lived(
     cluster: ClusterSize, tmp_path: Path
 ) -> None:

@@ -86,6 +86,7 @@ def test_what_cannot_join_or_is_not_there_is_refused_and_nothing_changes(living:
     assert objects.read_bytes(living.store.uri_of("CURRENT.json")) == before
 
 
+@pytest.mark.journey
 def test_an_upgrade_catches_up_with_what_was_appended_and_deleted_since_it_was_planned(living: Living) -> None:
     plan = living.plan()
     living.append(START, START + 500)
@@ -105,6 +106,7 @@ def test_an_upgrade_catches_up_with_what_was_appended_and_deleted_since_it_was_p
     np.testing.assert_allclose(np.stack(table["embedding"].to_numpy()), expected_NW, atol=1e-6)
 
 
+@pytest.mark.journey
 def test_an_interrupted_upgrade_resumes_after_edits_and_keeps_its_finished_shards(living: Living) -> None:
     plan = living.plan()
     stream = TransformStream(
@@ -127,6 +129,7 @@ def test_an_interrupted_upgrade_resumes_after_edits_and_keeps_its_finished_shard
     assert outcome.stages["stream"].flops == flops_per_row * transformed
 
 
+@pytest.mark.journey
 def test_an_upgrade_killed_just_before_current_moved_is_finished_from_what_lies_there(living: Living) -> None:
     plan, current = living.plan(), Path(living.store.uri_of("CURRENT.json"))
     living.append(START, START + 100)

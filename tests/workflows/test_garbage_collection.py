@@ -90,6 +90,7 @@ def test_a_reader_that_holds_its_version_searches_it_while_it_is_rolled_away_and
     assert 2 in collect(living.store, keep=1, purge=True).versions
 
 
+@pytest.mark.journey
 def test_a_reader_in_a_loop_sees_only_whole_versions_and_no_failed_query(living: Living) -> None:
     """Upgrade, rollback, rolling forward, deleting and collecting, all while somebody searches."""
     stop, seen, failures = threading.Event(), set[int](), list[BaseException]()

@@ -29,6 +29,8 @@ from fct_ray.workflows.chosen_items import encode_items
 from fct_ray.workflows.upgrade.pairs import positions_of
 from tests.galleries import read_version
 
+pytestmark = pytest.mark.journey
+
 ONE_ACTOR = PoolSettings(min_actors=1, max_actors=1)
 GREYS = {f"{number}.png": number * 10 for number in range(1, 9)}
 

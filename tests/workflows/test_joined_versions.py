@@ -190,6 +190,7 @@ class _KilledError(Exception):
     pass
 
 
+@pytest.mark.journey
 @pytest.mark.parametrize("when", ["after the gate", "before publishing"])
 def test_a_killed_run_resumes_to_the_same_bytes(
     adopted: Living,

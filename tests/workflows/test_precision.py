@@ -129,6 +129,7 @@ def test_the_gate_judges_h_as_it_will_be_computed_and_says_what_speed_cost(judge
     assert judge(Precision.BFLOAT16, Precision.FLOAT32)[0] == fast
 
 
+@pytest.mark.journey
 def test_a_version_in_bfloat16_says_so_and_is_verified_as_such(living: Living) -> None:
     settings = replace(living.settings(), precision=Precision.BFLOAT16, index="Flat")
     outcome = run_upgrade(plan_upgrade(settings, None, None), living.size)

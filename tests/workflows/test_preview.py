@@ -19,6 +19,7 @@ from tests.workflows.asked import by_queries, noisy_photos
 from tests.workflows.living import Living
 
 
+@pytest.mark.journey
 def test_the_ways_are_judged_as_the_upgrade_then_judges_them_and_nothing_is_written(
     living: Living, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -99,6 +99,7 @@ def judged(plan: UpgradePlan, shop: Living) -> JudgedWays:
         return fit_and_judge(plan, run.log, shop.size)[0]
 
 
+@pytest.mark.journey
 def test_noisy_photos_that_find_their_photo_better_publish_and_labels_are_told(
     shop: Living, noisy: str, tmp_path: Path
 ) -> None:
