@@ -56,15 +56,11 @@ def why_it_works(report: Report) -> tuple[str, ...]:
     if Method.OLD_OLD not in rows or Method.NEW_NEW not in rows:
         return ()
     old_map, new_map = rows[Method.OLD_OLD].map, rows[Method.NEW_NEW].map
-    told = _gained(report)
-    sentences = (
-        []
-        if told
-        else [
-            f"Doing nothing (old model on both sides) gives {percent(old_map)} mAP; re-embedding the "
-            f"whole gallery gives {percent(new_map)}."
-        ]
+    old_text, new_text = percent(old_map), percent(new_map)
+    doing_nothing = (
+        f"Doing nothing (old model on both sides) gives {old_text} mAP; embedding all again gives {new_text}."
     )
+    sentences = [] if _gained(report) else [doing_nothing]
     if new_map <= old_map:
         sentences.append("The new model is not better than the old one on this gallery: there is nothing to recover.")
         return tuple(sentences)
@@ -91,10 +87,11 @@ def _gained(report: Report) -> tuple[str, ...]:
     verdict = (
         f"{percent(share)} of the gain, without embedding the gallery again" if share > 0 else "it would do harm here"
     )
-    return (
+    text = (
         f"The upgrade ({METHOD_TITLES[chosen]}) gives {percent(rows[chosen].map)} mAP, where doing nothing gives "
-        f"{percent(old_map)} and a full backfill {percent(new_map)}: {verdict}.",
+        f"{percent(old_map)} and a full backfill {percent(new_map)}: {verdict}."
     )
+    return (text,)
 
 
 def _recovery(shares: Mapping[Method, RecoveredShare], *, alone: bool) -> list[str]:
@@ -154,10 +151,11 @@ def _projected(projections: Sequence[Projection], pricing: Pricing | None) -> tu
     largest = projections[-1]
     node_s = [least_node_s(usage, vcpus=pricing.vcpus, gpus=pricing.gpus) for usage in (largest.upgrade, largest.full)]
     upgrade, full = (money(None if s is None else held_usd(s, pricing.usd_per_node_hour), s) for s in node_s)
-    return (
+    text = (
         f"For {count(largest.rows)} items on {pricing.node_type}, all processors busy: {upgrade} for the upgrade, {full} for "
-        "the full backfill.",
+        "the full backfill."
     )
+    return (text,)
 
 
 def _break_even(rows: int | None) -> str:

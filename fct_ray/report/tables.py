@@ -124,8 +124,8 @@ def projection_table(report: Report) -> Table | None:
     return Table(
         name="projections",
         title="At other sizes of the gallery",
-        sentence=f"Time and money of one {pricing.node_type} whose processors are all busy, as fast as those measured here; idle "
-        "machines, storage and requests are not in it. Larger galleries are computed: work for each row grows with it, "
+        sentence=f"Time and money of one {pricing.node_type} whose processors are all busy, as fast as those measured here; "
+        "idle machines, storage and requests are not in it. Larger galleries are computed: work for each row grows with it, "
         "pairs, fit and gate stay.",
         header=("gallery", "full backfill", "upgrade", "factor", "side-information, made in advance"),
         rows=rows,

@@ -19,7 +19,7 @@ def test_a_newcomer_reads_what_doing_nothing_gives_what_h_recovers_and_why(repor
     text = " ".join(why_it_works(report))
     unjudged = why_it_works(dataclasses.replace(report, gate=None))
     assert unjudged[0] == (
-        "Doing nothing (old model on both sides) gives 50.0 % mAP; re-embedding the whole gallery gives 90.0 %."
+        "Doing nothing (old model on both sides) gives 50.0 % mAP; embedding all again gives 90.0 %."
     )
     assert "cannot search the old embeddings directly (8.0 % mAP)" in text
     assert "recovers 92.5 % of that gain from the old embeddings alone, and 95.7 % when it also reads" in text
