@@ -94,10 +94,11 @@ class QuickstartSettings(CheckedSettings):
             freeze_backbone=True,
             image_size=96,
             dimension=128,
+            head_width=256,
             epochs=20,
             learning_rate=1e-3,
             weight_decay=1e-2,
-            scale=6.0,
+            scale=8.0,
         )
     )
     """How the new model is fitted with `--quickstart.new pretrained`."""
