@@ -11,7 +11,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from fct_ray.report.content import Report
-from fct_ray.report.explanations import saving_sentence, why_it_works
+from fct_ray.report.explanations import what_it_shows
 from fct_ray.report.tables import Table, tables_of
 
 _NARROW_COLUMNS = 110
@@ -20,21 +20,18 @@ _DROPPED_WHEN_NARROW = frozenset({"query", "gallery", "side", "recovered top-1",
 
 
 def print_report(report: Report, console: Console | None = None) -> None:
-    """Print every table that applies, each with its sentence, then why it works and what it saved."""
+    """Print every table that applies, each with its sentence, then notes, and at the end what a reader looks for first."""
     out = console or Console()
     for table in tables_of(report):
         print_table(table, out)
-    sentences = why_it_works(report)
+    for note in report.notes:
+        out.print(Text(f"Note: {note}", style="yellow"))
+    sentences = what_it_shows(report)
     if sentences:
         out.print()
         out.print(Text("What this shows", style="bold"))
-        for sentence in sentences:
-            out.print(Text(f"- {sentence}"))
-    saving = saving_sentence(report)
-    if saving is not None:
-        out.print(Text(f"- {saving}"))
-    for note in report.notes:
-        out.print(Text(f"Note: {note}", style="yellow"))
+    for sentence in sentences:
+        out.print(Text(f"- {sentence}"))
 
 
 def print_table(table: Table, console: Console | None = None) -> None:

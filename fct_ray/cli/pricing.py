@@ -31,4 +31,6 @@ def pricing_of(settings: PricingSettings) -> Pricing:
         spot=settings.spot,
         book_date=book.date,
         region=book.region,
+        vcpus=book.node_types[settings.node_type].vcpus,
+        gpus=book.node_types[settings.node_type].gpus,
     )

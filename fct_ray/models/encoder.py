@@ -34,7 +34,7 @@ class EncoderArchitecture:
     """Everything that decides what an encoder computes, but its weights.
 
     `image_size` is the side of the square input in pixels; `mean` and `std` are per channel, of unit images.
-    `normalized` makes the embeddings unit length.
+    `normalized` makes the embeddings unit length. `head_width` is the width of a hidden layer in the head; 0: it has none.
 
     Raises: SettingsError where lengths or signs do not fit.
     """
@@ -46,6 +46,7 @@ class EncoderArchitecture:
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     normalized: bool = True
+    head_width: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "mean", tuple(float(value) for value in self.mean))
@@ -56,6 +57,8 @@ class EncoderArchitecture:
             raise SettingsError(
                 f"mean has {len(self.mean)} and std {len(self.std)} values; wanted {self.channels_in}, one per channel"
             )
+        if self.head_width < 0:
+            raise SettingsError(f"head_width is {self.head_width}; wanted 0 (no hidden layer) or more")
         if min(self.std) <= 0 or self.dimension < 1 or not 1 <= self.image_size <= MAX_IMAGE_SIZE:
             raise SettingsError(
                 f"std {self.std}, dimension {self.dimension} and image_size {self.image_size} must all be positive, "
@@ -64,7 +67,7 @@ class EncoderArchitecture:
 
 
 class Encoder(nn.Module):
-    """A backbone and a Linear head to `dimension`; `forward` takes images as `prepare` returns them."""
+    """A backbone and a head to `dimension`; `forward` takes images as `prepare` returns them."""
 
     mean: Tensor
     std: Tensor
@@ -75,7 +78,7 @@ class Encoder(nn.Module):
         self.backbone, feature_dim = build_backbone(
             architecture.backbone, architecture.channels_in, pretrained=pretrained
         )
-        self.head = nn.Linear(feature_dim, architecture.dimension)
+        self.head = _head(feature_dim, architecture.head_width, architecture.dimension)
         for name in ("mean", "std"):
             values = torch.tensor(getattr(architecture, name)).view(1, -1, 1, 1)
             self.register_buffer(name, values, persistent=False)  # the architecture already holds them
@@ -105,6 +108,13 @@ class Encoder(nn.Module):
     def prepare(self, images: NDArray[np.uint8] | Tensor | Sequence[Any]) -> Tensor:
         """What `forward` takes: float32 NCHW, normalised, from uint8 NHWC or a list of HWC (or HW) arrays."""
         return self.normalise(self.unit_images(images))
+
+
+def _head(feature_dim: int, width: int, dimension: int) -> nn.Module:
+    if not width:
+        return nn.Linear(feature_dim, dimension)
+    hidden = (nn.Linear(feature_dim, width, bias=False), nn.BatchNorm1d(width), nn.ReLU(inplace=True))
+    return nn.Sequential(*hidden, nn.Linear(width, dimension))
 
 
 def unit_images(images: NDArray[np.uint8] | Tensor | Sequence[Any], *, size: int, channels: int) -> Tensor:

@@ -24,7 +24,7 @@ from fct_ray.models.schedule import warmup_cosine
 from fct_ray.models.seeding import generator, seed_everything
 from fct_ray.models.simclr import SimClrModel
 from fct_ray.models.supervised import SupervisedModel
-from fct_ray.settings import CheckedSettings, Count, Part, PartOrNone, Positive, PositiveOrZero, Share
+from fct_ray.settings import CheckedSettings, Count, CountOrZero, Part, PartOrNone, Positive, PositiveOrZero, Share
 
 
 class EncoderLoss(StrEnum):
@@ -57,6 +57,8 @@ class EncoderFit(CheckedSettings):
     """Side of the square images that the backbone sees, in pixels. None: as large as the source's."""
     dimension: Count = 128
     """Dimensions of the embedding."""
+    head_width: CountOrZero = 0
+    """Width of a hidden layer between backbone and embedding. 0: none, the head is linear."""
     loss: EncoderLoss = EncoderLoss.CROSS_ENTROPY
     """cross_entropy or arcface (with labels), or simclr (side-information, without labels)."""
     epochs: Count = 3

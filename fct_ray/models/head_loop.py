@@ -16,7 +16,7 @@ from fct_ray.errors import FitError, SettingsError
 from fct_ray.models.encoder import Encoder
 from fct_ray.models.encoder_loop import TELL_EVERY, EncoderLoopSettings, build_model
 from fct_ray.models.fit_worker import FitWorker
-from fct_ray.models.flops import flops_per_item
+from fct_ray.models.flops import flops_per_item, training_flops_per_item
 from fct_ray.models.schedule import warmup_cosine
 from fct_ray.models.seeding import generator, seed_everything
 from fct_ray.models.supervised import SupervisedModel
@@ -78,7 +78,7 @@ def head_loop(worker: FitWorker, settings: EncoderLoopSettings) -> None:
             f"the fit diverged (loss {loss}); want a finite loss: lower --fit.learning-rate (now {fit.learning_rate})"
         )
     rows_seen = steps * batch_rows * fit.epochs
-    worker.count(rows=rows_seen, flops=6.0 * rows_seen * features_NF.shape[1] * settings.fit.dimension)
+    worker.count(rows=rows_seen, flops=rows_seen * training_flops_per_item(module.encoder.head, (features_NF[:2],)))
     worker.save({"encoder": module.encoder.state_dict(), "loss": loss}, {"loss": loss})
     worker.tell(steps * fit.epochs, steps * fit.epochs, "done")
 

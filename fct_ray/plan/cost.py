@@ -139,6 +139,20 @@ def busy_compute_s(usage: Usage) -> float:
     return usage.busy_cpu_s + usage.busy_gpu_s
 
 
+def least_node_s(usage: Usage, *, vcpus: int, gpus: int) -> float | None:
+    """Node-seconds that some work holds where every processor of the nodes is busy; None for GPU work on nodes without GPU.
+
+    As fast as the processors that were measured; idle time, which clusters have, comes on top.
+
+    Examples:
+        >>> least_node_s(Usage(busy_cpu_s=30.0), vcpus=2, gpus=0)
+        15.0
+    """
+    if usage.busy_gpu_s > 0 and not gpus:
+        return None
+    return max(usage.busy_cpu_s / vcpus, usage.busy_gpu_s / gpus if gpus else 0.0)
+
+
 def saved(full: Usage, upgrade: Usage, *, usd_per_node_hour: float | None = None) -> dict[str, float]:
     """Full backfill over upgrade: {"busy_compute", "flops", "usd", "node_s"}; 3.0 means a third of the work.
 

@@ -14,6 +14,7 @@ from fct_ray.judgements import CompatibilityRow, GateResult, RecoveredShare
 from fct_ray.kinds import Method
 from fct_ray.plan.cost import cost_usd
 from fct_ray.plan.forecast import Forecast
+from fct_ray.plan.savings import Projection
 from fct_ray.plan.stages import STAGES
 from fct_ray.plan.way_forecast import WayForecast
 from fct_ray.values import Usage
@@ -40,6 +41,8 @@ class Pricing:
     spot: bool
     book_date: str
     region: str
+    vcpus: int
+    gpus: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,9 +55,11 @@ class Saved:
     factors: Mapping[str, float]
     """The headline, of `SAVED_KEYS`: all work of the upgrade counted, as `plan.cost.saved` gives it."""
     variants: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    """The same with less or more of the one-off work counted: {"with_fixed": ..., "without_fixed": ...}."""
+    """The same with less or more of the one-off work counted; names as in `plan.savings.work_saved`."""
     break_even_rows: int | None = None
     """Smallest gallery for which the upgrade costs no more than the full backfill; None if there is none."""
+    projections: tuple[Projection, ...] = ()
+    """The work of both for this gallery, and for larger ones."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

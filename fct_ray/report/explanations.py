@@ -6,12 +6,14 @@ side-information did not help, or h did harm, the text says so.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from fct_ray.judgements import CompatibilityRow, RecoveredShare
 from fct_ray.kinds import Method
-from fct_ray.report.content import Report
-from fct_ray.report.quantities import count, factor, percent
+from fct_ray.plan.cost import held_usd, least_node_s
+from fct_ray.plan.savings import Projection
+from fct_ray.report.content import Pricing, Report
+from fct_ray.report.quantities import count, factor, money, percent
 
 METHOD_TITLES: Mapping[Method, str] = {
     Method.OLD_OLD: "old queries on old gallery: doing nothing",
@@ -43,36 +45,53 @@ def ordered_rows(rows: Iterable[CompatibilityRow]) -> tuple[CompatibilityRow, ..
     return tuple(sorted(rows, key=lambda row: order.index(row.method)))
 
 
+def what_it_shows(report: Report) -> tuple[str, ...]:
+    """Every sentence that a report says, the most wanted first: what was gained, what it cost, why it works."""
+    return (*_gained(report), *_saved(report), *why_it_works(report))
+
+
 def why_it_works(report: Report) -> tuple[str, ...]:
     """What the compatibility table shows, one sentence each; empty without the two reference rows."""
     rows = {row.method: row for row in report.compatibility}
     if Method.OLD_OLD not in rows or Method.NEW_NEW not in rows:
         return ()
-    gain = rows[Method.NEW_NEW].map - rows[Method.OLD_OLD].map
-    old_map, new_map = percent(rows[Method.OLD_OLD].map), percent(rows[Method.NEW_NEW].map)
-    sentences = [
-        f"Doing nothing (old model on both sides) gives {old_map} mAP; re-embedding the whole gallery gives {new_map}."
-    ]
-    if gain <= 0:
+    old_map, new_map = rows[Method.OLD_OLD].map, rows[Method.NEW_NEW].map
+    old_text, new_text = percent(old_map), percent(new_map)
+    doing_nothing = (
+        f"Doing nothing (old model on both sides) gives {old_text} mAP; embedding all again gives {new_text}."
+    )
+    sentences = [] if _gained(report) else [doing_nothing]
+    if new_map <= old_map:
         sentences.append("The new model is not better than the old one on this gallery: there is nothing to recover.")
         return tuple(sentences)
-    if Method.DIRECT in rows and rows[Method.DIRECT].map < rows[Method.OLD_OLD].map:
+    if Method.DIRECT in rows and rows[Method.DIRECT].map < old_map:
         sentences.append(
             f"New queries cannot search the old embeddings directly ({percent(rows[Method.DIRECT].map)} mAP): the two "
             f"models' spaces have nothing in common, so a map h between them is needed."
         )
     chosen = None if report.gate is None else report.gate.chosen
-    if chosen is not None and chosen in report.recovered_share:
-        sentences.append(_chosen(chosen, report.recovered_share[chosen].map))
     sentences += _recovery(report.recovered_share, alone=chosen in (None, Method.FCT_SIDE, Method.FCT_NOSIDE))
     return tuple(sentences)
 
 
-def _chosen(method: Method, share: float) -> str:
-    """What the transformation that the gate chose recovers."""
-    title = METHOD_TITLES[method]
-    text = f"The transformation chosen on held-out pairs ({title}) recovers {percent(share)} of that gain"
-    return f"{text} without re-embedding the gallery." if share > 0 else f"{text}: it would do harm here."
+def _gained(report: Report) -> tuple[str, ...]:
+    """What the chosen way recovers of a full backfill's gain; nothing where one of the two was not measured."""
+    rows = {row.method: row for row in report.compatibility}
+    chosen = None if report.gate is None else report.gate.chosen
+    if chosen not in report.recovered_share or not {chosen, Method.OLD_OLD, Method.NEW_NEW} <= rows.keys():
+        return ()
+    old_map, new_map = rows[Method.OLD_OLD].map, rows[Method.NEW_NEW].map
+    if new_map <= old_map:
+        return ()
+    share = report.recovered_share[chosen].map
+    verdict = (
+        f"{percent(share)} of the gain, without embedding the gallery again" if share > 0 else "it would do harm here"
+    )
+    text = (
+        f"The upgrade ({METHOD_TITLES[chosen]}) gives {percent(rows[chosen].map)} mAP, where doing nothing gives "
+        f"{percent(old_map)} and a full backfill {percent(new_map)}: {verdict}."
+    )
+    return (text,)
 
 
 def _recovery(shares: Mapping[Method, RecoveredShare], *, alone: bool) -> list[str]:
@@ -110,15 +129,33 @@ def _one(share: float, kind: str) -> str:
     return f"{text}." if share > 0 else f"{text}: h did harm here, keep the old index or re-embed."
 
 
-def saving_sentence(report: Report) -> str | None:
-    """What the upgrade saved, in one sentence; None where nothing was compared."""
-    if report.saved is None:
-        return None
-    named = (("busy_compute", "the busy compute"), ("flops", "the FLOPs"), ("usd", "the money"))
-    factors = report.saved.factors
-    parts = [f"{factor(factors[key])} {what}" for key, what in named if key in factors]
-    lead = f"Counting all of the upgrade's work, a full backfill takes {', '.join(parts)}. " if parts else ""
-    return lead + _break_even(report.saved.break_even_rows)
+def _saved(report: Report) -> tuple[str, ...]:
+    """What the upgrade cost beside the full backfill, here and for larger galleries; nothing where none was measured."""
+    saved = report.saved
+    if saved is None:
+        return ()
+    named = (("busy_compute", "busy compute"), ("flops", "FLOPs"), ("usd", "money"))
+    parts = [f"{factor(saved.factors[key])} the {what}" for key, what in named if key in saved.factors]
+    per_item = saved.variants.get("without_fitting_h", {}).get("busy_compute")
+    sentences = []
+    if parts:
+        further = "" if per_item is None else f", and {factor(per_item)} for each further item"
+        sentences.append(f"With all work of the upgrade counted, a full backfill takes {', '.join(parts)}{further}.")
+    return (*sentences, _break_even(saved.break_even_rows), *_projected(saved.projections, report.pricing))
+
+
+def _projected(projections: Sequence[Projection], pricing: Pricing | None) -> tuple[str, ...]:
+    """Money at the largest gallery that was reckoned with."""
+    if not projections or pricing is None:
+        return ()
+    largest = projections[-1]
+    node_s = [least_node_s(usage, vcpus=pricing.vcpus, gpus=pricing.gpus) for usage in (largest.upgrade, largest.full)]
+    upgrade, full = (money(None if s is None else held_usd(s, pricing.usd_per_node_hour), s) for s in node_s)
+    text = (
+        f"For {count(largest.rows)} items on {pricing.node_type}, all processors busy: {upgrade} for the upgrade, {full} for "
+        "the full backfill."
+    )
+    return (text,)
 
 
 def _break_even(rows: int | None) -> str:

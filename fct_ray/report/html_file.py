@@ -9,7 +9,7 @@ from __future__ import annotations
 import jinja2
 
 from fct_ray.report.content import Report
-from fct_ray.report.explanations import saving_sentence, why_it_works
+from fct_ray.report.explanations import what_it_shows
 from fct_ray.report.html_template import TEMPLATE
 from fct_ray.report.quantities import count, store_name
 from fct_ray.report.tables import tables_of
@@ -29,7 +29,7 @@ def render_html(report: Report) -> str:
         report=report,
         store_name=store_name(report.store),
         rows=count(report.rows),
-        sentences=[*why_it_works(report), *filter(None, [saving_sentence(report)])],
+        sentences=what_it_shows(report),
         tables=tables_of(report),
         plots=plots_of(report),
         plot_of=_PLOT_OF_TABLE,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import jinja2
 
 from fct_ray.report.content import Report
-from fct_ray.report.explanations import saving_sentence, why_it_works
+from fct_ray.report.explanations import what_it_shows
 from fct_ray.report.tables import Table, tables_of
 
 _TEMPLATE = """\
@@ -34,7 +34,7 @@ _TEMPLATE = """\
 
 def render_fragment(report: Report) -> str:
     """The report's sentences, notes and tables as one `<div>`; everything from outside is escaped."""
-    sentences = [*why_it_works(report), *filter(None, [saving_sentence(report)])]
+    sentences = what_it_shows(report)
     return render_tables(tables_of(report), sentences=sentences, notes=report.notes)
 
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fct_ray.plan.forecast import Forecast
+from fct_ray.plan.savings import Projection
 from fct_ray.report.content import SAVED_KEYS, Report, Saved, Spend
 from fct_ray.values import Usage
 
@@ -67,7 +68,13 @@ def _saved(saved: Saved) -> dict[str, Any]:
     return _factors(saved.factors) | {
         "break_even_rows": saved.break_even_rows,
         "variants": {name: _factors(factors) for name, factors in saved.variants.items()},
+        "projections": [_projection(projection) for projection in saved.projections],
     }
+
+
+def _projection(projection: Projection) -> dict[str, Any]:
+    parts = {"upgrade": projection.upgrade, "full": projection.full, "in_advance": projection.in_advance}
+    return {"rows": projection.rows} | {name: usage and _stage(usage) for name, usage in parts.items()}
 
 
 def _factors(factors: Mapping[str, float]) -> dict[str, float | None]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from fct_ray.report.content import Report
-from fct_ray.report.explanations import saving_sentence, why_it_works
+from fct_ray.report.explanations import what_it_shows
 from fct_ray.report.quantities import count, store_name
 from fct_ray.report.tables import Table, tables_of
 
@@ -26,7 +26,7 @@ def render_markdown(report: Report) -> str:
         f"Store: {escape(report.store)}",
         "",
     ]
-    sentences = [*why_it_works(report), *filter(None, [saving_sentence(report)])]
+    sentences = what_it_shows(report)
     if sentences:
         lines += ["## What this shows", "", *(f"- {escape(sentence)}" for sentence in sentences), ""]
     for table in tables_of(report):

@@ -294,7 +294,12 @@ def _left_out(forecast: Forecast) -> tuple[str, ...]:
 
 
 def _saved(saved: SavedWork) -> Saved:
-    return Saved(factors=saved.all_work, variants=saved.variants, break_even_rows=saved.break_even_rows)
+    return Saved(
+        factors=saved.all_work,
+        variants=saved.variants,
+        break_even_rows=saved.break_even_rows,
+        projections=saved.projections,
+    )
 
 
 def _spend(stages: Mapping[str, Usage], pricing: Pricing) -> Spend:

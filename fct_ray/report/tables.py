@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from fct_ray.judgements import GateCheck, GateResult
 from fct_ray.kinds import Method
+from fct_ray.plan.cost import busy_compute_s, held_usd, least_node_s
 from fct_ray.plan.way_forecast import WayForecast
 from fct_ray.report.content import SAVED_KEYS, Report
 from fct_ray.report.explanations import METHOD_TITLES, REFERENCES, ordered_rows
@@ -23,14 +24,12 @@ from fct_ray.report.quantities import (
     money,
     percent,
 )
-from fct_ray.values import Manifest
+from fct_ray.values import Manifest, Usage
 
 VARIANT_TITLES = {
     "with_fitting_h": "the upgrade: pairs, fit of h, transform, index, verify",
     "without_fitting_h": "the same without pairs and fit of h, which do not grow with the gallery",
     "with_side_information": "the upgrade, and making the side-information in advance",
-    "with_fixed": "all work of the upgrade",
-    "without_fixed": "only what grows with the gallery",
 }
 """What is counted as the upgrade's work in each variant of `Saved`; other names are shown as they are."""
 
@@ -56,6 +55,7 @@ def tables_of(report: Report) -> tuple[Table, ...]:
         planned_ways_table(report),
         compatibility_table(report),
         savings_table(report),
+        projection_table(report),
         stage_table(report),
         spend_table(report),
         gate_table(report),
@@ -94,6 +94,41 @@ def compatibility_table(report: Report) -> Table | None:
         header=header,
         rows=tuple(cells),
         emphasized=frozenset(place for place, row in enumerate(rows) if row.method in REFERENCES),
+    )
+
+
+def projection_table(report: Report) -> Table | None:
+    """The work of upgrade and full backfill for this gallery and for larger ones, as node-hours and money."""
+    pricing, saved = report.pricing, report.saved
+    if saved is None or pricing is None or not saved.projections:
+        return None
+
+    def held(usage: Usage | None) -> str:
+        node_s = None if usage is None else least_node_s(usage, vcpus=pricing.vcpus, gpus=pricing.gpus)
+        return (
+            UNKNOWN
+            if node_s is None
+            else f"{duration(node_s)}, {money(held_usd(node_s, pricing.usd_per_node_hour), node_s)}"
+        )
+
+    rows = tuple(
+        (
+            f"{count(projection.rows)} items" + (" (measured)" if place == 0 else ""),
+            held(projection.full),
+            held(projection.upgrade),
+            factor(busy_compute_s(projection.full) / busy_compute_s(projection.upgrade)),
+            held(projection.in_advance),
+        )
+        for place, projection in enumerate(saved.projections)
+    )
+    return Table(
+        name="projections",
+        title="At other sizes of the gallery",
+        sentence=f"Time and money of one {pricing.node_type} whose processors are all busy, as fast as those measured here; "
+        "idle machines, storage and requests are not in it. Larger galleries are computed: work for each row grows with it, "
+        "pairs, fit and gate stay.",
+        header=("gallery", "full backfill", "upgrade", "factor", "side-information, made in advance"),
+        rows=rows,
     )
 
 

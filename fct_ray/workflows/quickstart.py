@@ -12,9 +12,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 
 from fct_ray.engine.cluster import ClusterSize
-from fct_ray.kinds import QueryRole, Task
+from fct_ray.kinds import QueryRole, Task, WayChoice
 from fct_ray.models.encoder_loop import EncoderFit, EncoderLoss
 from fct_ray.models.transformation_loop import TransformationFit
 from fct_ray.settings import CheckedSettings, Count
@@ -34,8 +35,25 @@ from fct_ray.workflows.upgrade.settings import UpgradeSettings
 
 logger = logging.getLogger(__name__)
 MAX_GALLERY, MAX_QUERIES = 50_000, 2_000
-MAX_JUDGED = 10_000  # rows of its gallery that judge: a fixed cost, which weighs in a gallery as small as this one
+MAX_JUDGED = 5_000  # rows of its gallery that judge: a fixed cost, which weighs in a gallery as small as this one
 NUM_EXAMPLES, NUM_NEIGHBOURS = 5, 5
+
+
+class NewModel(StrEnum):
+    """Which new model the quick start upgrades to."""
+
+    PRETRAINED = "pretrained"
+    SMALL = "small"
+
+    @property
+    def default_source(self) -> str:
+        """Labelled items that fit it."""
+        return "fashion-mnist:fit?limit=4000" if self is NewModel.PRETRAINED else "fashion-mnist:fit"
+
+    @property
+    def default_num_pairs(self) -> int:
+        """Pairs: each costs as much as embedding an item in a full backfill."""
+        return 2000 if self is NewModel.PRETRAINED else 6000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,24 +66,44 @@ class QuickstartSettings(CheckedSettings):
     """What the old model is fitted on: it never sees the other classes."""
     side_source: str = "fashion-mnist:fit?classes=0-4"
     """What the side-information model is fitted on, without labels: like the old model, it knows no later task."""
-    new_source: str = "fashion-mnist:fit"
-    """What the new model is fitted on."""
+    new: NewModel = NewModel.PRETRAINED
+    """The new model: `pretrained` (EfficientNet-Lite0 with ImageNet weights, whose head is fitted here: embedding an image
+    costs about 50 times what the old model takes) or `small` (as small as the old one, all of it fitted here: a full backfill
+    of so few items is then cheaper than any upgrade)."""
+    new_source: str | None = None
+    """What the new model is fitted on. None: "fashion-mnist:fit", of which the pretrained one wants 4,000 images."""
     gallery: str = "fashion-mnist:gallery"
     """The items of the index."""
     queries: str = "fashion-mnist:query?limit=2000"
     """What searches it."""
-    num_pairs: Count = 6000
-    """Gallery items embedded with the new model to fit and judge h."""
+    num_pairs: Count | None = None
+    """Gallery items embedded with the new model to fit and judge h. None: 2,000 with the pretrained new model, 6,000 with
+    the small one."""
     rows_per_shard: Count = 5000
     """Items per shard."""
     old: EncoderFit = field(default_factory=lambda: EncoderFit(backbone="small_cnn-8", dimension=128, epochs=3))
     """How the old model is fitted."""
     side: EncoderFit = field(
-        default_factory=lambda: EncoderFit(backbone="small_cnn-16", dimension=128, epochs=5, loss=EncoderLoss.SIMCLR)
+        default_factory=lambda: EncoderFit(backbone="small_cnn-16", dimension=128, epochs=4, loss=EncoderLoss.SIMCLR)
     )
     """How the side-information model is fitted."""
-    new: EncoderFit = field(default_factory=lambda: EncoderFit(backbone="small_cnn-16", dimension=128, epochs=3))
-    """How the new model is fitted."""
+    pretrained: EncoderFit = field(
+        default_factory=lambda: EncoderFit(
+            backbone="efficientnet_lite0",
+            pretrained=True,
+            freeze_backbone=True,
+            image_size=72,
+            dimension=128,
+            head_width=256,
+            epochs=20,
+            learning_rate=1e-3,
+            weight_decay=1e-2,
+            scale=8.0,
+        )
+    )
+    """How the new model is fitted with `--quickstart.new pretrained`."""
+    small: EncoderFit = field(default_factory=lambda: EncoderFit(backbone="small_cnn-16", dimension=128, epochs=3))
+    """How the new model is fitted with `--quickstart.new small`."""
     h: TransformationFit = field(default_factory=lambda: TransformationFit(inner=512, batch_size=128, epochs=30))
     """How h is fitted; batches are small because there are few pairs."""
 
@@ -127,10 +165,11 @@ def _run(
         store=store_uri,
         encoder=models["new"].uri,
         source=settings.gallery,
-        num_pairs=settings.num_pairs,
+        num_pairs=settings.num_pairs or settings.new.default_num_pairs,
         fit=settings.h,
         fit_dir=objects.join(root, "models/h"),
         controls=True,
+        way=WayChoice.H if upgrade.way is WayChoice.AUTO else upgrade.way,
         task=upgrade.task or Task.SIMILAR,
         gate=replace(upgrade.gate, gallery_rows=min(upgrade.gate.gallery_rows, MAX_JUDGED)),
     )
@@ -163,7 +202,10 @@ def _fit_models(
     parts = {
         "old": (settings.old_source, settings.old),
         "side": (settings.side_source, settings.side),
-        "new": (settings.new_source, settings.new),
+        "new": (
+            settings.new_source or settings.new.default_source,
+            settings.pretrained if settings.new is NewModel.PRETRAINED else settings.small,
+        ),
     }
     return {
         name: fit_encoder(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from fct_ray.plan.origins import embedding_receipts
 from fct_ray.plan.resume import usage_of
+from fct_ray.plan.savings import InAdvance
 from fct_ray.shards.encoder_names import is_model_uri
 from fct_ray.shards.model_directory import load_model, open_encoder
 from fct_ray.storage.store import Store
@@ -14,7 +15,7 @@ from fct_ray.values import Manifest, Receipt, Usage
 from fct_ray.workflows.run_usage import RunUsage
 
 
-def side_information_work(store: Store, old: Manifest, side_uri: str | None) -> Usage | None:
+def side_information_work(store: Store, old: Manifest, side_uri: str | None) -> InAdvance | None:
     """What making the side-information took: fitting its model, and its share (by FLOPs) of embedding the gallery.
 
     Counted wherever the rows were embedded: in a full backfill or in appends, before deletions and earlier upgrades. None
@@ -22,7 +23,7 @@ def side_information_work(store: Store, old: Manifest, side_uri: str | None) -> 
     counts only where this package did it: models of your own do not say what they took.
     """
     if old.side_info is None:
-        return Usage()
+        return InAdvance(embedding=Usage(), fitting=Usage())
     if side_uri is None:
         return None
     receipts = [receipt for version in store.claims() for receipt in store.receipts(version)]
@@ -35,7 +36,7 @@ def side_information_work(store: Store, old: Manifest, side_uri: str | None) -> 
     share = min(1.0, side_flops_per_item * embedding.rows / embedding.flops)
     embedded = (embedding + Usage(node_s=_node_s(store, origins, receipts))) * share
     fitted = load_model(side_uri).document.usage() if is_model_uri(side_uri) else None
-    return embedded if fitted is None else embedded + fitted
+    return InAdvance(embedding=embedded, fitting=fitted or Usage())
 
 
 def _node_s(store: Store, origins: list[Receipt], receipts: list[Receipt]) -> float:

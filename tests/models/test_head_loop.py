@@ -63,20 +63,23 @@ class OneProcess:
         return value
 
 
-def _settings(loss: EncoderLoss) -> EncoderLoopSettings:
+def _settings(loss: EncoderLoss, head_width: int = 0) -> EncoderLoopSettings:
     pytest.importorskip("efficientnet_lite_pytorch")
     fit = EncoderFit(
         backbone="efficientnet_lite0",
         pretrained=True,
         freeze_backbone=True,
         dimension=16,
+        head_width=head_width,
         loss=loss,
         epochs=20,
         batch_size=32,
         learning_rate=3e-3,
         scale=8.0,
     )
-    architecture = EncoderArchitecture(backbone=fit.backbone, dimension=fit.dimension, image_size=SIZE)
+    architecture = EncoderArchitecture(
+        backbone=fit.backbone, dimension=fit.dimension, image_size=SIZE, head_width=head_width
+    )
     return EncoderLoopSettings(architecture=architecture, fit=fit, num_classes=2, num_items=NUM_IMAGES, seed=0)
 
 
@@ -89,8 +92,9 @@ def _stripes() -> tuple[torch.Tensor, torch.Tensor]:
     return (noisy * 255).to(torch.uint8), labels
 
 
-def test_the_head_learns_on_features_computed_once_and_the_model_is_an_encoder() -> None:
-    settings, (images, labels) = _settings(EncoderLoss.CROSS_ENTROPY), _stripes()
+@pytest.mark.parametrize("head_width", [0, 24])
+def test_the_head_learns_on_features_computed_once_and_the_model_is_an_encoder(head_width: int) -> None:
+    settings, (images, labels) = _settings(EncoderLoss.CROSS_ENTROPY, head_width), _stripes()
     worker = OneProcess(images=images, labels=labels)
     head_loop(worker, settings)
     assert worker.passes == 1

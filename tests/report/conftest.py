@@ -6,6 +6,7 @@ import pytest
 
 from fct_ray.judgements import CompatibilityRow, GateCheck, GateResult, RecoveredShare
 from fct_ray.kinds import Method
+from fct_ray.plan.savings import Projection
 from fct_ray.report.content import Environment, Pricing, Report, Saved, Spend
 from fct_ray.values import Usage
 
@@ -77,9 +78,23 @@ def report() -> Report:
                 "without_fitting_h": {"busy_compute": 12.5, "flops": 711.0},
             },
             break_even_rows=14_321,
+            projections=(
+                Projection(rows=30_000, upgrade=Usage(busy_cpu_s=40.0), full=Usage(busy_cpu_s=70.0), in_advance=None),
+                Projection(
+                    rows=1_000_000_000,
+                    upgrade=Usage(busy_cpu_s=1000.0),
+                    full=Usage(busy_cpu_s=10_000.0),
+                    in_advance=Usage(busy_cpu_s=500.0),
+                ),
+            ),
         ),
         pricing=Pricing(
-            node_type="m7i.large", usd_per_node_hour=0.10, spot=False, book_date="2026-11-21", region="us-east-1"
+            node_type="m7i.large",
+            usd_per_node_hour=0.10,
+            spot=False,
+            book_date="2026-11-21",
+            region="us-east-1",
+            vcpus=2,
         ),
         notes=("models came from the cache",),
         settings={"seed": 0, "index": "Flat"},

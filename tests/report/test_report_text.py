@@ -23,7 +23,7 @@ def console_text(report: Report, width: int = 160) -> str:
 
 def test_every_table_is_followed_by_a_sentence_for_newcomers(report: Report) -> None:
     tables = tables_of(report)
-    assert [table.name for table in tables] == ["compatibility", "saved", "stages", "spend", "gate"]
+    assert [table.name for table in tables] == ["compatibility", "saved", "projections", "stages", "spend", "gate"]
     text = render_markdown(report)
     for table in tables:
         assert len(table.sentence.split()) > 10

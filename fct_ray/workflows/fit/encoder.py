@@ -158,13 +158,16 @@ def _architecture(settings: FitEncoderSettings, source: Source) -> EncoderArchit
         raise SourceError(f"{settings.source}: want images of one size to fit an encoder; resize them first")
     fit, size = settings.fit, settings.fit.image_size or max(images.shape[1:3])
     if fit.pretrained:  # its weights know RGB images, normalised as ImageNet's were
-        return EncoderArchitecture(backbone=fit.backbone, dimension=fit.dimension, image_size=size)
+        return EncoderArchitecture(
+            backbone=fit.backbone, dimension=fit.dimension, image_size=size, head_width=fit.head_width
+        )
     unit = images.astype(np.float32) / 255.0
     return EncoderArchitecture(
         backbone=fit.backbone,
         dimension=fit.dimension,
         channels_in=images.shape[3],
         image_size=size,
+        head_width=fit.head_width,
         mean=tuple(float(value) for value in unit.mean(axis=(0, 1, 2))),
         std=tuple(float(value) for value in np.maximum(unit.std(axis=(0, 1, 2)), 1e-3)),
     )
