@@ -30,10 +30,10 @@ _PROGRAMS = ("EPS", "WMF")
 """Formats that another program would have to be started for."""
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
 _DAMAGE = (
-    *(OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, AttributeError, ArithmeticError),
+    *(OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, ArithmeticError),
     *(RuntimeError, MemoryError, struct.error, zlib.error, Image.DecompressionBombError),
 )
-"""What Pillow and its plugins raise for damaged bytes, by changing bytes of real files one after the other."""
+"""What Pillow and its plugins raise for damaged bytes; they have no error of their own."""
 
 
 def decode_all(
