@@ -104,7 +104,7 @@ def test_a_retry_after_that_is_a_date_is_understood() -> None:
 def test_a_pause_longer_than_two_minutes_is_an_error_with_its_length(server: EmbeddingsServer) -> None:
     encoder = opened(server, "?dimensions=384")
     server.faults = ["429 after 3600"]
-    with pytest.raises(ModelError, match="answered 429 .*Rate limit reached.*asks to wait 3,600 s"):
+    with pytest.raises(ModelError, match=r"answered 429 .*Rate limit reached.*asks to wait 3,600 s"):
         encoder.encode({"text": ["a"]})
     assert len(server.times) == 1
 
@@ -153,7 +153,7 @@ def test_whoever_does_not_answer_is_given_up_within_seconds() -> None:
         port = free.getsockname()[1]
     encoder, start_s = open_named(f"openai:gone@http://127.0.0.1:{port}/v1"), time.monotonic()
     assert encoder.fingerprint, "what it is called is known without it"
-    with pytest.raises(ModelError, match="cannot be reached .*, after 2 attempts"):
+    with pytest.raises(ModelError, match=r"cannot be reached .*, after 2 attempts"):
         _ = encoder.dimension
     assert time.monotonic() - start_s < 20
 
