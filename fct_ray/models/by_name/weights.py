@@ -28,18 +28,15 @@ _BLOCK_BYTES = 8 << 20
 
 def tensors_fingerprint(tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> str:
     """SHA-256 over names, types, shapes and values of tensors, and over settings that JSON can hold."""
+    import torch
+
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(memoryview(tensor.reshape(-1).view(_bytes_of(tensor)).numpy()))
+        if tensor.numel():
+            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())  # also of types that NumPy lacks
     return digest.hexdigest()
-
-
-def _bytes_of(tensor: Tensor) -> Any:
-    import torch
-
-    return torch.uint8 if tensor.numel() else tensor.dtype
 
 
 def files_fingerprint(directory: Path, files: Iterable[Path]) -> str:
