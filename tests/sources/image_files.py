@@ -62,7 +62,11 @@ def with_orientation(upright: Pixels, orientation: int, image_format: str) -> by
     image = Image.fromarray(stored_turned(upright, orientation))
     exif = image.getexif()
     exif[0x0112] = orientation
-    lossless = {"WEBP": {"lossless": True}, "AVIF": {"quality": 100}, "JPEG": {"quality": 95, "subsampling": 0}}
+    lossless: dict[str, dict[str, Any]] = {
+        "WEBP": {"lossless": True},
+        "AVIF": {"quality": 100},
+        "JPEG": {"quality": 95, "subsampling": 0},
+    }
     if image_format == "HEIF":
         return heic(image, exif=exif.tobytes(), quality=-1)  # only of bytes does it write the turn
     if image_format == "TIFF":

@@ -6,6 +6,7 @@ import struct
 import zlib
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image
 
@@ -25,7 +26,8 @@ def as_file(pixels: Pixels, image_format: str) -> bytes:
 
 
 def assert_near(seen: Pixels, wanted: Pixels, image_format: str) -> None:
-    assert (seen.shape, seen.dtype) == (wanted.shape, np.uint8)
+    assert seen.shape == wanted.shape
+    assert seen.dtype == np.uint8
     if image_format not in LOSSY_BY:
         np.testing.assert_array_equal(seen, wanted)
         return
@@ -52,7 +54,7 @@ DEEP_AS_8 = np.array([[0, 0, 0, 1], [16, 127, 128, 255]], np.uint8)
 """round(v * 255 / 65535), by hand: 128/257 = 0.498, 129/257 = 0.502, 4000/257 = 15.56, 32767/257 = 127.498."""
 
 
-def tiff_of_grey(values: np.ndarray, *, order: str, bits: int, photometric: int) -> bytes:
+def tiff_of_grey(values: npt.NDArray[np.uint16], *, order: str, bits: int, photometric: int) -> bytes:
     """An uncompressed TIFF of one strip, written byte by byte: Pillow writes neither big-endian nor inverted ones."""
     height, width = values.shape
     strip = values.astype(f"{order}u2").tobytes()
@@ -148,7 +150,7 @@ def test_a_palette_with_a_clear_colour_lies_on_white() -> None:
 @pytest.mark.parametrize("image_format", ["GIF", "WEBP", "TIFF", "PNG"])
 def test_of_several_frames_or_pages_the_first_is_read(image_format: str) -> None:
     first, second = (Image.new("RGB", (4, 4), colour) for colour in ((255, 0, 0), (0, 0, 255)))
-    options = {"WEBP": {"lossless": True}}.get(image_format, {})
+    options = {"lossless": True} if image_format == "WEBP" else {}
     data = encoded(first, image_format, save_all=True, append_images=[second], **options)
     assert decode(data, "moving")[0, 0].tolist() == [255, 0, 0]
 

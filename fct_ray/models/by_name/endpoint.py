@@ -106,7 +106,7 @@ class EndpointEncoder:
         """Of the embeddings: asked of the endpoint, by one short text, unless `dimensions` says it. Raises ModelError."""
         if self.settings.dimensions is not None:
             return self.settings.dimensions
-        return self._counted(self._requests.embed(["dimension"], None, attempts=PROBE_ATTEMPTS)).shape[1]
+        return len(self._counted(self._requests.embed(["dimension"], None, attempts=PROBE_ATTEMPTS))[0])
 
     @cached_property
     def _requests(self) -> Requests:

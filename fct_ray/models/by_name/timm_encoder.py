@@ -13,7 +13,7 @@ from fct_ray.errors import ModelError, SettingsError
 from fct_ray.models.batch_encoder import BatchEncoder
 from fct_ray.models.by_name.image_model import BATCH, ImageModel
 from fct_ray.models.by_name.registry import count_option, missing_extra
-from fct_ray.models.by_name.weights import check_reachable
+from fct_ray.models.by_name.weights import check_reachable, tensors_of_file
 
 OPTIONS = ("weights", "batch")
 
@@ -43,11 +43,16 @@ def open_named(spec: str, location: str, options: Mapping[str, str]) -> BatchEnc
 def _from_file(timm: Any, spec: str, name: str, file: str) -> Any:
     if not Path(file).is_file():
         raise SettingsError(f"encoder {spec!r}: there is no file {file}; want weights of {name}")
+    network = timm.create_model(name, num_classes=0)
+    classifiers = network.pretrained_cfg.get("classifier") or ()
+    heads = tuple(f"{head}." for head in ((classifiers,) if isinstance(classifiers, str) else classifiers))
+    weights = {key: value for key, value in tensors_of_file(spec, file).items() if not key.startswith(heads)}
     try:
-        return timm.create_model(name, num_classes=0, checkpoint_path=file)
-    except (RuntimeError, KeyError, ValueError, OSError) as error:
-        said = str(error).splitlines()[0]
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        said = " ".join(str(error).split())
         raise ModelError(f"encoder {spec!r}: {file} has no weights of {name}: {said:.300}") from error
+    return network
 
 
 def _pretrained(timm: Any, spec: str, name: str) -> Any:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -18,7 +17,7 @@ from fct_ray.errors import ModelError, SettingsError
 from fct_ray.models.batch_encoder import BatchEncoder
 from fct_ray.models.by_name.image_model import BATCH, ImageModel
 from fct_ray.models.by_name.registry import count_option
-from fct_ray.models.by_name.weights import check_reachable
+from fct_ray.models.by_name.weights import check_reachable, tensors_of_file
 
 OPTIONS = ("weights", "batch")
 
@@ -68,8 +67,8 @@ def _fetched(spec: str, name: str, weights: Any) -> nn.Module:
 
 def _load_file(spec: str, network: nn.Module, file: str) -> None:
     try:
-        network.load_state_dict(torch.load(file, weights_only=True, map_location="cpu"))
-    except (RuntimeError, OSError, ValueError, TypeError, AttributeError, EOFError, UnpicklingError) as error:
+        network.load_state_dict(tensors_of_file(spec, file))
+    except RuntimeError as error:
         said = str(error).splitlines()[0]
         raise ModelError(f"encoder {spec!r}: {file} has no weights of that network: {said:.300}") from error
 

@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 from fct_ray.errors import ModelError
@@ -37,6 +38,35 @@ def tensors_fingerprint(tensors: Mapping[str, Tensor], settings: Mapping[str, An
         if tensor.numel():
             digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())  # also of types that NumPy lacks
     return digest.hexdigest()
+
+
+def tensors_of_file(spec: str, file: str) -> dict[str, Tensor]:
+    """Weights in a file of safetensors or of torch, of which nothing is executed; inside of "state_dict" where there is one.
+
+    Raises:
+        ModelError: it holds no weights.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        if file.endswith(".safetensors"):
+            return dict(load_file(file))
+        content = torch.load(file, weights_only=True, map_location="cpu")
+        return dict(content.get("state_dict", content))
+    except (
+        RuntimeError,
+        OSError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        EOFError,
+        UnpicklingError,
+        SafetensorError,
+    ) as error:
+        said = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"encoder {spec!r}: {file} cannot be read as weights: {said:.300}") from error
 
 
 def files_fingerprint(directory: Path, files: Iterable[Path]) -> str:
