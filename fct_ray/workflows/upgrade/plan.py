@@ -247,12 +247,12 @@ def _target_space(settings: UpgradeSettings, parent: Manifest, choice: EncoderCh
     check_ids_in_range(pairs.given.ids_N, parent, pairs.uri)
     seen = pairs.given.embeddings_NW.shape[1]
     metric = settings.metric or parent.metric
-    encoder = _that_answers(choice)
-    if encoder is not None:
-        metric = settings.metric or encoder.metric
-        if seen != encoder.dimension:
+    asking = _that_answers(choice)
+    if asking is not None:
+        metric = settings.metric or asking.metric
+        if seen != asking.dimension:
             raise SettingsError(
-                f"{pairs.uri}: embeddings have dimension {seen}, encoder {encoder.name} has {encoder.dimension}: embed the "
+                f"{pairs.uri}: embeddings have dimension {seen}, encoder {asking.name} has {asking.dimension}: embed the "
                 "pairs with that encoder"
             )
     return TargetSpace(
