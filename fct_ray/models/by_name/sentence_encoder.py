@@ -110,7 +110,8 @@ class SentenceEncoder:
         """embeddings_ND of columns["text"]. Raises DataError if there is no such column."""
         if "text" not in columns:
             raise DataError(f"items have the columns {sorted(columns)}; encoder {self.name!r} wants 'text'")
-        return self._embed(list(columns["text"]))
+        texts = list(columns["text"])
+        return self._embed(texts) if texts else np.empty((0, self.dimension), dtype=np.float32)
 
     def _embed(self, texts: list[str]) -> NDArray[np.float32]:
         embeddings_ND = self.model.encode(
