@@ -45,6 +45,8 @@ class Usage:
     bytes_read: int = 0
     bytes_written: int = 0
     rows: int = 0
+    tokens: int = 0
+    """Tokens that embeddings endpoints say they counted; 0 in documents of releases that did not know them."""
 
     def __add__(self, other: Usage) -> Usage:
         """Field-wise sum."""
@@ -53,7 +55,7 @@ class Usage:
     def __mul__(self, share: float) -> Usage:
         """That share of the work, e.g. one candidate's part of a fit; counts are rounded."""
         scaled = {f.name: getattr(self, f.name) * share for f in dataclasses.fields(Usage)}
-        whole = {name: round(scaled[name]) for name in ("bytes_read", "bytes_written", "rows")}
+        whole = {name: round(scaled[name]) for name in ("bytes_read", "bytes_written", "rows", "tokens")}
         return Usage(**{**scaled, **whole})
 
     def replace(self, **changes: Any) -> Usage:

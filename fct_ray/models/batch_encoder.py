@@ -43,16 +43,25 @@ class BatchEncoder(Protocol):
         """
 
 
+@runtime_checkable
+class CountsUsage(Protocol):
+    """An encoder that counts what nobody else can see, such as the tokens of an endpoint; no encoder need do so."""
+
+    def take_usage(self) -> Usage:
+        """What was used since the last call."""
+
+
 def encode_metered(encoder: BatchEncoder, columns: Mapping[str, Any]) -> tuple[NDArray[np.float32], Usage]:
     """embeddings_ND of one batch, and the FLOPs and GPU seconds that it took.
 
     GPU seconds are the wall time of the whole call where the encoder runs on a GPU: its embeddings come back as a NumPy
-    array, so that its GPU has finished by then.
+    array, so that its GPU has finished by then. What the encoder counts itself, see `CountsUsage`, is added.
     """
     start_s = time.perf_counter()
     embeddings_ND = encoder.encode(columns)
     busy_gpu_s = time.perf_counter() - start_s if runs_on_gpu(encoder) else 0.0
-    return embeddings_ND, Usage(flops=encoder.flops_per_item * len(embeddings_ND), busy_gpu_s=busy_gpu_s)
+    usage = Usage(flops=encoder.flops_per_item * len(embeddings_ND), busy_gpu_s=busy_gpu_s)
+    return embeddings_ND, usage + (encoder.take_usage() if isinstance(encoder, CountsUsage) else Usage())
 
 
 def runs_on_gpu(encoder: BatchEncoder) -> bool:

@@ -46,6 +46,6 @@ def usage_of(receipts: Iterable[Receipt]) -> Usage:
 
     Examples:
         >>> usage_of([])
-        Usage(wall_s=0.0, busy_cpu_s=0.0, busy_gpu_s=0.0, node_s=0.0, flops=0.0, bytes_read=0, bytes_written=0, rows=0)
+        Usage(wall_s=0.0, busy_cpu_s=0.0, busy_gpu_s=0.0, node_s=0.0, flops=0.0, bytes_read=0, bytes_written=0, rows=0, ...)
     """
     return sum((receipt.usage for receipt in receipts), Usage())

@@ -18,7 +18,7 @@ from fct_ray.plan.savings import Projection
 from fct_ray.report.content import SAVED_KEYS, Report, Saved, Spend
 from fct_ray.values import Usage
 
-_STAGE_KEYS = ("wall_s", "busy_cpu_s", "busy_gpu_s", "node_s", "flops", "bytes_read", "bytes_written", "rows")
+_STAGE_KEYS = ("wall_s", "busy_cpu_s", "busy_gpu_s", "node_s", "flops", "bytes_read", "bytes_written", "rows", "tokens")
 _SPEND_KEYS = ("wall_s", "usd", "node_s")
 
 

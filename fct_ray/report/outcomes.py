@@ -141,6 +141,8 @@ def _judged(report: Report, outcome: UpgradeOutcome, against: AgainstBackfill | 
         notes.append(f"peak memory of a worker process: {outcome.peak_memory_bytes / 2**30:.2f} GiB")
     if judged is not None and judged.fit_reused:
         notes.append("h was fitted by an earlier run on the same pairs: its busy time is counted, its wall time is not")
+    if quality is not None:
+        notes += quality.notes
     if quality is None and judged is not None and judged.compatibility:
         notes.append("the compatibility table is measured on held-out pairs: each queries all the others")
     notes += _bad_rows(outcome.num_bad_rows, outcome.plan.run)

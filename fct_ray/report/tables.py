@@ -158,6 +158,7 @@ def stage_table(report: Report) -> Table | None:
     """What every stage used."""
     if not report.stages:
         return None
+    tokens = ("tokens",) if any(usage.tokens for usage in report.stages.values()) else ()
     rows = [
         (
             name,
@@ -168,6 +169,7 @@ def stage_table(report: Report) -> Table | None:
             bytes_text(usage.bytes_read),
             bytes_text(usage.bytes_written),
             count(usage.rows),
+            *(count(usage.tokens) for _ in tokens),
             money(report.stage_usd(name), usage.node_s),
         )
         for name, usage in report.ordered_stages()
@@ -176,8 +178,9 @@ def stage_table(report: Report) -> Table | None:
         name="stages",
         title="Work per stage",
         sentence="Work is counted where it happens and summed over all attempts; busy CPU is the time of all "
-        "threads, FLOPs count two per multiply-add, and money is node-hours held times the price of a node-hour.",
-        header=("stage", "wall", "busy CPU", "busy GPU", "FLOPs", "read", "written", "rows", "cost"),
+        "threads, FLOPs count two per multiply-add, and money is node-hours held times the price of a node-hour."
+        + (" Tokens are what embeddings endpoints counted; money does not include their price." if tokens else ""),
+        header=("stage", "wall", "busy CPU", "busy GPU", "FLOPs", "read", "written", "rows", *tokens, "cost"),
         rows=tuple(rows),
     )
 

@@ -48,7 +48,7 @@ class EncodeWorker:
         kept_N = np.isin(read.ids_N, items.ids_N)
         num_items = len(items.ids_N)
         busy_cpu_s, busy_gpu_s = np.zeros(num_items), np.zeros(num_items)
-        bytes_read = np.zeros(num_items, dtype=np.int64)
+        bytes_read, tokens = np.zeros(num_items, dtype=np.int64), np.zeros(num_items, dtype=np.int64)
         columns = {"position": first + np.flatnonzero(kept_N), "id": items.ids_N}
         if "label" in items.carried:
             columns["label"] = items.carried["label"]
@@ -56,8 +56,10 @@ class EncodeWorker:
             embeddings_NW, usage = _encoded(encoder, items)
             columns[f"embedding_{number}"] = vectors_column(embeddings_NW)
             busy_gpu_s[:1] += usage.busy_gpu_s
+            tokens[:1] += usage.tokens
         busy_cpu_s[:1], bytes_read[:1] = self.meter.read().busy_cpu_s, items.bytes_read
-        return pa.table({**columns, "busy_cpu_s": busy_cpu_s, "busy_gpu_s": busy_gpu_s, "bytes_read": bytes_read})
+        used = {"busy_cpu_s": busy_cpu_s, "busy_gpu_s": busy_gpu_s, "bytes_read": bytes_read, "tokens": tokens}
+        return pa.table({**columns, **used})
 
 
 def _encoded(encoder: BatchEncoder, items: Items) -> tuple[npt.NDArray[np.float32], Usage]:

@@ -1,18 +1,20 @@
-"""What the name of an encoder means: a model directory, an import path, a model of the store, or a name alone.
+"""What the name of an encoder means: a model directory or pretrained model, import path, model of the store, bare name.
 
 Owns: resolving a name to the encoder's identity, from model.json without its weights. Does not import torch, so that
-searching does not.
+searching does not; only networks of timm, torchvision and open_clip are loaded to know them.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from dataclasses import dataclass
 from typing import TypeGuard
 
-from fct_ray.errors import SettingsError
+from fct_ray.errors import ModelError, SettingsError
 from fct_ray.models.batch_encoder import BatchEncoder, check_encoder, load_factory
+from fct_ray.models.by_name.registry import KINDS, kind_of, open_named
 from fct_ray.models.model_json import ModelDocument, parse_document
 from fct_ray.storage import objects
 from fct_ray.storage.store import Store
@@ -20,7 +22,9 @@ from fct_ray.values import EncoderRef
 
 MODEL_JSON = "model.json"
 EncoderSpec = str | BatchEncoder
-"""Where an encoder is (a model directory or `package.module:factory`), or the encoder itself; it is sent to workers."""
+"""Where an encoder is (a model directory, `package.module:factory`, or the name of a pretrained model such as
+`timm:resnet50.a1_in1k`), or the encoder itself; it is sent to workers."""
+logger = logging.getLogger(__name__)
 IMPORT_PATH = re.compile(r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
 
 
@@ -41,16 +45,21 @@ class EncoderChoice:
     ref: EncoderRef
     uri: EncoderSpec | None
     """Where its code and weights are, or the encoder itself. None: only its vectors exist."""
+    problem: str | None = None
+    """Why it cannot embed, where its name means one that could."""
 
 
 def resolve_encoder(name: EncoderSpec, store: Store | None) -> EncoderChoice:
-    """Resolve an encoder, a model directory, `package.module:factory`, the name of a model in the store, or a bare name.
+    """Resolve an encoder, a model directory, a pretrained model (`by_name.registry`), `package.module:factory`, the name of a
+    model in the store, or a bare name.
 
     A bare name stands for an encoder that is not here (an API, say): its fingerprint is a hash of the name, so put
-    the provider's model version into it.
+    the provider's model version into it. A pretrained model that cannot be had any more is known by name to a store that
+    has vectors of it; then it is one that is not here.
 
     Raises:
         SettingsError: the name is empty, or several models of the store have it.
+        ModelError: a pretrained model cannot be had, and the store does not know it.
     """
     if not isinstance(name, str):
         check_encoder(name)
@@ -60,6 +69,8 @@ def resolve_encoder(name: EncoderSpec, store: Store | None) -> EncoderChoice:
     if is_model_uri(name):
         document = read_document(name)
         return EncoderChoice(ref=EncoderRef(name=document.name, fingerprint=document.fingerprint), uri=name)
+    if kind_of(name) is not None:
+        return _pretrained(name, store)
     if IMPORT_PATH.match(name):
         encoder = load_factory(name)
         return EncoderChoice(ref=EncoderRef(name=encoder.name, fingerprint=encoder.fingerprint), uri=name)
@@ -72,6 +83,28 @@ def resolve_encoder(name: EncoderSpec, store: Store | None) -> EncoderChoice:
     return EncoderChoice(ref=EncoderRef(name=name, fingerprint=fingerprint), uri=None)
 
 
+def _pretrained(name: str, store: Store | None) -> EncoderChoice:
+    try:
+        fingerprint = open_named(name).fingerprint
+    except (ModelError, SettingsError) as error:
+        known = None if store is None else _encoder_of_versions(name, store)
+        if known is None:
+            raise
+        logger.warning("%s: its vectors are known by the store, and it cannot embed now: %s", name, error)
+        return EncoderChoice(ref=known, uri=None, problem=str(error))
+    return EncoderChoice(ref=EncoderRef(name=name, fingerprint=fingerprint), uri=name)
+
+
+def _encoder_of_versions(name: str, store: Store) -> EncoderRef | None:
+    """The encoder of this name that made vectors of a version, the newest first."""
+    for manifest in reversed(store.history()):
+        side = () if manifest.side_info is None else (manifest.side_info,)
+        for seen in (manifest.encoder, *(query.encoder for query in manifest.queries), *side):
+            if seen.name == name:
+                return EncoderRef(name=name, fingerprint=seen.fingerprint)
+    return None
+
+
 def _models_named(name: str, store: Store) -> list[str]:
     return [
         uri for uri in store.model_uris() if re.sub(r"-[0-9a-f]{12}$", "", uri.rstrip("/").rsplit("/", 1)[-1]) == name
@@ -82,8 +115,20 @@ def model_uri(name: EncoderSpec, store: Store) -> EncoderSpec:
     """Where the model with this name is, for one that must embed raw items. Raises SettingsError if it is only a name."""
     choice = resolve_encoder(name, store)
     if choice.uri is None:
-        raise SettingsError(
-            f"{name!r} is neither a model directory, nor package.module:factory, nor a model of the store; want a model "
-            "that can embed raw items: fit one (fct-ray fit), or adopt existing embeddings (fct-ray adopt)"
-        )
+        raise SettingsError(cannot_embed(name, choice))
     return choice.uri
+
+
+def why_not(choice: EncoderChoice) -> str:
+    """Why an encoder cannot embed, as the rest of a sentence that begins with its name."""
+    return "is only a name" if choice.problem is None else f"cannot be had ({choice.problem})"
+
+
+def cannot_embed(name: EncoderSpec, choice: EncoderChoice) -> str:
+    """Why an encoder that was named cannot embed raw items, and what can."""
+    if choice.problem is not None:
+        return f"encoder {name!r} cannot embed: {choice.problem}"
+    return (
+        f"encoder {name!r} is only a name; want one that can embed raw items: a model directory (fct-ray fit), "
+        f"package.module:factory, a model of the store, or a pretrained one ({', '.join(f'{kind}:...' for kind in KINDS)})"
+    )

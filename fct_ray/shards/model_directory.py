@@ -7,14 +7,24 @@ encoder that is named by its location.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from fct_ray.errors import FormatError, ModelError
 from fct_ray.models.batch_encoder import BatchEncoder, load_factory
+from fct_ray.models.by_name.registry import kind_of, open_named
 from fct_ray.models.model_files import LoadedModel, PackedModel, check_packed, unpack_model
 from fct_ray.models.model_json import parse_document
 from fct_ray.models.module_encoder import ModuleEncoder
-from fct_ray.shards.encoder_names import IMPORT_PATH, MODEL_JSON, EncoderSpec, is_model_uri
+from fct_ray.shards.encoder_names import (
+    IMPORT_PATH,
+    MODEL_JSON,
+    EncoderChoice,
+    EncoderSpec,
+    is_model_uri,
+    resolve_encoder,
+)
 from fct_ray.storage import objects, paths, true_vector_files
+from fct_ray.storage.store import Store
 
 WEIGHTS = "weights.safetensors"
 
@@ -65,10 +75,28 @@ def check_model_uris(uris: Iterable[str], directories: Iterable[str | None], doc
             )
 
 
+def embedding_encoder(name: EncoderSpec, store: Store | None) -> EncoderChoice:
+    """`resolve_encoder`, and whether it can embed now: an endpoint that is switched off has an identity and no vectors.
+
+    Raises:
+        SettingsError, ModelError: see `resolve_encoder`.
+    """
+    choice = resolve_encoder(name, store)
+    if choice.uri is None:
+        return choice
+    try:
+        _ = open_encoder(choice.uri).dimension
+    except ModelError as error:
+        return replace(choice, uri=None, problem=str(error))
+    return choice
+
+
 def open_encoder(uri: EncoderSpec) -> BatchEncoder:
-    """A ready encoder from a model directory or an import path; one that is ready already is returned as it is."""
+    """A ready encoder from a model directory, a name or an import path; one that is ready already is returned as it is."""
     if not isinstance(uri, str):
         return uri
+    if kind_of(uri) is not None and not is_model_uri(uri):
+        return open_named(uri)
     if IMPORT_PATH.match(uri) and not is_model_uri(uri):
         return load_factory(uri)
     loaded = load_model(uri)

@@ -64,6 +64,18 @@ class Place:
                 data = opened.read()
         return data
 
+    def head(self, file: ListedFile, num_bytes: int) -> bytes:
+        """The first bytes of a file, fewer where it has no more.
+
+        Raises:
+            SourceError: it cannot be read; names it.
+        """
+        if file.bytes == 0:  # a range of an empty object is an error on S3
+            return b""
+        with reading(self.uri_of(file)):
+            data: bytes = self.filesystem.cat_file(self._path_of(file), start=0, end=min(num_bytes, file.bytes))
+        return data
+
     def _read_in_one_request(self, file: ListedFile) -> bytes | None:
         """From S3: the listed version by one request; None where that fails, for then `open` tries and finds out why."""
         if not isinstance(self.filesystem, AsyncFileSystem) or "s3" not in self.filesystem.protocol:
@@ -141,22 +153,38 @@ def list_files(
     Raises:
         SourceError: nothing is there, or it cannot be listed.
     """
+    place, everything, num_hidden = list_everything(uri, may_be_glob=may_be_glob, hidden=hidden)
+    files = [file for file in everything if (file.path or place.root).lower().endswith(suffixes)]
+    if not files:
+        raise SourceError(
+            f"{uri} has no file that ends with {', '.join(suffixes)} ({len(everything) + num_hidden} other files seen); "
+            "check the location, and that these credentials may list it"
+        )
+    return place, files
+
+
+def list_everything(
+    uri: str, *, may_be_glob: bool = False, hidden: tuple[str, ...] = (".",)
+) -> tuple[Place, list[ListedFile], int]:
+    """All files below a directory or prefix, or one file, or those of a glob, sorted by path; and how many are hidden.
+
+    Raises:
+        SourceError: it cannot be listed.
+    """
     is_glob = may_be_glob and not _GLOB_CHARACTERS.isdisjoint(uri)
     place = open_place(uri, is_glob=is_glob)
     with reading(uri):
         pattern = fsspec.core.url_to_fs(uri)[1] if is_glob else place.root
         found = (place.filesystem.glob if is_glob else place.filesystem.find)(pattern, detail=True)
+    paths = [path for path, info in sorted(found.items()) if info["type"] == "file"]
+    seen = [path for path in paths if not _is_hidden(path, place.root, hidden)]
     files = [
-        ListedFile(path=path.removeprefix(place.root).lstrip("/"), bytes=int(info["size"]), mark=_mark(info))
-        for path, info in sorted(found.items())
-        if path.lower().endswith(suffixes) and info["type"] == "file" and not _is_hidden(path, place.root, hidden)
-    ]
-    if not files:
-        raise SourceError(
-            f"{uri} has no file that ends with {', '.join(suffixes)} ({len(found)} other files seen); "
-            "check the location, and that these credentials may list it"
+        ListedFile(
+            path=path.removeprefix(place.root).lstrip("/"), bytes=int(found[path]["size"]), mark=_mark(found[path])
         )
-    return place, files
+        for path in seen
+    ]
+    return place, files, len(paths) - len(seen)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Image folders, local or on S3: `images:URI`, e.g. `images:s3://bucket/photos` or `images:photos?limit=1000`.
 
-All jpg, jpeg, png, webp and bmp files below the URI, sorted by path. The id is a 63-bit hash of the path relative to
+All images below the URI, sorted by path: JPEG, PNG, WebP, BMP, GIF, TIFF, HEIC and AVIF, see `image_formats`; other files are
+counted by suffix. The id is a 63-bit hash of the path relative to
 the URI, so it stays the same when images are added or the folder moves as a whole. Where there are sub-directories,
 an image's label is its directory's place among all directories, sorted; the name is carried as `label_name`, the
 image's location as `uri`. Sources with other directories number them differently: compare names, not labels.
@@ -12,6 +13,7 @@ Parquet.
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,13 +23,15 @@ import numpy as np
 
 from fct_ray.errors import SettingsError, SourceError
 from fct_ray.sources.decoding import decode_all
-from fct_ray.sources.files import ListedFile, list_files, open_place
+from fct_ray.sources.files import ListedFile, open_place
+from fct_ray.sources.image_files import list_images
+from fct_ray.sources.image_formats import left_out_text
 from fct_ray.sources.items import Items, Keys
 from fct_ray.sources.listing import IntArray, ListedSource, Listing, whole_objects
 from fct_ray.sources.registry import int_option
 
 OPTIONS = ("limit",)
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,16 +48,22 @@ class ImageFolder:
         """The images that are there now, sorted by path.
 
         Raises:
-            SourceError: no image is there, it cannot be listed, or two paths have one hash.
+            SourceError: no image is there, it cannot be listed, or two paths have one hash; or images are there that this
+                machine cannot decode.
         """
-        place, files = list_files(self.location, SUFFIXES, may_be_glob=False)
+        found = list_images(self.location)
+        place, files = found.place, found.files
+        if found.left_out:
+            logger.warning("%s: %s", self.spec, left_out_text(found.left_out))
         paths = [file.path for file in files]
         directories = {_directory(path) for path in paths}
         names = tuple(sorted(directories)) if directories != {""} else None
         ids_N = _unique_ids(paths, place.uri)
         kept = files[: self.limit]
         listing = Listing(
-            source=ListedSource(spec=self.spec, uri=place.uri, root=place.root, label_names=names),
+            source=ListedSource(
+                spec=self.spec, uri=place.uri, root=place.root, label_names=names, left_out=found.left_out
+            ),
             spans=whole_objects(
                 [file.path for file in kept],
                 [file.bytes for file in kept],

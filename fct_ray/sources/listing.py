@@ -46,6 +46,8 @@ class ListedSource:
     """The same in the file system's words: absolute, so that it means the same on every machine."""
     label_names: tuple[str, ...] | None = None
     """The name of each label; empty where labels are numbers already; None without labels."""
+    left_out: tuple[tuple[str, int], ...] = ()
+    """How many files lay there that are no items, by suffix; for reports, no part of what the items are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,8 +135,12 @@ def listing_of(table: pa.Table) -> Listing:
 def listed_source(schema: pa.Schema) -> ListedSource:
     """What a table that `Listing.to_table` made says of all its items."""
     head = json.loads(schema.metadata[_HEAD])
-    names = head.pop("label_names")
-    return ListedSource(**head, label_names=None if names is None else tuple(names))
+    names, left_out = head.pop("label_names"), head.pop("left_out", ())
+    return ListedSource(
+        **head,
+        label_names=None if names is None else tuple(names),
+        left_out=tuple((suffix, number) for suffix, number in left_out),
+    )
 
 
 def spans_to_bytes(listing: Listing) -> bytes:

@@ -32,7 +32,7 @@ from fct_ray.values import EncoderRef, Manifest, Receipt, ShardRecord
 from fct_ray.workflows.bad_rows import BadRowSettings
 from fct_ray.workflows.edit import Edit, EditOutcome, make_edit, rewriting, run_unless_published, shards_with
 from fct_ray.workflows.inspection import InspectedObjects, inspect_objects
-from fct_ray.workflows.run_items import ShardRanges, items_of_run
+from fct_ray.workflows.run_items import ShardRanges, items_of_run, left_out_notes
 from fct_ray.workflows.unique_ids import refuse_repeated
 
 IdArray = npt.NDArray[np.int64]
@@ -205,7 +205,12 @@ def _appended_items(
         stream_shards(descriptors, EmbedWorker, job, pool=settings.pool, size=size, describe="embed new items")
 
     return Edit(
-        run=items.run, shards=tuple(tasks), write=write, changed=num_items, num_rows=parent.num_rows + num_items
+        run=items.run,
+        shards=tuple(tasks),
+        write=write,
+        changed=num_items,
+        num_rows=parent.num_rows + num_items,
+        notes=left_out_notes(items.source),
     )
 
 

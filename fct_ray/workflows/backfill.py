@@ -7,7 +7,7 @@ job measures an upgrade against.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -45,7 +45,7 @@ from fct_ray.workflows.commit import (
     published_by,
     published_now,
 )
-from fct_ray.workflows.run_items import RunItems, ShardRanges, items_of_run, run_named
+from fct_ray.workflows.run_items import RunItems, ShardRanges, items_of_run, left_out_notes, run_named
 from fct_ray.workflows.run_usage import RunUsage
 from fct_ray.workflows.trained_index import check_enough_to_train, train_on_vectors, trained_index_ref
 from fct_ray.workflows.verify import verify_version
@@ -183,8 +183,9 @@ def run_backfill(plan: BackfillPlan, size: ClusterSize) -> Committed:
     Raises:
         FctRayError: an item is bad, or the store cannot be written. CURRENT is unchanged, finished shards are kept.
     """
+    notes = left_out_notes(plan.items.source)
     if plan.finished is not None:
-        return committed_before(plan.store, plan.run, plan.finished)
+        return replace(committed_before(plan.store, plan.run, plan.finished), notes=notes)
 
     def write(run: RunInProgress, version: int, _meter: StageMeter) -> IndexRef:
         items_uri = plan.items.keep(plan.store)
@@ -199,7 +200,7 @@ def run_backfill(plan: BackfillPlan, size: ClusterSize) -> Committed:
         return verify_version(plan.store, made, None, None, num_shards=plan.settings.verify_shards, meter=meter)
 
     parent = None if plan.current is None else plan.current.version
-    return commit(
+    done = commit(
         VersionToMake(
             store=plan.store,
             run=plan.run,
@@ -211,6 +212,7 @@ def run_backfill(plan: BackfillPlan, size: ClusterSize) -> Committed:
             bad_rows=plan.settings,
         )
     )
+    return replace(done, notes=notes)
 
 
 def _manifest(plan: BackfillPlan, version: int, index: IndexRef, receipts: Sequence[Receipt]) -> Manifest:

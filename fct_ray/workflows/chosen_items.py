@@ -73,6 +73,7 @@ def _in_order(table: pa.Table, encoder_uris: tuple[EncoderSpec, ...]) -> Encoded
         busy_cpu_s=float(np.sum(table["busy_cpu_s"].to_numpy())),
         busy_gpu_s=float(np.sum(table["busy_gpu_s"].to_numpy())),
         bytes_read=int(np.sum(table["bytes_read"].to_numpy())),
+        tokens=int(np.sum(table["tokens"].to_numpy())),
         flops=sum(open_encoder(uri).flops_per_item for uri in encoder_uris) * len(table),
         rows=len(table),
     )

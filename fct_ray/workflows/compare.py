@@ -21,7 +21,8 @@ from fct_ray.plan.forecast import Forecast
 from fct_ray.plan.identity import run_id
 from fct_ray.plan.savings import SavedWork, work_saved
 from fct_ray.settings import Count
-from fct_ray.shards.encoder_names import resolve_encoder
+from fct_ray.shards.encoder_names import EncoderChoice, cannot_embed, resolve_encoder, why_not
+from fct_ray.shards.model_directory import embedding_encoder
 from fct_ray.storage import leases, objects
 from fct_ray.storage.store import Store
 from fct_ray.values import Manifest, ObjectRef, ShardRecord
@@ -45,7 +46,8 @@ class CompareSettings(UpgradeSettings):
     queries: str = dataclasses.field()
     """Labelled queries, e.g. "fashion-mnist:query"; the store's shards must carry a `label` column."""
     old_encoder: str = dataclasses.field()
-    """The encoder that embeds the old queries: a model directory or `package.module:factory`."""
+    """The encoder that embeds the old queries: a model directory, `package.module:factory` or a pretrained model. Its name
+    alone where it is gone: then nothing is measured of old queries."""
     side_encoder: str | None = None
     """The side-information model, likewise, to measure fused search and to count what it took."""
     work_dir: str | None = None
@@ -149,16 +151,18 @@ def _plan(
         raise SettingsError("no --source: a full backfill needs the raw items, e.g. images:s3://bucket/photos")
     encoder_uri = _embedding(settings.encoder, store)
     pairs_source = settings.source if settings.pairs is None else None
+    old = _old_encoder(settings, store)
     encoders = QueryEncoders(
-        old_uri=_embedding(settings.old_encoder, store),
+        old_uri=old.uri if isinstance(old.uri, str) else None,
         new_uri=encoder_uri,
         side_uri=None if settings.side_encoder is None else _embedding(settings.side_encoder, store),
+        why_not_old=why_not(old),
     )
     chosen = dataclasses.replace(
         settings,
         store=upgrade_uri,
         encoder=encoder_uri,
-        old_encoder=encoders.old_uri,
+        old_encoder=encoders.old_uri or settings.old_encoder,
         side_encoder=encoders.side_uri,
         source=pairs_source,
         accept=Accept.PROVISIONAL,
@@ -240,11 +244,29 @@ def _old_version(settings: CompareSettings, store: Store) -> Manifest:
     return newest
 
 
+def _old_encoder(settings: CompareSettings, store: Store) -> EncoderChoice:
+    """The old encoder; without a place where it is gone, and the old version is its own.
+
+    Raises:
+        SettingsError: it is gone, and it is not the version's encoder by fingerprint or name: perhaps it is misspelt.
+    """
+    old, choice = _old_version(settings, store).encoder, embedding_encoder(settings.old_encoder, store)
+    if choice.uri is not None:
+        return choice
+    if choice.ref.fingerprint != old.fingerprint and choice.ref.name != old.name:
+        raise SettingsError(
+            f"--old-encoder: {cannot_embed(settings.old_encoder, choice)}; if the model that made the store's vectors is "
+            f"gone, give its name, {old.name!r}"
+        )
+    logger.warning("old queries are not measured: the old encoder %r %s", old.name, why_not(choice))
+    return choice
+
+
 def _embedding(name: str, store: Store) -> str:
-    uri = resolve_encoder(name, store).uri
-    if not isinstance(uri, str):
-        raise SettingsError(f"{name!r} is only a name; want a model directory or package.module:factory that can embed")
-    return uri
+    choice = embedding_encoder(name, store)
+    if not isinstance(choice.uri, str):
+        raise SettingsError(cannot_embed(name, choice))
+    return choice.uri
 
 
 def _in_place(old: Manifest, store: Store) -> Manifest:

@@ -63,9 +63,24 @@ class Galleries:
 class QueryEncoders:
     """Where the encoders of the queries are; side only for fused search."""
 
-    old_uri: str
+    old_uri: str | None
+    """None: the old encoder is gone, so that nothing is known of old queries."""
     new_uri: str
     side_uri: str | None
+    why_not_old: str = ""
+    """Why old queries cannot be embedded."""
+
+    def by_role(self) -> dict[QueryRole, str]:
+        """Those that can embed."""
+        uris = {QueryRole.OLD: self.old_uri, QueryRole.NEW: self.new_uri, QueryRole.SIDE: self.side_uri}
+        return {role: uri for role, uri in uris.items() if uri is not None}
+
+    def not_measured(self) -> tuple[str, ...]:
+        """What a report must say of old queries: one sentence, or none."""
+        if self.old_uri is not None:
+            return ()
+        nothing_of = "what old queries find (doing nothing, and every way that needs them), and so recovered shares"
+        return (f"not measured: {nothing_of}: the old encoder {self.why_not_old}",)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,6 +92,8 @@ class Quality:
     queries: Mapping[QueryRole, FloatArray]
     """Embeddings of the queries by every model, [Q, ...] each."""
     query_labels_Q: LabelArray
+    notes: tuple[str, ...] = ()
+    """What could not be measured, in sentences."""
 
 
 def gallery_vectors(store: Store, manifest: Manifest, max_rows: int, seed: int) -> GalleryVectors:
@@ -158,7 +175,11 @@ def measure_quality(
         gallery_ids_G=old.ids_G,
     )
     return Quality(
-        rows=rows, recovered=recovered_shares(rows), queries=queries.by_role, query_labels_Q=queries.labels_Q
+        rows=rows,
+        recovered={} if encoders.old_uri is None else recovered_shares(rows),
+        queries=queries.by_role,
+        query_labels_Q=queries.labels_Q,
+        notes=encoders.not_measured(),
     )
 
 
@@ -184,13 +205,13 @@ def _embedded_queries(
     """The queries, and the labels [G] of the gallery of the same kind as theirs."""
     source = open_source(query_source)
     positions = np.flatnonzero(_first(source.num_items, max_queries))
-    uris = (encoders.old_uri, encoders.new_uri) + (() if encoders.side_uri is None else (encoders.side_uri,))
-    encoded = encode_items(source, uris, positions, pool=pool, size=size, describe="embed the queries")
+    uris = encoders.by_role()
+    encoded = encode_items(source, tuple(uris.values()), positions, pool=pool, size=size, describe="embed the queries")
     labels_Q, labels_G = comparable_labels(source, positions, encoded.labels_N, version.version, gallery.labels_G)
     queries = _Queries(
         ids_Q=encoded.ids_N,
         labels_Q=labels_Q,
-        by_role=dict(zip((QueryRole.OLD, QueryRole.NEW, QueryRole.SIDE), encoded.embeddings, strict=False)),
+        by_role=dict(zip(uris, encoded.embeddings, strict=True)),
     )
     return queries, labels_G
 
@@ -205,8 +226,9 @@ def _ways(
 ) -> Iterator[WayToSearch]:
     """Every way to search, one at a time: the outputs of only one candidate are in memory."""
     old_metric, full_metric = galleries.old.metric, galleries.backfill.metric
-    old_QD, new_QW = queries.by_role[QueryRole.OLD], queries.by_role[QueryRole.NEW]
-    yield ways.doing_nothing(old_QD, old.embeddings_GD, old_metric)
+    old_QD, new_QW = queries.by_role.get(QueryRole.OLD), queries.by_role[QueryRole.NEW]
+    if old_QD is not None:
+        yield ways.doing_nothing(old_QD, old.embeddings_GD, old_metric)
     direct = ways.direct(new_QW, old.embeddings_GD, full_metric)
     if direct is not None:
         yield direct

@@ -22,6 +22,7 @@ import numpy as np
 from fct_ray.errors import SourceError
 from fct_ray.kinds import OnBadRow
 from fct_ray.shards.listed_items import ListedItems, listing_to_parquet
+from fct_ray.sources.image_formats import left_out_text
 from fct_ray.sources.items import Source
 from fct_ray.sources.listing import Listing
 from fct_ray.sources.registry import open_listing
@@ -97,6 +98,12 @@ def items_of_run(
         listing.num_items,
     )
     return RunItems(run=open_run, source=open_listing(listing))
+
+
+def left_out_notes(source: Source) -> tuple[str, ...]:
+    """What a report says of files in the source that are no items: one sentence, or none."""
+    said = left_out_text(source.listing.source.left_out)
+    return (f"{source.spec}: {said}",) if said else ()
 
 
 def run_named(store: Store, request: str, listing: Listing) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 from pathlib import Path
 
 import fsspec
@@ -13,6 +15,7 @@ from PIL import Image
 from fct_ray.errors import SourceError
 from fct_ray.sources import folder
 from fct_ray.sources.decoding import decode
+from fct_ray.sources.listing import listing_of
 from fct_ray.sources.registry import open_source
 
 
@@ -113,10 +116,73 @@ def test_transparent_pixels_lie_on_white_and_turned_photos_stand_upright() -> No
     assert decode(png(turned, "JPEG", exif=exif), "turned.jpg").shape == (6, 2, 3)
 
 
-def test_pixels_deeper_than_8_bits_are_refused_because_their_range_is_unknown() -> None:
-    deep = Image.fromarray(np.full((2, 2), 4000, np.uint16))
-    with pytest.raises(SourceError, match=r"scan\.png has pixels of mode I;16"):
-        decode(png(deep), "scan.png")
+def test_an_image_is_one_by_its_content_and_what_is_none_is_counted_by_suffix(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    red, rng = plain((255, 0, 0)), np.random.default_rng(0)
+    files = {
+        "a/no_suffix": png(red),
+        "a/odd.dat": png(red, "WEBP", lossless=True),
+        "a/wrong.jpg": png(red),
+        "a/scan.TIF": png(red, "TIFF"),
+        "a/moving.gif": png(red, "GIF"),
+        "a/new.avif": png(red, "AVIF", quality=100),
+        "a/0": b"",
+        "a/notes.txt": png(red),
+        "a/raw.cr2": png(red, "TIFF"),
+        "a/noise.dat": rng.bytes(200),
+        "a/LETTER": b"BMW",
+        "a/.DS_Store": b"x",
+        "b/.thumbnails/t.png": png(red),
+    }
+    for name, data in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    source = open_source(f"images:{tmp_path}")
+    paths = source.listing.spans["path"].to_pylist()
+    assert paths == ["a/moving.gif", "a/new.avif", "a/no_suffix", "a/odd.dat", "a/scan.TIF", "a/wrong.jpg"]
+    assert source.ids_N.tolist() == [folder.path_id(path) for path in paths]
+    assert dict(source.listing.source.left_out) == {
+        ".txt": 1, ".cr2": 1, ".dat": 1, "no suffix": 2, "hidden": 2,
+    }  # fmt: skip
+    assert "7 files are no images and were left out: hidden 2, no suffix 2, .cr2 1, .dat 1, .txt 1" in caplog.text
+    images = source.read(np.arange(6)).columns["image"]
+    assert np.abs(images.astype(int) - (255, 0, 0)).max() <= 3, "AVIF is lossy"
+    again = listing_of(source.listing.to_table())
+    assert (again.source, again.fingerprint) == (source.listing.source, source.listing.fingerprint)
+
+
+def test_content_decides_on_s3_too(tmp_path: Path, s3_uri: str) -> None:
+    filesystem, root = fsspec.core.url_to_fs(s3_uri)
+    for name, data in {
+        "photo": png(plain((255, 0, 0))),
+        "empty": b"",
+        "rest.bin": b"\0" * 9,
+        "b.png": b"damaged",
+    }.items():
+        filesystem.pipe_file(f"{root}/{name}", data)
+    source = open_source(f"images:{s3_uri}")
+    assert source.listing.spans["path"].to_pylist() == ["b.png", "photo"]
+    assert dict(source.listing.source.left_out) == {"no suffix": 1, ".bin": 1}
+
+
+def test_ids_and_labels_of_a_folder_of_before_are_what_they_were(tmp_path: Path) -> None:
+    """By hand: 63 bits of BLAKE2b-64 of the path; directories in sorted order."""
+    write_photos(str(tmp_path))
+    source = open_source(f"images:{tmp_path}")
+    paths = ["cats/a.bmp", "cats/b.png", "dogs/a.PNG"]
+    wanted = [int.from_bytes(hashlib.blake2b(path.encode(), digest_size=8).digest(), "big") >> 1 for path in paths]
+    assert source.ids_N.tolist() == wanted
+    assert source.labels_N is not None
+    assert source.labels_N.tolist() == [0, 0, 1]
+
+
+def test_a_listing_that_was_kept_before_files_were_counted_is_read() -> None:
+    table = open_source("fashion-mnist:gallery?limit=3").listing.to_table()
+    head = json.loads(table.schema.metadata[b"fct_ray.listing"])
+    del head["left_out"]
+    old = table.replace_schema_metadata({b"fct_ray.listing": json.dumps(head).encode()})
+    assert listing_of(old).source.left_out == ()
 
 
 def test_an_empty_folder_says_what_was_wanted(tmp_path: Path) -> None:

@@ -11,10 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from fct_ray.cli.pricing import PricingSettings, pricing_of
 from fct_ray.engine.actor_pool import PoolSettings
 from fct_ray.engine.cluster import ClusterSize
 from fct_ray.errors import DataError, SourceError
 from fct_ray.kinds import Accept, OnBadRow
+from fct_ray.report.outcomes import embed_report
 from fct_ray.storage.store import Store
 from fct_ray.workflows.adopt import AdoptSettings, plan_adopt, run_adopt
 from fct_ray.workflows.append import AppendSettings, append
@@ -150,6 +152,12 @@ def test_an_image_that_cannot_be_read_is_left_out_of_a_backfill(cluster: Cluster
         path = tmp_path / "photos" / f"class-{number % 2}" / f"{number:02d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(buffer.getvalue()[:-40] if number == 5 else buffer.getvalue())
+    for name, data in {
+        "class-0/empty.jpg": b"",
+        "class-0/notes.txt": b"no photo",
+        "class-1/photo": buffer.getvalue(),
+    }.items():
+        (tmp_path / "photos" / name).write_bytes(data)
     settings = BackfillSettings(
         store=str(tmp_path / "store"),
         source=f"images:{tmp_path / 'photos'}",
@@ -157,12 +165,20 @@ def test_an_image_that_cannot_be_read_is_left_out_of_a_backfill(cluster: Cluster
         rows_per_shard=4,
         pool=PoolSettings(max_actors=1, min_actors=1),
     )
-    with pytest.raises(SourceError, match=r"05\.png"):
+    with pytest.raises(SourceError, match=r"05\.png|empty\.jpg"):
         run_backfill(plan_backfill(settings), cluster)
     import dataclasses
 
     careful = dataclasses.replace(settings, on_bad_row=OnBadRow.QUARANTINE)
     outcome = run_backfill(plan_backfill(careful), cluster)
-    assert (outcome.published.num_rows, outcome.num_bad_rows) == (11, 1)
-    (listed,) = pq.read_table(outcome.store.run_uri(outcome.published.run, "quarantine.parquet")).to_pylist()
-    assert "05.png" in listed["reason"]
+    assert (outcome.published.num_rows, outcome.num_bad_rows) == (12, 2)
+    listed = pq.read_table(outcome.store.run_uri(outcome.published.run, "quarantine.parquet")).to_pylist()
+    reasons = sorted(row["reason"] for row in listed)
+    assert reasons[0].endswith(
+        "class-0/empty.jpg has 0 bytes; want an image: replace the image or leave it out of the source"
+    )
+    assert "05.png" in reasons[1]
+    said = f"images:{tmp_path / 'photos'}: 1 file is no image and was left out: .txt 1"
+    assert said in embed_report(outcome, careful, pricing_of(PricingSettings())).notes
+    again = run_backfill(plan_backfill(careful), cluster)
+    assert (again.done_before, again.notes) == (True, (said,))

@@ -56,11 +56,11 @@ def write_queries(path: Path) -> str:
     return f"parquet:{path}?image=image&label=name"
 
 
-def quality_of(store: Store, query_source: str, size: ClusterSize) -> Quality:
+def quality_of(store: Store, query_source: str, size: ClusterSize, old_uri: str | None = ENCODER) -> Quality:
     manifest = store.manifest()
     return measure_quality(
         Galleries(store=store, old=manifest, upgraded=manifest, backfill_store=store, backfill=manifest),
-        QueryEncoders(old_uri=ENCODER, new_uri=ENCODER, side_uri=None),
+        QueryEncoders(old_uri=old_uri, new_uri=ENCODER, side_uri=None, why_not_old="is only a name"),
         {},
         query_source=query_source,
         max_gallery=NUM_GALLERY,
@@ -83,6 +83,14 @@ def test_labels_that_are_names_judge_as_the_numbers_of_the_same_classes_do(
     )
     named = adopt(tmp_path / "names", vectors, pa.array([NAMES[label] for label in numbers]))
     by_name = quality_of(named, write_queries(tmp_path / "queries.parquet"), cluster)
+    assert by_number.notes == ()
+    gone = quality_of(named, write_queries(tmp_path / "queries.parquet"), cluster, old_uri=None)
+    assert [row.method for row in gone.rows] == [row.method for row in by_name.rows if row.method is not Method.OLD_OLD]
+    assert gone.rows == tuple(row for row in by_name.rows if row.method is not Method.OLD_OLD)
+    assert gone.recovered == {}
+    (said,) = gone.notes
+    assert said.startswith("not measured: what old queries find")
+    assert said.endswith("the old encoder is only a name")
     (first, *_), (second, *_) = by_number.rows, by_name.rows
     assert first.method is Method.OLD_OLD
     assert 0.3 < first.map < 1

@@ -14,7 +14,7 @@ from fct_ray.errors import SettingsError
 from fct_ray.models.batch_encoder import BatchEncoder
 from fct_ray.plan.checks import MIN_GATE_PAIRS, check_pair_counts
 from fct_ray.plan.splits import gate_mask
-from fct_ray.shards.encoder_names import EncoderChoice, EncoderSpec
+from fct_ray.shards.encoder_names import EncoderChoice, EncoderSpec, why_not
 from fct_ray.shards.model_directory import open_encoder
 from fct_ray.storage import documents, objects
 from fct_ray.storage import pairs as pair_files
@@ -80,8 +80,8 @@ def pair_origin(settings: UpgradeSettings, choice: EncoderChoice) -> PairOrigin:
         raise SettingsError("no pairs: give --pairs FILE (id, embedding of the new model) or --source with raw items")
     if choice.uri is None:
         raise SettingsError(
-            f"encoder {settings.encoder!r} is only a name, so it cannot embed --source: give a model directory or "
-            "package.module:factory, or bring its embeddings with --pairs"
+            f"encoder {settings.encoder!r} {why_not(choice)}, so it cannot embed --source: give a model directory, "
+            "package.module:factory or a pretrained model, or bring its embeddings with --pairs"
         )
     return PairsFromEncoder(
         source=settings.source, encoder=choice.uri, opened=open_encoder(choice.uri), asked=settings.num_pairs

@@ -6,6 +6,7 @@ outcome, so that the same command resumes the same run, and finds it finished wh
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -14,6 +15,7 @@ from fct_ray.engine.cluster import ClusterSize
 from fct_ray.errors import ModelError, SettingsError
 from fct_ray.index import factory
 from fct_ray.kinds import Accept, SideInfoUse, Task
+from fct_ray.models.batch_encoder import BatchEncoder
 from fct_ray.models.model_files import LoadedModel
 from fct_ray.plan import checks
 from fct_ray.plan.catch_up import bases
@@ -35,6 +37,7 @@ from fct_ray.workflows.upgrade.pseudo_origin import PseudoOrigin, check_pseudo_o
 from fct_ray.workflows.upgrade.query_origin import RealQueries, real_queries
 from fct_ray.workflows.upgrade.settings import UpgradeSettings
 
+logger = logging.getLogger(__name__)
 REFINE_IDS = "refine_ids.parquet"
 """The document of a run that says which items are embedded beside the pairs."""
 
@@ -244,17 +247,30 @@ def _target_space(settings: UpgradeSettings, parent: Manifest, choice: EncoderCh
     check_ids_in_range(pairs.given.ids_N, parent, pairs.uri)
     seen = pairs.given.embeddings_NW.shape[1]
     metric = settings.metric or parent.metric
-    if choice.uri is not None:
-        encoder = open_encoder(choice.uri)
-        metric = settings.metric or encoder.metric
-        if seen != encoder.dimension:
+    asking = _that_answers(choice)
+    if asking is not None:
+        metric = settings.metric or asking.metric
+        if seen != asking.dimension:
             raise SettingsError(
-                f"{pairs.uri}: embeddings have dimension {seen}, encoder {encoder.name} has {encoder.dimension}: embed the "
+                f"{pairs.uri}: embeddings have dimension {seen}, encoder {asking.name} has {asking.dimension}: embed the "
                 "pairs with that encoder"
             )
     return TargetSpace(
         dimension=seen, metric=metric, normalized=vector_columns.are_normalized(pairs.given.embeddings_NW)
     )
+
+
+def _that_answers(choice: EncoderChoice) -> BatchEncoder | None:
+    """The new encoder, to check the pairs by; None where it is not here, or an endpoint does not answer now."""
+    if choice.uri is None:
+        return None
+    encoder = open_encoder(choice.uri)
+    try:
+        _ = encoder.dimension
+    except ModelError as error:
+        logger.warning("the pairs are taken as they are, their encoder cannot be asked: %s", error)
+        return None
+    return encoder
 
 
 def _given_transformation(

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from fct_ray.errors import SettingsError
 from fct_ray.kinds import QueryRole, SideInfoUse
 from fct_ray.models.batch_encoder import BatchEncoder
-from fct_ray.shards.encoder_names import EncoderChoice, EncoderSpec, resolve_encoder
-from fct_ray.shards.model_directory import open_encoder
+from fct_ray.shards.encoder_names import EncoderChoice, EncoderSpec, why_not
+from fct_ray.shards.model_directory import embedding_encoder, open_encoder
 from fct_ray.sources.views import Views, open_views
 from fct_ray.storage.store import Store
 from fct_ray.values import Manifest
@@ -77,8 +77,8 @@ def pseudo_origin(settings: FitOnPairsSettings, choice: EncoderChoice, store: St
     encoders = {role: _encoder(name, SETTING[role], store) for role, name in named.items() if name is not None}
     if choice.uri is None:
         raise SettingsError(
-            f"encoder {settings.encoder!r} is only a name, so it cannot embed --views: give a model directory or "
-            "package.module:factory, or leave --views out"
+            f"encoder {settings.encoder!r} {why_not(choice)}, so it cannot embed --views: give a model directory, "
+            "package.module:factory or a pretrained model, or leave --views out"
         )
     encoders[QueryRole.NEW] = ViewEncoder(
         name=choice.ref.name, fingerprint=choice.ref.fingerprint, spec=choice.uri, opened=open_encoder(choice.uri)
@@ -128,10 +128,10 @@ def _check(
 
 
 def _encoder(name: str, setting: str, store: Store) -> ViewEncoder:
-    choice = resolve_encoder(name, store)
+    choice = embedding_encoder(name, store)
     if choice.uri is None:
         raise SettingsError(
-            f"{setting} {name!r} is only a name, so it cannot embed --views: give a model directory or "
-            "package.module:factory, or leave --views out"
+            f"{setting} {name!r} {why_not(choice)}, so it cannot embed --views: give a model directory, "
+            "package.module:factory or a pretrained model, or leave --views out: labels or the new model then judge"
         )
     return ViewEncoder(name=name, fingerprint=choice.ref.fingerprint, spec=choice.uri, opened=open_encoder(choice.uri))
