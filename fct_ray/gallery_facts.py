@@ -128,7 +128,8 @@ class VectorFacts:
     spectrum: tuple[float, ...]
     """Share of the variance on each principal axis, largest first, at most 64."""
     histogram: tuple[int, ...]
-    """Rows by length: equal steps from `norm_min` to `norm_max`."""
+    """Rows by length, in steps of `histogram_step` from `norm_min` on."""
+    histogram_step: float
 
     @property
     def usable(self) -> int:

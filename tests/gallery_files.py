@@ -15,7 +15,8 @@ FloatArray = npt.NDArray[np.float32]
 
 def lists(vectors_ND: FloatArray, kind: Any = None) -> pa.Array:
     """Rows of a matrix as an Arrow column of lists of float32, or of another list type."""
-    return pa.array(list(vectors_ND), kind or pa.list_(pa.float32()))
+    kind = kind or pa.list_(pa.float32())
+    return pa.array(list(vectors_ND.astype(kind.value_type.to_pandas_dtype())), kind)
 
 
 def clustered(num_rows: int, dimension: int = 32, seed: int = 0) -> FloatArray:

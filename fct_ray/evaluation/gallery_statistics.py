@@ -78,11 +78,11 @@ class VectorStatistics:
     def facts(self) -> VectorFacts:
         """What all batches hold."""
         counts, kept_MD = self._counts, self.kept()[0]
-        norms_M = np.linalg.norm(kept_MD, axis=1)
+        norms_M = np.linalg.norm(kept_MD.astype(np.float64), axis=1)
         variances = spectrum(kept_MD)
         hashes = np.concatenate(self._hashes) if self._hashes else np.empty(0, np.uint64)
         norm_min = self._norm_min if len(hashes) else 0.0
-        steps = (norm_min, max(self._norm_max, norm_min + 1e-9))
+        limits = (norm_min, max(self._norm_max, norm_min * (1 + UNIT_TOLERANCE) + 1e-12))
         total = variances.sum()
         return VectorFacts(
             num_rows=counts["rows"],
@@ -101,7 +101,8 @@ class VectorStatistics:
             mean_length=float(np.linalg.norm(unit(kept_MD).mean(axis=0))) if len(kept_MD) else 0.0,
             effective_dimensions=float(total**2 / np.square(variances).sum()) if total > 0 else 0.0,
             spectrum=tuple((variances / total)[:SPECTRUM_AXES].tolist()) if total > 0 else (),
-            histogram=tuple(np.histogram(norms_M, HISTOGRAM_STEPS, steps)[0].tolist()),
+            histogram_step=(limits[1] - limits[0]) / HISTOGRAM_STEPS,
+            histogram=tuple(np.histogram(norms_M, HISTOGRAM_STEPS, limits)[0].tolist()),
         )
 
     def _keep(self, vectors_ND: FloatArray, places_N2: npt.NDArray[np.int64]) -> None:

@@ -28,7 +28,7 @@ Moments = tuple[float, FloatArray, FloatArray]
 MOST_AXES = 48
 LEAST_VARIANCE = 1e-4
 """Principal axes with less than this part of the largest variance are left out: rounding decides there."""
-EM_ROUNDS = 10
+EM_ROUNDS, EM_ROWS = 10, 2_000
 KERNEL_ROWS, POWER_ROUNDS = 1_200, 12
 FIRST_CENTRES = 10
 
@@ -102,19 +102,24 @@ def _quadratic_modes(whitened_NR: FloatArray, num: int, rng: np.random.Generator
 
 
 def expectation_maximization(whitened_NR: FloatArray, start_N: Mask) -> Mask:
-    """Rows that the first of two Gaussians explains better, after EM from `start_N`."""
-    share_N = start_N.astype(np.float64)
+    """Rows that the first of two Gaussians explains better, after EM from `start_N` on at most EM_ROWS of the rows."""
+    step = -(-len(whitened_NR) // EM_ROWS)
+    part_NR, share_N = whitened_NR[::step], start_N[::step].astype(np.float64)
+    moments: list[Moments] = []
     for _ in range(EM_ROUNDS):
         weights = (share_N, 1 - share_N)
         if min(weight.sum() for weight in weights) < 2:
-            break
-        scores = [
-            _log_density(whitened_NR, *_moments(whitened_NR, weight)) + np.log(weight.mean()) for weight in weights
-        ]
-        before_N, share_N = share_N, 1 / (1 + np.exp(np.clip(scores[1] - scores[0], -50, 50)))
+            return start_N
+        moments = [_moments(part_NR, weight) for weight in weights]
+        before_N, share_N = share_N, _responsibilities(part_NR, moments)
         if np.abs(share_N - before_N).mean() < 1e-4:
             break
-    return np.asarray(share_N > 0.5)
+    return np.asarray(_responsibilities(whitened_NR, moments) > 0.5)
+
+
+def _responsibilities(rows_NR: FloatArray, moments: Sequence[Moments]) -> npt.NDArray[np.float64]:
+    first_N, second_N = (_log_density(rows_NR, *one) + np.log(one[0]) for one in moments)
+    return np.asarray(1 / (1 + np.exp(np.clip(second_N - first_N, -50, 50))))
 
 
 def _moments(rows_NR: FloatArray, weight_N: npt.NDArray[np.float64]) -> Moments:
@@ -138,11 +143,12 @@ def _log_density(rows_NR: FloatArray, num: float, sum_R: FloatArray, outer_RR: F
     return np.asarray(-0.5 * np.square(away_NR).sum(axis=0) - np.log(np.diag(root_RR)).sum())
 
 
-def recognised_share(whitened_NR: FloatArray, member_N: Mask, group_N: IntArray, touching_CC: Mask) -> float:
+def recognised(whitened_NR: FloatArray, member_N: Mask, group_N: IntArray, touching_CC: Mask) -> tuple[float, Mask]:
     """Share of small groups that the Gaussian of their own side explains better than the other side's, held out.
 
-    The mean of both sides, each small group counting once. Neither Gaussian has seen the group or one that touches it. A
-    small group with a fifth of its rows on the other side, or with nothing left to learn its side from, counts as lost.
+    Of the side where it is lower, each small group counting once. Neither Gaussian has seen the group or one that touches
+    it. A small group with a fifth of its rows on the other side, or with nothing left to learn its side from, counts as
+    lost. Also: the rows with the small groups on the side that explains them better, bool [N].
     """
     num = int(group_N.max()) + 1
     sides_C = np.array([member_N[group_N == group].mean() for group in range(num)])
@@ -153,6 +159,7 @@ def recognised_share(whitened_NR: FloatArray, member_N: Mask, group_N: IntArray,
         side: _sum([moments[group] for group in np.flatnonzero((sides_C > 0.5) == side)]) for side in (True, False)
     }
     won: dict[bool, list[bool]] = {True: [], False: []}
+    better_N = member_N.copy()
     for group in range(num):
         side, pure = bool(sides_C[group] > 0.5), not 0.2 < sides_C[group] < 0.8
         left = []
@@ -164,7 +171,8 @@ def recognised_share(whitened_NR: FloatArray, member_N: Mask, group_N: IntArray,
             continue
         own, other = (float(_log_density(rows[group], *one).mean()) for one in left)
         won[side].append(own > other)
-    return float(np.mean([np.mean(side) if side else 0.0 for side in won.values()]))
+        better_N[group_N == group] = side == (own > other)
+    return min(float(np.mean(side)) if side else 0.0 for side in won.values()), better_N
 
 
 def _sum(moments: Sequence[Moments]) -> Moments | None:

@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from fct_ray.evaluation.gallery_statistics import unit
 from fct_ray.evaluation.neighbourhoods import crossing_shares, nearest, small_groups, touching
-from fct_ray.evaluation.subspace_mixture import candidates, principal_rows, recognised_share
+from fct_ray.evaluation.subspace_mixture import candidates, principal_rows, recognised
 from fct_ray.gallery_facts import SpacesFacts
 
 FloatArray = npt.NDArray[np.float32]
@@ -33,7 +33,12 @@ MOST_ROWS, LEAST_ROWS = 4_000, 300
 """Rows that are judged: a sample of more, and nothing is said of fewer."""
 NEIGHBOURS, ROWS_PER_GROUP, MOST_GROUPS = 10, 25, 160
 MOST_CROSSING, LEAST_RECOGNISED, LEAST_DIVERSITY = 0.03, 0.93, 0.5
-LEAST_MEMBERS = 25
+LEAST_MEMBERS, REFINEMENTS, WORTH_A_LOOK = 25, 3, 3.0
+CERTAIN = 0.5
+"""A split that is so clearly one of two spaces is not bettered by looking at others."""
+_NOTHING = SpacesFacts(
+    num_rows=0, suspected=False, share=0.0, crossing=1.0, recognised=0.0, diversity=0.0, placed=0.0, objects=0
+)
 
 
 def find_two_spaces(
@@ -47,48 +52,49 @@ def find_two_spaces(
     chosen = _distinct(vectors_ND, rng)
     if len(chosen) < LEAST_ROWS:
         return None
-    rows_NR, whitened_NR = principal_rows(vectors_ND[chosen])
-    neighbours_NK = nearest(unit(vectors_ND[chosen]), NEIGHBOURS)
-    num_groups = int(np.clip(len(chosen) // ROWS_PER_GROUP, 10, MOST_GROUPS))
-    group_N = small_groups(rows_NR, num_groups, rng)
-    touching_CC = touching(group_N, neighbours_NK)
-    best: tuple[SpacesFacts, Mask] | None = None
-    for member_N in candidates(whitened_NR, neighbours_NK, rng):
+    sample = _Sample(vectors_ND[chosen], rng)
+    if not sample.rows_NR.shape[1]:
+        return None
+    best, best_N = _NOTHING, np.zeros(len(chosen), bool)
+    for member_N in candidates(sample.whitened_NR, sample.neighbours_NK, rng):
+        for _ in range(REFINEMENTS):
+            facts, better_N = sample.judged(member_N, best)
+            if _likeness(facts) > _likeness(best):
+                best, best_N = facts, member_N
+            if better_N is None or (better_N == member_N).all():
+                break
+            member_N = ~better_N if better_N.mean() > 0.5 else better_N  # noqa: PLW2901 (the same split, refined)
+        if _likeness(best) >= CERTAIN:
+            break
+    placed, num_objects = (0.0, 0) if places_N2 is None else _placed(best_N, places_N2[chosen])
+    return replace(best, num_rows=len(chosen), suspected=_likeness(best) >= 0, placed=placed, objects=num_objects)
+
+
+class _Sample:
+    """The rows that are judged, with all that does not depend on how they are split."""
+
+    def __init__(self, vectors_ND: FloatArray, rng: np.random.Generator) -> None:
+        self.rng = rng
+        self.rows_NR, self.whitened_NR = principal_rows(vectors_ND)
+        if self.rows_NR.shape[1]:
+            self.neighbours_NK = nearest(unit(self.rows_NR), NEIGHBOURS)
+            num_groups = int(np.clip(len(vectors_ND) // ROWS_PER_GROUP, 10, MOST_GROUPS))
+            self.group_N = small_groups(self.rows_NR, num_groups, rng)
+            self.touching_CC = touching(self.group_N, self.neighbours_NK)
+
+    def judged(self, member_N: Mask, best: SpacesFacts) -> tuple[SpacesFacts, Mask | None]:
+        """The signs of a split, and a refined one; the dearest sign only where it could still be the best split."""
+        facts = replace(_NOTHING, share=float(member_N.mean()))
         if member_N.sum() < LEAST_MEMBERS:
-            continue
-        crossing = crossing_shares(neighbours_NK, member_N)
-        if crossing > 3 * MOST_CROSSING:
-            continue
-        variety = diversity(rows_NR, member_N, rng)
-        facts = SpacesFacts(
-            num_rows=len(chosen),
-            suspected=False,
-            share=float(member_N.mean()),
-            crossing=crossing,
-            recognised=1.0,
-            diversity=variety,
-            placed=0.0,
-            objects=0,
-        )
-        if best is not None and _likeness(facts) <= _likeness(best[0]):
-            continue  # whatever is recognised: the other split stays the more likely one
-        facts = replace(facts, recognised=recognised_share(whitened_NR, member_N, group_N, touching_CC))
-        if best is None or _likeness(facts) > _likeness(best[0]):
-            best = facts, member_N
-    if best is None:
-        return SpacesFacts(
-            num_rows=len(chosen),
-            suspected=False,
-            share=0.0,
-            crossing=1.0,
-            recognised=0.0,
-            diversity=0.0,
-            placed=0.0,
-            objects=0,
-        )
-    facts, member_N = best
-    placed, num_objects = (0.0, 0) if places_N2 is None else _placed(member_N, places_N2[chosen])
-    return replace(facts, suspected=_likeness(facts) >= 0, placed=placed, objects=num_objects)
+            return facts, None
+        crossing = crossing_shares(self.neighbours_NK, member_N)
+        facts = replace(facts, crossing=crossing, recognised=1.0, diversity=1.0)
+        if crossing < WORTH_A_LOOK * MOST_CROSSING:
+            facts = replace(facts, diversity=diversity(self.rows_NR, member_N, self.rng))
+        if _likeness(facts) <= max(_likeness(best), _likeness(_NOTHING)) or crossing >= WORTH_A_LOOK * MOST_CROSSING:
+            return replace(facts, recognised=0.0), None
+        share, better_N = recognised(self.whitened_NR, member_N, self.group_N, self.touching_CC)
+        return replace(facts, recognised=share), better_N
 
 
 def diversity(rows_NR: FloatArray, member_N: Mask, rng: np.random.Generator) -> float:
@@ -107,7 +113,7 @@ def diversity(rows_NR: FloatArray, member_N: Mask, rng: np.random.Generator) -> 
 
 
 def _variances(rows_NR: FloatArray) -> npt.NDArray[np.float64]:
-    return np.asarray(np.maximum(np.linalg.eigvalsh(np.cov(rows_NR.T.astype(np.float64))), 0))
+    return np.asarray(np.maximum(np.linalg.eigvalsh(np.atleast_2d(np.cov(rows_NR.T.astype(np.float64)))), 0))
 
 
 def _rate(variances_R: npt.NDArray[np.float64], grain: float) -> float:

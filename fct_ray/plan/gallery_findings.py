@@ -129,21 +129,21 @@ def _ids(facts: GalleryFacts) -> Iterator[Finding]:
     ids = facts.ids
     if ids is None:
         return
-    where = "" if ids.whole else f" among the {ids.num_rows:,} that were read"
+    where = f" (of {ids.num_rows:,}{'' if ids.whole else ' that were read'})"
     for count, name, what, action in (
         (
             ids.repeated,
             "repeated-ids",
-            "rows have an id that an earlier row has",
+            "Rows whose id an earlier row has",
             "Remove the copies, or make ids unique.",
         ),
-        (ids.nulls, "null-ids", "rows have no id", "Give them ids, or leave them out with --on-bad-row quarantine."),
+        (ids.nulls, "null-ids", "Rows without an id", "Give them ids, or leave them out with --on-bad-row quarantine."),
     ):
         if count:
             yield Finding(
                 name=name,
                 level=Level.ERROR,
-                seen=f"{count:,} {what}{where}.",
+                seen=f"{what}: {count:,}{where}.",
                 effect="Refused: an id names one item; all answers and deletions go by it.",
                 action=action,
             )
@@ -242,7 +242,7 @@ def _spaces(spaces: SpacesFacts, num_objects: int) -> Iterator[Finding]:
         return
     where = ""
     if spaces.objects and num_objects > 1:
-        where = f" {spaces.objects:,} objects hold nearly nothing else."
+        where = f" Objects that hold nearly nothing else: {spaces.objects:,}."
     elif spaces.placed > 0.5:
         where = " They lie together in runs of rows."
     yield Finding(

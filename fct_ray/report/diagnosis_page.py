@@ -61,8 +61,7 @@ def _plots(facts: GalleryFacts) -> tuple[Plot, ...]:
     if facts.vectors is None or not facts.vectors.spectrum:
         return ()
     vectors = facts.vectors
-    step = (vectors.norm_max - vectors.norm_min) / max(len(vectors.histogram), 1) or 1e-3
-    lengths = [vectors.norm_min + step * (place + 0.5) for place in range(len(vectors.histogram))]
+    lengths = [vectors.norm_min + vectors.histogram_step * (place + 0.5) for place in range(len(vectors.histogram))]
     return bars(
         ("lengths", lengths, vectors.histogram, "length of a vector", "rows", "Lengths of the vectors."),
         (

@@ -83,13 +83,13 @@ def examine(place: str, settings: DoctorSettings) -> Diagnosis:
     """
     store = Store(place)
     current = None if any(sign in place for sign in "*?[") else store.current()
+    names = settings.columns
+    wanted = ColumnNames(id=names.id, embedding=names.embedding, side_info=names.side_info, label=names.label)
     if current is None:
         uris = parquet_listing.list_parquet(place)
     else:
         uris = sorted({store.uri_of(record.embeddings.path) for record in store.manifest().shards})
-    names = settings.columns
     footers = read_footers(uris, settings.seed)
-    wanted = ColumnNames(id=names.id, embedding=names.embedding, side_info=names.side_info, label=names.label)
     facts = _facts(place, footers, wanted, settings, is_store=current is not None)
     return diagnose(facts, encoder=settings.encoder, rewritten=f"{objects.absolute(place).rstrip('/*')}-rewritten")
 
