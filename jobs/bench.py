@@ -8,6 +8,7 @@ Examples:
     python jobs/bench.py one_actor                                # h alone in each precision, on a GPU if there is one
     python jobs/bench.py overlap --storage s3://bucket/bench      # shards that an actor works on at a time, on that storage
     python jobs/bench.py calibration --cases text-4000 rotation   # the gate's verdicts against what then happens
+    python jobs/bench.py suspicions                               # when doctor suspects two models in one gallery
     python jobs/bench.py growth                                   # to 10 million rows; needs 25 GB of disk
 
 Every figure is one of the machine it was measured on; compare ratios, and only those of one run.
@@ -24,6 +25,7 @@ from fct_ray.bench.growth_report import growth_json, growth_plot, growth_tables
 from fct_ray.bench.one_actor import OneActorSettings, one_actor_table, run_one_actor
 from fct_ray.bench.overlap import OverlapSettings, overlap_table, run_overlap
 from fct_ray.bench.sharding import ShardingSettings, run_sharding, sharding_table
+from fct_ray.bench.suspicions import SuspicionSettings, run_suspicions, suspicions_table
 from fct_ray.bench.throughput import ThroughputSettings, run_throughput
 from fct_ray.bench.throughput_report import throughput_json, throughput_table
 from fct_ray.cli.command_line import run_job
@@ -79,6 +81,14 @@ class Overlap(OverlapSettings):
     """Where the figures go."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Suspicion(SuspicionSettings):
+    """How often doctor suspects two models in one gallery, by kind of gallery and share of the second model."""
+
+    output: str = ".data/bench/suspicions.json"
+    """Where the figures go."""
+
+
 def throughput(settings: Throughput) -> None:
     """All pipelines on the same data, in turns."""
     result = run_throughput(settings)
@@ -108,6 +118,13 @@ def calibration(settings: Calibration) -> None:
     print_table(calibration_table(outcomes))
     objects.write_bytes(_absolute(settings.output).removesuffix(".json") + ".png", calibration_plot(outcomes))
     _write(settings.output, figures_json(settings, {"runs": [dataclasses.asdict(one) for one in outcomes]}))
+
+
+def suspicions(settings: Suspicion) -> None:
+    """Judge galleries by one model and by two."""
+    results = run_suspicions(settings)
+    print_table(suspicions_table(results))
+    _write(settings.output, figures_json(settings, {"runs": [dataclasses.asdict(one) for one in results]}))
 
 
 def one_actor(settings: OneActor) -> None:
@@ -141,6 +158,7 @@ if __name__ == "__main__":
             "growth": (Growth, growth),
             "sharding": (Sharding, sharding),
             "calibration": (Calibration, calibration),
+            "suspicions": (Suspicion, suspicions),
             "one_actor": (OneActor, one_actor),
             "overlap": (Overlap, overlap),
         },

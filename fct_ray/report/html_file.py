@@ -22,15 +22,21 @@ def render_html(report: Report) -> str:
     """The report as one HTML page without scripts and without references to anything outside."""
     from fct_ray.report.plots import plots_of  # matplotlib takes a second to import: only when something is drawn
 
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.from_string(TEMPLATE).render(
+    version = "none" if report.version is None else report.version
+    return render_page(
         report=report,
         store_name=store_name(report.store),
-        rows=count(report.rows),
+        subtitle=f"{report.store}. Version {version}, {count(report.rows)} rows, run {report.run}",
         sentences=what_it_shows(report),
         tables=tables_of(report),
         plots=plots_of(report),
         plot_of=_PLOT_OF_TABLE,
     )
+
+
+def render_page(**content: object) -> str:
+    """The page with what the template asks for; everything but the plots is escaped."""
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.from_string(TEMPLATE).render(**content)

@@ -31,8 +31,7 @@ dt { color: #57606a; } dd { margin: 0; overflow-wrap: anywhere; }
 </head>
 <body>
 <h1>{{ report.job }}: {{ store_name }}</h1>
-<p class="sub">{{ report.store }}. Version {{ "none" if report.version is none else report.version }}, {{ rows }} rows,
-run {{ report.run }}, {{ report.environment.time }}</p>
+<p class="sub">{{ subtitle }}, {{ report.environment.time }}</p>
 {% if sentences %}
 <div class="lead">
 {% for sentence in sentences %}<p>{{ sentence }}</p>

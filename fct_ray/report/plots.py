@@ -53,6 +53,22 @@ def plots_of(report: Report) -> tuple[Plot, ...]:
     return tuple(plot for plot in plots if plot is not None)
 
 
+def bars(
+    *drawings: tuple[str, Sequence[float], Sequence[float], str, str, str],
+) -> tuple[Plot, ...]:
+    """Bars: each drawing is (name, places, heights, label of places, label of heights, caption)."""
+    plots = []
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    with mpl.rc_context(_STYLE):
+        for name, places, heights, across, up, caption in drawings:
+            figure = Figure(figsize=(9.5, 2.6), layout="constrained")
+            axes = figure.subplots()
+            axes.bar(places, heights, width=places[1] - places[0] if len(places) > 1 else 1.0, color=_SIDE_BAR)
+            axes.set(xlabel=across, ylabel=up)
+            plots.append(Plot(name=name, svg=_svg(figure, name), caption=caption))
+    return tuple(plots)
+
+
 def compatibility_plot(report: Report) -> Plot | None:
     """Top-1 and mAP of every method as bars, with old/old and new/new as reference lines."""
     rows = ordered_rows(report.compatibility)

@@ -5,6 +5,9 @@ Owns: what makes a file unreadable, and the bound on what a damaged or malicious
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -24,17 +27,34 @@ def read_parquet_bytes(data: bytes, uri: str) -> pa.Table:
 
 def read_parquet(source: pa.NativeFile, uri: str, columns: list[str] | None = None) -> pa.Table:
     """The table in an open Parquet file, or those of `columns` that it has. Raises FormatError naming `uri`."""
-    try:
-        file = pq.ParquetFile(source)
-        _check_claims(file, source.size(), uri)
-        table = file.read(columns=columns)
+    with readable(uri):
+        table = open_parquet(source, uri).read(columns=columns)
         _ = table.column_names  # decodes them: they may not be UTF-8
+    return table
+
+
+def open_parquet(source: pa.NativeFile, uri: str, *, buffer_bytes: int = 0) -> pq.ParquetFile:
+    """An open Parquet file whose footer claims nothing unbelievable. Raises FormatError.
+
+    With `buffer_bytes` columns are read in pieces of this size, instead of a row group at a time.
+    """
+    with readable(uri):
+        file = pq.ParquetFile(source, buffer_size=buffer_bytes)
+        _check_claims(file, source.size(), uri)
+        _ = file.schema_arrow.names
+    return file
+
+
+@contextmanager
+def readable(uri: str) -> Iterator[None]:
+    """What pyarrow raises in the block as a FormatError that names `uri`."""
+    try:
+        yield
     except _PARQUET_ERRORS as error:
         raise FormatError(
             f"{uri}: not a readable Parquet file ({error!s:.500}). If it speaks of list sizes, a row of a fixed_size_list is "
             "null: embed that item or remove it; otherwise write or copy the file again"
         ) from error
-    return table
 
 
 def _check_claims(file: pq.ParquetFile, num_bytes: int, uri: str) -> None:
