@@ -14,8 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fct_ray.errors import DataError
-from fct_ray.kinds import OnBadRow
+from fct_ray.kinds import KeyType, OnBadRow
 from fct_ray.storage import pairs, shards, vector_columns
+from fct_ray.storage.id_columns import KEY
 from fct_ray.storage.shards import EMBEDDING, ID, SIDE_INFO, ShardColumns
 from fct_ray.values import BadRow
 
@@ -39,11 +40,12 @@ def parse_shard(
 
 
 def without_bad_rows(
-    table: pa.Table, dimension: int | None, side_dimension: int | None
+    table: pa.Table, dimension: int | None, side_dimension: int | None, *, keys: KeyType | None = None
 ) -> tuple[pa.Table, tuple[BadRow, ...]]:
     """The table without its unusable rows, order kept, and those rows. Columns of unusable type are not looked into.
 
-    Where `dimension` is None the most frequent length of the vectors is the right one.
+    Where `dimension` is None the most frequent length of the vectors is the right one. `keys` says that there is a column
+    `key`, without which a row is nobody's.
     """
     reasons: dict[int, str] = {}
     ids: pa.Array = pa.nulls(table.num_rows, pa.int64())
@@ -52,6 +54,8 @@ def without_bad_rows(
         valid_N = np.asarray(pc.is_valid(ids))
         _note(reasons, ~valid_N, "the id is null")
         _note(reasons, _repeated(ids.fill_null(0).to_numpy(), valid_N), "the id is that of an earlier row")
+    if keys is not None:
+        _note(reasons, np.asarray(pc.is_null(table[KEY])), "the key is null")
     for name, wanted in ((EMBEDDING, dimension), (SIDE_INFO, side_dimension)):
         if table.column_names.count(name) == 1 and vector_columns.is_list(table.schema.field(name).type):
             _note_vectors(reasons, table[name].combine_chunks(), name, wanted)
@@ -61,6 +65,16 @@ def without_bad_rows(
     good_N[list(reasons)] = False
     bad = tuple(BadRow(row=row, id=ids[row].as_py(), reason=reasons[row]) for row in sorted(reasons))
     return table.filter(pa.array(good_N)), bad
+
+
+def refuse_null_keys(table: pa.Table, uri: str) -> None:
+    """Refuse a table whose column `key` has a null. Raises DataError: names the row."""
+    if table[KEY].null_count:
+        row = vector_columns.first_true(table[KEY].combine_chunks().is_null())
+        raise DataError(
+            f"{uri}: row {row}: the key is null; wanted a unique one for every row. Write a key, remove the row, or leave "
+            "such rows out with --on-bad-row quarantine"
+        )
 
 
 def finite(vectors_ND: npt.NDArray[np.float32]) -> BoolArray:
