@@ -18,6 +18,17 @@ class Metric(StrEnum):
     """Squared Euclidean distance; smaller is nearer."""
 
 
+class KeyType(StrEnum):
+    """What the items of a gallery are called by, where that is no whole number: the type of the column `key`."""
+
+    STRING = "string"
+    """Text, such as names, URIs, or UUIDs that are written as text."""
+    UUID = "uuid"
+    """UUIDs of 16 bytes, shown and accepted as text too."""
+    BINARY = "binary"
+    """Other bytes, shown and accepted as hexadecimal text."""
+
+
 class Precision(StrEnum):
     """The numbers that h is computed with; what is stored is float32 either way."""
 

@@ -13,11 +13,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fct_ray.judgements import GateResult
-from fct_ray.kinds import Metric, Precision, Provenance, QueryRole
+from fct_ray.kinds import KeyType, Metric, Precision, Provenance, QueryRole
 
 FORMAT_VERSION = 1
 JOINED_FORMAT_VERSION = 2
 """The format of versions that are not searched with one encoder's embeddings as they are: see `Manifest.queries`."""
+WIDE_FORMAT_VERSION = 3
+"""The format of versions whose items have keys, or whose adopted objects are read by an `AdoptedLayout` or by row ranges."""
+ROW_NUMBERS = "row"
+"""The `id` of an `AdoptedLayout` without a column of ids: an item is called by its position."""
+_ONLY_WHERE_SET = {"only_where_set": True}
+"""Fields that documents leave out where they are None, so that what earlier releases can read keeps its bytes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,11 +69,19 @@ class Usage:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ObjectRef:
-    """One object of a store: `path` relative to the store's root, or an absolute URI if adopted."""
+    """One object of a store: `path` relative to the store's root, or an absolute URI if adopted.
+
+    An adopted Parquet object may be several shards: then each is a range of its `rows`, which are whole row groups and lie in
+    its `byte_range` without a gap; `bytes` and `sha256` are then those of that range.
+    """
 
     path: str
     bytes: int
     sha256: str
+    rows: tuple[int, int] | None = field(default=None, metadata=_ONLY_WHERE_SET)
+    """First row, and the row after the last."""
+    byte_range: tuple[int, int] | None = field(default=None, metadata=_ONLY_WHERE_SET)
+    """First byte, and the byte after the last."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -160,6 +174,21 @@ class Receipt:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class AdoptedLayout:
+    """How adopted objects are read: which of their columns mean what. Objects of the store itself need none."""
+
+    id: str = "id"
+    """The column of ids or keys; ROW_NUMBERS: there is none, the id of row r of a shard is its `id_min` + r."""
+    embedding: str = "embedding"
+    side_info: str = "side_info"
+    label: str = "label"
+    truncate: int | None = None
+    """So many leading numbers of each embedding count (Matryoshka); None: all."""
+    normalize: bool = False
+    """Whether embeddings are scaled to length 1 when they are read; zero vectors stay."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Manifest:
     """The complete, immutable description of one version of a store."""
 
@@ -182,6 +211,20 @@ class Manifest:
     """Which embeddings make up a query, through the model of `transformation`. Empty: those of `encoder`, as they are."""
     adopted_from: tuple[str, ...] = ()
     """Directories (`s3://BUCKET/PREFIX`, `file:///DIR`) below which shards may lie outside of the store."""
+    keys: KeyType | None = field(default=None, metadata=_ONLY_WHERE_SET)
+    """What the items are called by, beside their `id`; None: the `id` is their own."""
+    adopted: AdoptedLayout | None = field(default=None, metadata=_ONLY_WHERE_SET)
+    """How objects outside of the store are read; None: by `id`, `embedding`, `side_info`, `label`, as they are."""
+
+    def needed_format_version(self) -> int:
+        """The oldest format version that has a word for all that this manifest says."""
+        if self.keys or self.adopted or any(record.embeddings.rows is not None for record in self.shards):
+            return WIDE_FORMAT_VERSION
+        return JOINED_FORMAT_VERSION if self.queries else FORMAT_VERSION
+
+    def with_format_version(self) -> Manifest:
+        """A copy that carries `needed_format_version`."""
+        return dataclasses.replace(self, format_version=self.needed_format_version())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

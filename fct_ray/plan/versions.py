@@ -13,10 +13,9 @@ from collections.abc import Collection, Sequence
 
 from fct_ray.errors import IncompleteRunError, SettingsError
 from fct_ray.judgements import GateResult
-from fct_ray.kinds import Metric
+from fct_ray.kinds import KeyType, Metric
 from fct_ray.values import (
-    FORMAT_VERSION,
-    JOINED_FORMAT_VERSION,
+    AdoptedLayout,
     EncoderRef,
     IndexRef,
     Manifest,
@@ -81,8 +80,8 @@ def upgraded_manifest(
         gate=gate,
         run=run,
         queries=queries,
-        format_version=JOINED_FORMAT_VERSION if queries else FORMAT_VERSION,
-    )
+        keys=parent.keys,
+    ).with_format_version()
 
 
 def embedded_manifest(
@@ -144,10 +143,12 @@ def adopted_manifest(
     index: IndexRef | None = None,
     parent: int | None = None,
     adopted_from: str | None = None,
+    keys: KeyType | None = None,
+    layout: AdoptedLayout | None = None,
 ) -> Manifest:
     """The manifest that takes over Parquet objects where they lie, with or without an index.
 
-    `adopted_from` is the directory below which they lie outside of the store (absolute URIs).
+    `adopted_from` is the directory below which they lie outside of the store (absolute URIs), `layout` how they are read.
 
     Raises:
         SettingsError: there are no shards or no rows, one object is listed twice, or an index is missing.
@@ -159,7 +160,8 @@ def adopted_manifest(
         raise SettingsError(
             f"{len(ordered)} shards with 0 rows to adopt, wanted at least one row: check the path of the embeddings"
         )
-    doubled = [path for path, times in Counter(record.embeddings.path for record in ordered).items() if times > 1]
+    times_of = Counter((record.embeddings.path, record.embeddings.rows) for record in ordered)
+    doubled = [path for (path, _), times in times_of.items() if times > 1]
     if doubled:
         raise SettingsError(f"the same object would be two shards: {_named(doubled)}; give every file once")
     problems = _numbering_problems(ordered, list(range(len(ordered))))
@@ -182,7 +184,9 @@ def adopted_manifest(
         gate=None,
         run=run,
         adopted_from=() if adopted_from is None else (adopted_from,),
-    )
+        keys=keys,
+        adopted=layout,
+    ).with_format_version()
 
 
 def edited_manifest(
@@ -215,6 +219,7 @@ def edited_manifest(
     shards = sorted([r for r in parent.shards if r.shard not in changed] + records, key=lambda record: record.shard)
     rows, bad = sum(record.rows for record in shards), sum(record.quarantined for record in records)
     _raise_if_any(problems or _sum_problems(rows, bad, num_rows), run)
+    has_adopted = any("://" in record.embeddings.path for record in shards)
     return dataclasses.replace(
         parent,
         version=version,
@@ -222,9 +227,10 @@ def edited_manifest(
         created_at=created_at,
         num_rows=rows,
         shards=tuple(shards),
-        adopted_from=parent.adopted_from if any("://" in record.embeddings.path for record in shards) else (),
+        adopted_from=parent.adopted_from if has_adopted else (),
+        adopted=parent.adopted if has_adopted else None,
         run=run,
-    )
+    ).with_format_version()
 
 
 def _records_of(receipts: Sequence[Receipt], run: str) -> list[ShardRecord]:

@@ -6,6 +6,7 @@ strictly bytes become a value again. Knows no file system: the URI it is given o
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import json
@@ -49,7 +50,7 @@ def dump(value: Any) -> bytes:
 
 def plain(value: Any) -> Any:
     """`value` as dicts, lists and scalars, for use inside another document. Raises TypeError."""
-    return to_jsonable_python(value, fallback=_plain_scalar)
+    return to_jsonable_python(_without_unset(value), fallback=_plain_scalar)
 
 
 def load(value_type: type[T], data: bytes, uri: str) -> T:
@@ -96,6 +97,22 @@ def _with_bounded_ints(schema: Any) -> Any:
     if isinstance(schema, list):
         return [_with_bounded_ints(part) for part in schema]
     return schema
+
+
+def _without_unset(value: Any) -> Any:
+    """`value` with dataclasses as dicts that lack the fields which are written only where they are set."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = [(f.name, getattr(value, f.name), f.metadata) for f in dataclasses.fields(value)]
+        return {
+            name: _without_unset(part)
+            for name, part, about in fields
+            if not (part is None and about.get("only_where_set"))
+        }
+    if isinstance(value, list | tuple):
+        return [_without_unset(part) for part in value]
+    if isinstance(value, dict):
+        return {name: _without_unset(part) for name, part in value.items()}
+    return value
 
 
 def _plain_scalar(value: Any) -> Any:

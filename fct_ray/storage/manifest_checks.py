@@ -12,7 +12,15 @@ from collections.abc import Iterator
 from fct_ray.errors import FormatError
 from fct_ray.storage import documents
 from fct_ray.storage.paths import check_manifest_paths
-from fct_ray.values import FORMAT_VERSION, JOINED_FORMAT_VERSION, Manifest, ObjectRef, ShardRecord
+from fct_ray.values import (
+    FORMAT_VERSION,
+    JOINED_FORMAT_VERSION,
+    ROW_NUMBERS,
+    WIDE_FORMAT_VERSION,
+    Manifest,
+    ObjectRef,
+    ShardRecord,
+)
 
 MAX_DIMENSION = 1 << 20
 """The largest dimension that is believed: far above any encoder's, far below what would exhaust memory by itself."""
@@ -28,9 +36,10 @@ def load_manifest(data: bytes, uri: str, version: int | None) -> Manifest:
     """
     head = documents.parse(data, uri)
     seen = head.get("format_version") if isinstance(head, dict) else None
-    if seen not in (FORMAT_VERSION, JOINED_FORMAT_VERSION):
+    if seen not in (FORMAT_VERSION, JOINED_FORMAT_VERSION, WIDE_FORMAT_VERSION):
         raise FormatError(
-            f"{uri}: format_version {seen!r}, wanted {FORMAT_VERSION} or {JOINED_FORMAT_VERSION}: use a fct_ray that reads it"
+            f"{uri}: format_version {seen!r}, wanted {FORMAT_VERSION}, {JOINED_FORMAT_VERSION} or "
+            f"{WIDE_FORMAT_VERSION}: use a fct_ray that reads it"
         )
     manifest = documents.load(Manifest, data, uri)
     if manifest.version != version:
@@ -62,6 +71,7 @@ def _problems(manifest: Manifest) -> Iterator[str]:
     if not 1 <= manifest.dimension <= MAX_DIMENSION:
         yield f"dimension is {manifest.dimension}; wanted 1 to {MAX_DIMENSION:,}"
     yield from _query_problems(manifest)
+    yield from _layout_problems(manifest)
     side = manifest.side_info
     if side is not None and not (1 <= side.dimension <= MAX_DIMENSION and side.dtype in _SIDE_DTYPES):
         yield (
@@ -81,9 +91,12 @@ def _problems(manifest: Manifest) -> Iterator[str]:
 
 
 def _query_problems(manifest: Manifest) -> Iterator[str]:
-    wanted = JOINED_FORMAT_VERSION if manifest.queries else FORMAT_VERSION
+    wanted = manifest.needed_format_version()
     if manifest.format_version != wanted:
-        yield f"format_version {manifest.format_version} with {len(manifest.queries)} query embeddings; wanted {wanted}"
+        yield (
+            f"format_version {manifest.format_version} with {len(manifest.queries)} query embeddings, keys "
+            f"{manifest.keys or 'none'} and {'a' if manifest.adopted else 'no'} layout of adopted objects; wanted {wanted}"
+        )
     if manifest.queries and manifest.transformation is None:
         yield "queries need a map, and no transformation is named; wanted the model that has it"
     roles = [query.role for query in manifest.queries]
@@ -92,6 +105,38 @@ def _query_problems(manifest: Manifest) -> Iterator[str]:
     for query in manifest.queries:
         if not 1 <= query.dimension <= MAX_DIMENSION:
             yield f"{query.role} queries have dimension {query.dimension}; wanted 1 to {MAX_DIMENSION:,}"
+
+
+def _layout_problems(manifest: Manifest) -> Iterator[str]:
+    layout = manifest.adopted
+    if layout is not None and not manifest.adopted_from:
+        yield "adopted says how objects outside of the store are read, and adopted_from is empty; wanted both or none"
+    if layout is not None and layout.truncate not in (None, manifest.dimension):
+        yield f"adopted.truncate is {layout.truncate}; wanted the dimension {manifest.dimension}, or none"
+    if layout is not None and len({layout.id, layout.embedding, layout.side_info, layout.label}) != 4:
+        yield f"adopted names one column twice: {layout}; wanted four different names"
+    by_position = manifest.keys is not None or (layout is not None and layout.id == ROW_NUMBERS)
+    for record in manifest.shards:
+        if "://" not in record.embeddings.path:
+            if (record.embeddings.rows, record.embeddings.byte_range) != (None, None):
+                yield f"shard {record.shard} is a part of an object of the store; wanted a whole one"
+        elif by_position and record.id_max - record.id_min + 1 != record.rows:
+            yield (
+                f"shard {record.shard} has {record.rows} rows, ids {record.id_min} to {record.id_max}; wanted one id for "
+                "each row, in order, as adopted objects have no ids of their own here"
+            )
+        yield from _range_problems(record)
+
+
+def _range_problems(record: ShardRecord) -> Iterator[str]:
+    ref = record.embeddings
+    if (ref.rows is None) != (ref.byte_range is None):
+        yield f"shard {record.shard} has rows {ref.rows} and byte_range {ref.byte_range}; wanted both or none"
+    if ref.rows is None or ref.byte_range is None:
+        return
+    for name, (start, stop), wanted in (("rows", ref.rows, record.rows), ("byte_range", ref.byte_range, ref.bytes)):
+        if start < 0 or stop - start != wanted:
+            yield f"shard {record.shard} has {name} {start} to {stop}; wanted {wanted} of them, from 0 on"
 
 
 def _shard_problems(record: ShardRecord, *, has_index: bool) -> Iterator[str]:
