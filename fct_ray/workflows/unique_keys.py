@@ -16,11 +16,13 @@ KEYS_PER_TASK = 20_000_000
 
 
 def check_unique_keys(shards: Sequence[KeyColumn], *, keys_per_task: int = KEYS_PER_TASK) -> None:
-    """Refuse a key that two rows have, in one shard or in two.
+    """Refuse a key that two rows have, in one shard or in two; a store without keys has no columns of them to look into.
 
     Raises:
         DataError: names a key, the two objects and rows that have it, and how many such keys there are at least.
     """
+    if not shards:
+        return
     parts = -(-sum(shard.num_rows for shard in shards) // keys_per_task)
     slices = [KeySlice(shards=tuple(shards), part=part, parts=parts) for part in range(parts)]
     for _, repeated in map_tasks(first_repeated_key, slices, describe="look for repeated keys"):
