@@ -33,6 +33,13 @@ class BadRow:
     row: int
     id: int | None
     reason: str
+    key: str | None = field(default=None, metadata=_ONLY_WHERE_SET)
+    """Its key as text, in a store with keys."""
+
+    @property
+    def name(self) -> str:
+        """What its user calls it."""
+        return str(self.id if self.key is None else self.key)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,21 +9,17 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from fct_ray.api.session import connect
 from fct_ray.api.settings import settings_of
 from fct_ray.api.upgrades import PlannedUpgrade
 from fct_ray.api.vector_tables import VectorTable, is_path, parquet_bytes
 from fct_ray.cli.pricing import PricingSettings, pricing_of
-from fct_ray.errors import SettingsError
 from fct_ray.kinds import Metric
 from fct_ray.models.batch_encoder import BatchEncoder
 from fct_ray.plan.collection import Collected
 from fct_ray.report.html_fragment import render_tables
 from fct_ray.report.tables import versions_table
-from fct_ray.storage import documents, objects, rollback
+from fct_ray.storage import documents, given_ids, objects, rollback
 from fct_ray.storage.store import Store as StoreFiles
 from fct_ray.values import Manifest
 from fct_ray.workflows import garbage_collection
@@ -86,8 +82,9 @@ class Store:
         """Check everything about an upgrade and forecast it; nothing is changed and no worker is started.
 
         `pairs` are new embeddings of a sample of the gallery: a path, an Arrow table or a data frame with columns `id` and
-        `embedding`, or (ids [N], embeddings [N, W]). Instead of them, `source` says where the raw items are, and `encoder`
-        embeds a sample. `index` is a FAISS factory string. `node_type` and `spot` choose the price of the price book.
+        `embedding`, or (ids [N], embeddings [N, W]); ids are those of the store, whole numbers or keys. Instead of them,
+        `source` says where the raw items are, and `encoder` embeds a sample. `index` is a FAISS factory string. `node_type`
+        and `spot` choose the price of the price book.
         Further settings are those of the command, with underscores; nested ones are dictionaries:
         `seed=1, controls=True, fit={"epochs": 20}`.
 
@@ -185,22 +182,19 @@ class Store:
         finally:
             objects.delete([uri])
 
-    def delete(self, ids: npt.ArrayLike, *, missing_ok: bool = False) -> int:
+    def delete(self, ids: Any, *, missing_ok: bool = False) -> int:
         """Take the items with these ids [N] out, as a new version; returns the number of the published version.
 
-        Older versions keep the items until garbage is collected with `purge_deleted=True`.
+        `ids` are whole numbers, or in a store with keys those: strings, uuid.UUID or bytes, in a list, an array of NumPy or
+        Arrow, or a Series. Older versions keep the items until garbage is collected with `purge_deleted=True`.
 
         Raises:
-            SettingsError: ids are no whole numbers.
+            FormatError: ids are of another type than the store's.
             DataError: the gallery does not have an id (unless `missing_ok`), or these are all of its items.
         """
-        ids_N = np.atleast_1d(np.asarray(ids))
-        if ids_N.ndim != 1 or (len(ids_N) and not np.issubdtype(ids_N.dtype, np.integer)):
-            raise SettingsError(
-                f"ids are {ids_N.dtype} of shape {ids_N.shape}; want whole numbers (int64), one an item"
-            )
+        given = given_ids.from_python(ids, "ids")
         connect()
-        return delete_items(self._files, ids_N.astype(np.int64), missing_ok=missing_ok).published.version
+        return delete_items(self._files, given, missing_ok=missing_ok).published.version
 
     def verify(self, **settings: Any) -> Verified:
         """Read a version again and list everything that is wrong with it in `.problems`.

@@ -15,7 +15,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fct_ray.errors import SettingsError
+from fct_ray.errors import FctRayError, SettingsError
+from fct_ray.storage import given_ids
+from fct_ray.storage.keys import plain_ids
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,7 +37,7 @@ def parquet_bytes(vectors: VectorTable, what: str) -> bytes:
     `what` names them in errors, e.g. "pairs".
 
     Raises:
-        SettingsError: it is none of the forms, a column is missing, or ids are no whole numbers.
+        SettingsError: it is none of the forms, a column is missing, or ids are neither whole numbers nor keys.
     """
     table = _from_arrays(vectors, what) if isinstance(vectors, tuple) else _from_arrow(vectors, what)
     missing = [name for name in ("id", "embedding") if name not in table.column_names]
@@ -43,13 +45,10 @@ def parquet_bytes(vectors: VectorTable, what: str) -> bytes:
         raise SettingsError(
             f"{what}: has the columns {table.column_names}, without {missing[0]!r}; want id and embedding"
         )
-    if not pa.types.is_integer(table.schema.field("id").type):
-        kind = table.schema.field("id").type
-        raise SettingsError(f"{what}: ids are {kind}; want whole numbers (int64), the ids of the store, none missing")
     try:
-        ids = table["id"].cast(pa.int64())
-    except pa.ArrowInvalid as error:
-        raise SettingsError(f"{what}: an id is no int64 ({error!s:.200}); want the ids of the store") from error
+        ids = plain_ids(table["id"], what)
+    except FctRayError as error:
+        raise SettingsError(str(error)) from error
     table = table.set_column(table.column_names.index("id"), "id", ids).replace_schema_metadata(None)
     file = io.BytesIO()
     pq.write_table(table, file)
@@ -61,13 +60,17 @@ def _from_arrays(vectors: tuple[Any, ...], what: str) -> pa.Table:
         raise SettingsError(
             f"{what}: a tuple of {len(vectors)}; want two arrays, (ids [N], embeddings [N, dimensions])"
         )
-    ids_N, embeddings_NW = np.asarray(vectors[0]), np.asarray(vectors[1], dtype=np.float32)
-    if embeddings_NW.ndim != 2 or ids_N.shape != (len(embeddings_NW),):
+    try:
+        ids = given_ids.from_python(vectors[0], what)
+    except FctRayError as error:
+        raise SettingsError(str(error)) from error
+    embeddings_NW = np.asarray(vectors[1], dtype=np.float32)
+    if embeddings_NW.ndim != 2 or len(ids) != len(embeddings_NW):
         raise SettingsError(
-            f"{what}: ids have shape {ids_N.shape} and embeddings {embeddings_NW.shape}; want [N] and [N, dimensions]"
+            f"{what}: ids have shape {(len(ids),)} and embeddings {embeddings_NW.shape}; want [N] and [N, dimensions]"
         )
     flat = pa.array(np.ascontiguousarray(embeddings_NW).ravel())
-    return pa.table({"id": ids_N, "embedding": pa.FixedSizeListArray.from_arrays(flat, embeddings_NW.shape[1])})
+    return pa.table({"id": ids, "embedding": pa.FixedSizeListArray.from_arrays(flat, embeddings_NW.shape[1])})
 
 
 def _from_arrow(vectors: Any, what: str) -> pa.Table:

@@ -99,6 +99,7 @@ def embedded_manifest(
     num_rows: int,
     run: str,
     parent: int | None = None,
+    keys: KeyType | None = None,
 ) -> Manifest:
     """The manifest of a full backfill: shards 0 .. num_shards - 1 with `num_rows` rows in all, from raw items.
 
@@ -126,7 +127,8 @@ def embedded_manifest(
         shards=tuple(records),
         gate=None,
         run=run,
-    )
+        keys=keys,
+    ).with_format_version()
 
 
 def adopted_manifest(

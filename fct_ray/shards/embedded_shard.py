@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
 from fct_ray.errors import SourceError
-from fct_ray.kinds import OnBadRow, Provenance
+from fct_ray.key_types import texts
+from fct_ray.kinds import KeyType, OnBadRow, Provenance
 from fct_ray.models.batch_encoder import encode_metered
 from fct_ray.shards.encoder_names import EncoderSpec
 from fct_ray.shards.listed_items import ListedItems
@@ -23,7 +24,7 @@ from fct_ray.shards.shard_output import OutputJob, ShardWriter, done
 from fct_ray.sources.items import Items, Reader
 from fct_ray.sources.listing import Listing
 from fct_ray.sources.registry import open_reader
-from fct_ray.storage import documents, quarantine, shards
+from fct_ray.storage import documents, keys, quarantine, shards
 from fct_ray.values import BadRow, Receipt, Usage
 
 
@@ -37,6 +38,10 @@ class EmbedJob:
     encoder_uri: EncoderSpec
     side_uri: EncoderSpec | None
     side_dtype: str
+    key_type: KeyType | None = None
+    """The type of the store's keys. None: the ids of the source are the store's."""
+    first_id: int = 0
+    """With keys: the id of the run's first item; the others follow in order."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,7 +73,7 @@ class EmbedWorker:
     def _embed(self, task: EmbedDescriptor) -> Receipt:
         started_at = time.time()
         listing = self.items.part(task.start, task.stop)
-        items, bad = read_items(self.reader, listing, self.job.output.on_bad_row)
+        items, bad = self._numbered(task, listing, *read_items(self.reader, listing, self.job.output.on_bad_row))
         embeddings_NW, usage = encode_metered(self.encoder, items.columns)
         side_NS, side_usage = (None, Usage()) if self.side is None else encode_metered(self.side, items.columns)
         good_N = quarantine.finite(embeddings_NW)
@@ -76,10 +81,14 @@ class EmbedWorker:
             good_N &= quarantine.finite(side_NS)
         if not good_N.all():
             name = f"shard {task.shard} of {self.items.source.spec}"
-            bad = quarantine.not_finite(items.ids_N, bad, good_N, "an encoder", name, self.job.output.on_bad_row)
+            bad = quarantine.not_finite(
+                items.ids_N, bad, good_N, "an encoder", name, self.job.output.on_bad_row, keys=items.keys
+            )
             embeddings_NW, side_NS = embeddings_NW[good_N], None if side_NS is None else side_NS[good_N]
             items = items.rows(good_N)
-        table = shards.build_table(items.ids_N, embeddings_NW, side_NS, items.carried, side_dtype=self.job.side_dtype)
+        table = shards.build_table(
+            items.ids_N, embeddings_NW, side_NS, items.carried, side_dtype=self.job.side_dtype, keys=items.keys
+        )
         return self.writer.commit(
             task.shard,
             items.ids_N,
@@ -91,6 +100,22 @@ class EmbedWorker:
             started_at=started_at,
             bad_rows=bad,
         )
+
+    def _numbered(
+        self, task: EmbedDescriptor, listing: Listing, items: Items, bad: tuple[BadRow, ...]
+    ) -> tuple[Items, tuple[BadRow, ...]]:
+        """In a store with keys: items with ids that count them as the run lists them, and with keys of the store's type."""
+        job, source = self.job, self.items.source.spec
+        if job.key_type is None:
+            return items, bad
+        if items.keys is None:
+            raise SourceError(
+                f"{source}: its items have no keys any more; want those that they had when they were listed"
+            )
+        first = job.first_id + task.start
+        rows_N = np.delete(np.arange(listing.num_items), [unreadable.row for unreadable in bad])
+        named = tuple(replace(unreadable, id=first + unreadable.row) for unreadable in bad)
+        return replace(items, ids_N=first + rows_N, keys=keys.as_stored(items.keys, job.key_type, source)), named
 
 
 def read_items(reader: Reader, listing: Listing, on_bad_row: OnBadRow) -> tuple[Items, tuple[BadRow, ...]]:
@@ -112,16 +137,18 @@ def read_items(reader: Reader, listing: Listing, on_bad_row: OnBadRow) -> tuple[
         try:
             reader.read(item)
         except SourceError as error:
-            bad.append(BadRow(row=row, id=_id_of(reader, item), reason=str(error)))
+            number, key = _id_of(reader, item)
+            bad.append(BadRow(row=row, id=number, reason=str(error), key=key))
     good_N = np.delete(np.arange(listing.num_items), [unreadable.row for unreadable in bad])
     if len(good_N) == 0:
         raise SourceError(f"none of {listing.num_items:,} items can be read; the first: {bad[0].reason}")
     return reader.read(listing.take(good_N)), tuple(bad)
 
 
-def _id_of(reader: Reader, item: Listing) -> int | None:
-    """The id of one item; None if the object that has it cannot be read either."""
+def _id_of(reader: Reader, item: Listing) -> tuple[int | None, str | None]:
+    """The id of one item, and its key as text; None if the object that has it cannot be read either."""
     try:
-        return int(reader.keys(item).ids_N[0])
+        known = reader.keys(item)
     except SourceError:
-        return None
+        return None, None
+    return int(known.ids_N[0]), None if known.keys is None else texts(known.keys)[0]

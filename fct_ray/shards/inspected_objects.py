@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from fct_ray.errors import FormatError
+from fct_ray.key_types import KEY
 from fct_ray.kinds import KeyType, OnBadRow, Provenance
 from fct_ray.metering.meters import process_meter
 from fct_ray.plan.portions import Portion
 from fct_ray.shards.portions import joined_ref, shard_tables
 from fct_ray.storage import gallery_reader, parquet_parts, shards, vector_columns
 from fct_ray.storage.adopted_tables import is_plain, keys_in
-from fct_ray.storage.id_columns import KEY
 from fct_ray.storage.shards import ShardColumns
 from fct_ray.values import AdoptedLayout, BadRow, ObjectRef, RowGroups, ShardRecord, Usage
 

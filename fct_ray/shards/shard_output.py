@@ -154,7 +154,7 @@ def provenance_of(counts: Mapping[Provenance, int]) -> _Provenance:
 
 def _check_bad_rows(shard: int, num_good: int, bad_rows: Sequence[BadRow], most: int) -> None:
     if num_good == 0 or len(bad_rows) > most:
-        first = f"; the first: row {bad_rows[0].row} (id {bad_rows[0].id}): {bad_rows[0].reason}" if bad_rows else ""
+        first = f"; the first: row {bad_rows[0].row} (id {bad_rows[0].name}): {bad_rows[0].reason}" if bad_rows else ""
         raise DataError(
             f"shard {shard}: {num_good:,} usable rows, {len(bad_rows):,} bad ones; want at least 1 usable, and at most "
             f"{most:,} bad ones in all (--max-bad-rows){first}"

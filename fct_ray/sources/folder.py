@@ -4,7 +4,8 @@ All images below the URI, sorted by path: JPEG, PNG, WebP, BMP, GIF, TIFF, HEIC 
 counted by suffix. The id is a 63-bit hash of the path relative to
 the URI, so it stays the same when images are added or the folder moves as a whole. Where there are sub-directories,
 an image's label is its directory's place among all directories, sorted; the name is carried as `label_name`, the
-image's location as `uri`. Sources with other directories number them differently: compare names, not labels.
+image's location as `uri`. Sources with other directories number them differently: compare names, not labels. With
+`?id=path` items are called by that path itself: a store that is made of them has the paths as keys.
 
 Owns: ids, labels, reading. Every photo takes about a hundred bytes of memory on the driver: beyond some tens of millions use
 Parquet.
@@ -20,8 +21,11 @@ from functools import partial
 from typing import Literal
 
 import numpy as np
+import pyarrow as pa
 
 from fct_ray.errors import SettingsError, SourceError
+from fct_ray.key_types import KEY_TYPES, UserIds
+from fct_ray.kinds import KeyType
 from fct_ray.sources.decoding import decode_all
 from fct_ray.sources.files import ListedFile, open_place
 from fct_ray.sources.image_files import list_images
@@ -30,7 +34,7 @@ from fct_ray.sources.items import Items, Keys
 from fct_ray.sources.listing import IntArray, ListedSource, Listing, whole_objects
 from fct_ray.sources.registry import int_option
 
-OPTIONS = ("limit",)
+OPTIONS = ("limit", "id")
 logger = logging.getLogger(__name__)
 
 
@@ -41,6 +45,8 @@ class ImageFolder:
     spec: str
     location: str
     limit: int | None
+    by_path: bool = False
+    """Whether items are called by their paths, and not by a hash of these."""
     ids_are_paths: bool = True
     content: Literal["image", "text"] = "image"
 
@@ -71,13 +77,18 @@ class ImageFolder:
                 [1] * len(kept),
             ),
         )
-        return listing, Keys(ids_N=ids_N[: self.limit], labels_N=_labels(paths[: self.limit], names))
+        kept_paths = paths[: self.limit]
+        labels_N = _labels(kept_paths, names)
+        return listing, Keys(ids_N=ids_N[: self.limit], labels_N=labels_N, keys=self._keys(kept_paths))
 
     def keys(self, listing: Listing) -> Keys:
         """Ids and labels, which follow from the paths."""
         paths = listing.spans["path"].to_pylist()
         ids_N = np.fromiter(map(path_id, paths), np.int64, len(paths))
-        return Keys(ids_N=ids_N, labels_N=_labels(paths, listing.source.label_names))
+        return Keys(ids_N=ids_N, labels_N=_labels(paths, listing.source.label_names), keys=self._keys(paths))
+
+    def _keys(self, paths: Sequence[str]) -> UserIds | None:
+        return pa.array(paths, KEY_TYPES[KeyType.STRING]) if self.by_path else None
 
     def read(self, listing: Listing) -> Items:
         """Images uint8 RGB, [N, H, W, 3] or a list of [H, W, 3] where sizes differ.
@@ -96,18 +107,23 @@ class ImageFolder:
         keys, carried = self.keys(listing), dict[str, object](uri=uris)
         if keys.labels_N is not None and source.label_names is not None:
             carried |= {"label": keys.labels_N, "label_name": [source.label_names[label] for label in keys.labels_N]}
-        return Items(ids_N=keys.ids_N, columns={"image": images}, carried=carried, bytes_read=bytes_read)
+        return Items(
+            ids_N=keys.ids_N, columns={"image": images}, carried=carried, bytes_read=bytes_read, keys=keys.keys
+        )
 
 
 def open_spec(spec: str, location: str, options: Mapping[str, str]) -> ImageFolder:
-    """The images below `location`; `limit=N` keeps the first N, ids and labels unchanged.
+    """The images below `location`; `limit=N` keeps the first N, ids and labels unchanged; `id=path` calls them by path.
 
     Raises:
-        SettingsError: no location.
+        SettingsError: no location, or another id.
     """
     if not location:
         raise SettingsError(f"source {spec!r} has no location; want for example images:s3://bucket/photos")
-    return ImageFolder(spec=spec, location=location, limit=int_option(spec, options, "limit", None))
+    by_path = "id" in options
+    if by_path and options["id"] != "path":
+        raise SettingsError(f"source {spec!r}: option id is {options['id']!r}; want path, or leave it out")
+    return ImageFolder(spec=spec, location=location, limit=int_option(spec, options, "limit", None), by_path=by_path)
 
 
 def path_id(relative_path: str) -> int:

@@ -15,7 +15,9 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
+from fct_ray.key_types import UserIds
 from fct_ray.sources.listing import IntArray, Listing
 
 
@@ -24,12 +26,15 @@ class Items:
     """Some items: what an encoder reads, and what a store carries along."""
 
     ids_N: IntArray
+    """Unique in the source: where its items have keys, a hash of the key."""
     columns: Mapping[str, Any]
     """"image": uint8 NHWC array, or a list of HWC arrays of unequal size; or "text": list of str."""
     carried: Mapping[str, Any] = field(default_factory=dict)
     """Further columns of the shards, e.g. "label" (int64 array), "uri" (list of str)."""
     bytes_read: int = 0
     """Bytes that came from storage to read these items."""
+    keys: UserIds | None = None
+    """What the source calls them by, where that is no whole number."""
 
     def rows(self, good_N: npt.NDArray[np.bool_]) -> Items:
         """The items where the mask is true."""
@@ -44,6 +49,7 @@ class Items:
             ids_N=self.ids_N[good_N],
             columns={name: chosen(values) for name, values in self.columns.items()},
             carried={name: chosen(values) for name, values in self.carried.items()},
+            keys=None if self.keys is None else self.keys.filter(pa.array(good_N)),
         )
 
 
@@ -55,6 +61,16 @@ class Keys:
     """Unique ids."""
     labels_N: IntArray | None
     """Labels, where the source has them."""
+    keys: UserIds | None = None
+    """What the source calls its items by, where that is no whole number; the ids are then hashes of these."""
+
+    def take(self, positions_N: IntArray) -> Keys:
+        """The same of some items."""
+        return Keys(
+            ids_N=self.ids_N[positions_N],
+            labels_N=None if self.labels_N is None else self.labels_N[positions_N],
+            keys=None if self.keys is None else self.keys.take(pa.array(positions_N)),
+        )
 
 
 class Reader(Protocol):
@@ -119,12 +135,15 @@ class Source:
         """Labels in the same order, where the source has them. Raises SourceError."""
         return self.keys.labels_N
 
+    @property
+    def user_ids(self) -> UserIds:
+        """What the source calls its items by, in the same order: keys, or else the ids. Raises SourceError."""
+        return pa.array(self.ids_N, pa.int64()) if self.keys.keys is None else self.keys.keys
+
     def read(self, positions_N: IntArray) -> Items:
         """The items at these positions, in this order. Raises SourceError for an item that cannot be read."""
         return self.reader.read(self.listing.take(positions_N))
 
     def take(self, positions_N: IntArray) -> Source:
         """The items at these positions as a source of their own."""
-        labels_N = self.labels_N
-        known = Keys(ids_N=self.ids_N[positions_N], labels_N=None if labels_N is None else labels_N[positions_N])
-        return replace(self, listing=self.listing.take(positions_N), known=known)
+        return replace(self, listing=self.listing.take(positions_N), known=self.keys.take(positions_N))

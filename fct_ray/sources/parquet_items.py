@@ -1,9 +1,10 @@
 """Raw items in Parquet: `parquet:URI_OR_GLOB?image=COLUMN` or `?text=COLUMN`, with `&id=COLUMN&label=COLUMN&limit=N`.
 
 Images are encoded (JPEG, PNG, ...) in a binary column, or in a struct with a field `bytes` as Hugging Face writes
-them. `id` (default "id") is an integer column, unique over all files. `label` (default "label", if there is one) is an
-integer column, or a string column whose values are numbered in sorted order and carried as `label_name`. A glob may use
-`*` and `[...]`, not `?`, which begins the options. Files and directories whose names begin with `_` or `.` are left out.
+them. `id` (default "id") is a column of integers or of keys (text, UUIDs, bytes), unique over all files. `label` (default
+"label", if there is one) is an integer column, or a string column whose values are numbered in sorted order and carried as
+`label_name`. A glob may use `*` and `[...]`, not `?`, which begins the options. Files and directories whose names begin with
+`_` or `.` are left out.
 
 Owns: ids, labels, reading. The driver reads ids and labels when it lists; a worker reads those of its own rows, with the
 values, by row group. The row groups used last are kept: reading in order touches each once, reading at random is slow in
@@ -25,8 +26,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fct_ray.errors import SettingsError, SourceError
+from fct_ray.key_types import UserIds, key_type_of, plain, texts
 from fct_ray.sources.decoding import decode_all
-from fct_ray.sources.files import ListedFile, Place, list_files, open_place, reading
+from fct_ray.sources.files import ListedFile, Place, list_files, open_place
+from fct_ray.sources.item_keys import hashed, ids_and_keys, keys_in
 from fct_ray.sources.items import Items, Keys
 from fct_ray.sources.listing import IntArray, ListedSource, Listing, whole_objects
 from fct_ray.sources.registry import int_option
@@ -78,32 +81,31 @@ class ParquetItems:
                 _check_columns(schema, place.uri_of(file), self.column, self.id_column, label, is_image=self.is_image)
                 tables.append(parquet.read(columns=sorted({self.id_column, label or self.id_column})))
         uris = [place.uri_of(file) for file in files]
-        ids_N = _ids([table[self.id_column] for table in tables], self.id_column, uris, place.uri)
+        ids_N, keys = ids_and_keys([table[self.id_column] for table in tables], self.id_column, uris, place.uri)
         labels_N, names = _labels([table[label] for table in tables], label, place.uri) if label else (None, None)
         sizes, marks = [file.bytes for file in files], [file.mark for file in files]
         listing = Listing(
             source=ListedSource(spec=self.spec, uri=place.uri, root=place.root, label_names=names),
             spans=whole_objects([file.path for file in files], sizes, marks, [len(table) for table in tables]),
         )
-        whole = Keys(ids_N=ids_N, labels_N=labels_N)
+        whole = Keys(ids_N=ids_N, labels_N=labels_N, keys=keys)
         if self.limit is None or self.limit >= listing.num_items:
             return listing, whole
         first = np.arange(self.limit)
-        kept = Keys(ids_N=ids_N[first], labels_N=None if labels_N is None else labels_N[first])
-        return listing.take(first), kept
+        return listing.take(first), whole.take(first)
 
     def keys(self, listing: Listing) -> Keys:
         """Ids and labels, read from the objects. Raises SourceError."""
         place, columns = open_place(listing.source.uri, listing.source.root), self._key_columns(listing)
-        ids_N = np.empty(listing.num_items, np.int64)
+        ids_N, found = np.empty(listing.num_items, np.int64), _FoundKeys()
         labels_N = None if listing.source.label_names is None else np.empty(listing.num_items, np.int64)
         for file, positions_N, rows_N in _rows_of_objects(listing):
             with place.open(file) as opened:
                 rows = pq.ParquetFile(opened, pre_buffer=True).read(columns=columns).take(pa.array(rows_N))
-            ids_N[positions_N] = rows[self.id_column].cast(pa.int64()).to_numpy()
+            ids_N[positions_N] = found.add(positions_N, rows[self.id_column])
             if labels_N is not None:
                 labels_N[positions_N] = _numbered(rows[self._label(listing)], listing.source.label_names)
-        return Keys(ids_N=ids_N, labels_N=labels_N)
+        return Keys(ids_N=ids_N, labels_N=labels_N, keys=found.in_order())
 
     def read(self, listing: Listing) -> Items:
         """Decoded images (uint8 RGB, see `decoding`) or texts, in the order of the listing.
@@ -115,19 +117,20 @@ class ParquetItems:
         place, bytes_read = open_place(listing.source.uri, listing.source.root), 0
         values: list[Any] = [None] * listing.num_items
         names = [""] * listing.num_items
-        ids_N = np.empty(listing.num_items, np.int64)
+        ids_N, found = np.empty(listing.num_items, np.int64), _FoundKeys()
         labels_N = None if listing.source.label_names is None else np.empty(listing.num_items, np.int64)
         for file, positions_N, rows_N in _rows_of_objects(listing):
             for wanted_N, rows, num_bytes in self._rows(
                 place, file, rows_N, [self.column, *self._key_columns(listing)]
             ):
                 at_N, bytes_read = positions_N[wanted_N], bytes_read + num_bytes
-                ids_N[at_N] = rows[self.id_column].cast(pa.int64()).to_numpy()
+                ids_N[at_N] = found.add(at_N, rows[self.id_column])
                 if labels_N is not None:
                     labels_N[at_N] = _numbered(rows[self._label(listing)], listing.source.label_names)
-                for at, value in zip(at_N.tolist(), rows[self.column].to_pylist(), strict=True):
+                ids = texts(plain(rows[self.id_column]))
+                for at, value, name in zip(at_N.tolist(), rows[self.column].to_pylist(), ids, strict=True):
                     values[at] = value["bytes"] if isinstance(value, dict) else value
-                    names[at] = f"{place.uri_of(file)} id {ids_N[at]}"
+                    names[at] = f"{place.uri_of(file)} id {name}"
         for value, name in zip(values, names, strict=True):
             if value is None:
                 raise SourceError(f"{name} has no {self.column} (null); fill it or leave the row out")
@@ -139,7 +142,8 @@ class ParquetItems:
             carried["label"] = labels_N
             if listing.source.label_names:
                 carried["label_name"] = [listing.source.label_names[label] for label in labels_N]
-        return Items(ids_N=ids_N, columns={self.content: content}, carried=carried, bytes_read=bytes_read)
+        columns: dict[str, Any] = {self.content: content}
+        return Items(ids_N=ids_N, columns=columns, carried=carried, bytes_read=bytes_read, keys=found.in_order())
 
     def _label(self, listing: Listing) -> str | None:
         return None if listing.source.label_names is None else self.label_column or "label"
@@ -246,24 +250,35 @@ def _check_columns(
     if not fits:
         wanted = "binary (encoded images) or a struct with binary `bytes`" if is_image else "string"
         raise SourceError(f"{uri}: column {column!r} is {kind}; wanted {wanted}: write it so, or name another column")
-    if not pa.types.is_integer(schema.field(id_column).type):
+    id_type = schema.field(id_column).type
+    if not (pa.types.is_integer(id_type) or key_type_of(id_type) is not None):
         raise SourceError(
-            f"{uri}: id column {id_column!r} is {schema.field(id_column).type}; wanted integers: number the rows, "
-            "or hash the key to 63 bits"
+            f"{uri}: id column {id_column!r} is {id_type}; wanted integers, strings, UUIDs or bytes: number the rows, or "
+            "name another column"
         )
 
 
-def _ids(columns: Sequence[pa.ChunkedArray[Any]], name: str, uris: Sequence[str], source_uri: str) -> IntArray:
-    for column, uri in zip(columns, uris, strict=True):
-        if column.null_count:
-            raise SourceError(f"{uri}: {column.null_count} ids are null; give every row an id")
-        with reading(f"{uri} column {name}"):
-            column.cast(pa.int64())
-    ids_N: IntArray = np.concatenate([column.cast(pa.int64()).to_numpy() for column in columns])
-    values, counts = np.unique(ids_N, return_counts=True)
-    if (counts > 1).any():
-        raise SourceError(f"{source_uri}: id {values[counts > 1][0]} occurs more than once; ids must be unique")
-    return ids_N
+class _FoundKeys:
+    """Keys of a listing's items, which are found object by object, by position."""
+
+    def __init__(self) -> None:
+        self.positions: list[IntArray] = []
+        self.parts: list[UserIds] = []
+
+    def add(self, positions_N: IntArray, column: Any) -> IntArray:
+        """The ids of the items at these positions, from a column of ids."""
+        keys = keys_in(column)
+        if keys is None:
+            return np.asarray(column.cast(pa.int64()).to_numpy())
+        self.positions.append(positions_N)
+        self.parts.append(keys)
+        return hashed(keys)
+
+    def in_order(self) -> UserIds | None:
+        """All keys, in the order of positions; None where ids are integers."""
+        if not self.parts:
+            return None
+        return pa.concat_arrays(self.parts).take(pa.array(np.argsort(np.concatenate(self.positions))))
 
 
 def _labels(columns: Sequence[pa.ChunkedArray[Any]], name: str, uri: str) -> tuple[IntArray, tuple[str, ...]]:

@@ -15,10 +15,11 @@ import numpy as np
 import pyarrow as pa
 
 from fct_ray.errors import FormatError
+from fct_ray.key_types import KEY
 from fct_ray.kinds import KeyType
 from fct_ray.storage import shards
 from fct_ray.storage.foreign_vectors import EXTENSION_NAME, NUMBERS, check_vectors, vector_lists
-from fct_ray.storage.id_columns import KEY, check_same_kind, integer_ids, keys_as, kind_of_ids
+from fct_ray.storage.id_columns import check_same_kind, integer_ids, keys_as, kind_of_ids
 from fct_ray.storage.shards import EMBEDDING, ID, SIDE_INFO, ShardColumns
 from fct_ray.storage.vector_columns import FloatArray, vectors_of
 from fct_ray.values import ROW_NUMBERS, AdoptedLayout

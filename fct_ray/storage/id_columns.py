@@ -15,17 +15,9 @@ from typing import Any
 import pyarrow as pa
 
 from fct_ray.errors import FormatError
+from fct_ray.key_types import KEY_TYPES, UUID_BYTES
 from fct_ray.kinds import KeyType
 from fct_ray.storage.vector_columns import ArrowArray
-
-KEY = "key"
-UUID_BYTES = 16
-KEY_TYPES: dict[KeyType, pa.DataType] = {
-    KeyType.STRING: pa.string(),
-    KeyType.UUID: pa.binary(UUID_BYTES),
-    KeyType.BINARY: pa.binary(),
-}
-"""The Arrow type of the column `key` in a store."""
 
 
 def kind_of_ids(kind: pa.DataType, name: str, uri: str) -> KeyType | None:

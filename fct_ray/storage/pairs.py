@@ -15,9 +15,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from fct_ray.errors import DataError, FormatError, NotFoundError
+from fct_ray.key_types import UserIds
 from fct_ray.storage import objects
+from fct_ray.storage.keys import user_ids_of
 from fct_ray.storage.parquet_tables import read_parquet, read_parquet_bytes
-from fct_ray.storage.shards import ID, IdArray, ShardColumns, encode_table, ids_of, parse_shard
+from fct_ray.storage.shards import EMBEDDING, ID, IdArray, encode_table, ids_of
 from fct_ray.storage.vector_columns import FLOATS, FloatArray, vectors_of
 
 
@@ -25,7 +27,8 @@ from fct_ray.storage.vector_columns import FLOATS, FloatArray, vectors_of
 class PairsFile:
     """New embeddings of a sample of the gallery, by id."""
 
-    ids_N: IdArray
+    ids: UserIds
+    """As the file has them: whole numbers or keys."""
     embeddings_NW: FloatArray
 
 
@@ -33,30 +36,31 @@ class PairsFile:
 class QueriesFile:
     """Embeddings of queries, by query id: one array [Q, D], or several by role."""
 
-    ids_Q: IdArray
+    ids: UserIds
+    """Whole numbers, strings or bytes that name the queries."""
     embeddings: FloatArray | dict[str, FloatArray]
 
 
 def read_pairs(uri: str) -> PairsFile:
-    """The pairs in a Parquet file with columns `id` (int64, unique) and `embedding`.
+    """The pairs in a Parquet file with columns `id` (whole numbers or keys, unique) and `embedding`.
 
     Raises:
         NotFoundError: there is no such file.
         FormatError: columns are missing or of another type.
         DataError: no rows; null or duplicate ids; NaN, infinite or null vectors; names the row.
     """
-    columns = _read_vectors(uri, "pairs: embeddings by the new model of items of the store, by id")
-    return PairsFile(ids_N=columns.ids_N, embeddings_NW=columns.embeddings_ND)
+    ids, embeddings_NW = _read_vectors(uri, "pairs: embeddings by the new model of items of the store, by id")
+    return PairsFile(ids=ids, embeddings_NW=embeddings_NW)
 
 
 def read_queries(uri: str, roles: Sequence[str] = ()) -> QueriesFile:
-    """The queries in a Parquet file with columns `id` (int64, unique) and `embedding`; or, with `roles`, one for each.
+    """The queries in a Parquet file with columns `id` (unique) and `embedding`; or, with `roles`, one for each.
 
     Raises like `read_pairs`.
     """
     if not roles:
-        columns = _read_vectors(uri, "queries: embeddings by the store's query encoder, by query id")
-        return QueriesFile(ids_Q=columns.ids_N, embeddings=columns.embeddings_ND)
+        ids, embeddings_QD = _read_vectors(uri, "queries: embeddings by the store's query encoder, by query id")
+        return QueriesFile(ids=ids, embeddings=embeddings_QD)
     table = read_table(uri)
     missing = [role for role in roles if role not in table.column_names]
     if missing:
@@ -65,7 +69,17 @@ def read_queries(uri: str, roles: Sequence[str] = ()) -> QueriesFile:
             "one column of embeddings for each, beside `id`"
         )
     embeddings = {str(role): vectors_of(table, role, uri, None, FLOATS) for role in roles}
-    return QueriesFile(ids_Q=ids_of(table, uri), embeddings=embeddings)
+    return QueriesFile(ids=user_ids_of(table, uri), embeddings=embeddings)
+
+
+def read_user_ids(uri: str) -> UserIds:
+    """The ids in the column `id` of a file, as users have them: whole numbers or keys.
+
+    Raises:
+        NotFoundError: there is no such file.
+        FormatError, DataError: no readable column `id` of unique ids.
+    """
+    return user_ids_of(read_parquet_bytes(objects.read_bytes(uri), uri), uri)
 
 
 def read_ids(uri: str, num_bytes: int | None = None) -> IdArray:
@@ -106,19 +120,26 @@ def opened(uri: str, num_bytes: int | None = None) -> Iterator[pa.NativeFile]:
 
 def write_search_results(
     uri: str,
-    query: npt.ArrayLike,
+    query: npt.ArrayLike | UserIds,
     rank: npt.ArrayLike,
-    id: npt.ArrayLike,  # noqa: A002
+    id: npt.ArrayLike | UserIds,  # noqa: A002
     score: npt.ArrayLike,
 ) -> tuple[int, str]:
-    """Write search results, [R] each, as columns `query`, `rank`, `id` (int64) and `score` (float32)."""
+    """Write search results, [R] each, as columns `query`, `rank`, `id` and `score` (float32).
+
+    Queries and ids have the types that they are given in: int64, or those of keys.
+    """
     columns: dict[str, tuple[Any, pa.DataType]] = {
         "query": (query, pa.int64()),
         "rank": (rank, pa.int64()),
         "id": (id, pa.int64()),
         "score": (score, pa.float32()),
     }
-    return write_table(uri, pa.table({name: pa.array(values, kind) for name, (values, kind) in columns.items()}))
+    arrays = {
+        name: values if isinstance(values, pa.Array) else pa.array(values, kind)
+        for name, (values, kind) in columns.items()
+    }
+    return write_table(uri, pa.table(arrays))
 
 
 def write_table(uri: str, table: pa.Table) -> tuple[int, str]:
@@ -131,8 +152,9 @@ def read_table(uri: str) -> pa.Table:
     return read_parquet_bytes(objects.read_bytes(uri), uri)
 
 
-def _read_vectors(uri: str, wanted: str) -> ShardColumns:
-    columns = parse_shard(objects.read_bytes(uri), uri, dimension=None, side_dimension=None)
-    if len(columns.ids_N) == 0:
+def _read_vectors(uri: str, wanted: str) -> tuple[UserIds, FloatArray]:
+    table = read_table(uri)
+    ids, embeddings_ND = user_ids_of(table, uri), vectors_of(table, EMBEDDING, uri, None, FLOATS)
+    if len(ids) == 0:
         raise DataError(f"{uri}: 0 rows; wanted {wanted}")
-    return columns
+    return ids, embeddings_ND

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fct_ray.errors import DataError
+from fct_ray.key_types import KEY, UserIds, texts
 from fct_ray.kinds import KeyType, OnBadRow
 from fct_ray.storage import pairs, shards, vector_columns
-from fct_ray.storage.id_columns import KEY
 from fct_ray.storage.shards import EMBEDDING, ID, SIDE_INFO, ShardColumns
 from fct_ray.values import BadRow
 
@@ -91,29 +91,40 @@ def not_finite(
     made_by: str,
     uri: str,
     on_bad_row: OnBadRow,
+    keys: UserIds | None = None,
 ) -> tuple[BadRow, ...]:
     """`bad`, and the rows among the usable ones (`ids_N`) for which a model gave numbers that are not finite.
+
+    `keys` [N] are those of the usable rows, in a store with keys.
 
     Raises:
         DataError: there is one, with REFUSE.
     """
     rows_N = np.delete(np.arange(len(ids_N) + len(bad)), [unusable.row for unusable in bad])
     reason = f"{made_by} gives numbers that are NaN or infinite"
-    found = [BadRow(row=int(rows_N[at]), id=int(ids_N[at]), reason=reason) for at in np.flatnonzero(~good_N)]
+    at_N = np.flatnonzero(~good_N)
+    names = [None] * len(at_N) if keys is None else texts(keys.take(pa.array(at_N)))
+    found = [
+        BadRow(row=int(rows_N[at]), id=int(ids_N[at]), reason=reason, key=name)
+        for at, name in zip(at_N, names, strict=True)
+    ]
     if found and on_bad_row is OnBadRow.REFUSE:
         raise DataError(
-            f"{uri}: row {found[0].row} (id {found[0].id}): {reason} ({len(found):,} such rows); want finite vectors: mend "
+            f"{uri}: row {found[0].row} (id {found[0].name}): {reason} ({len(found):,} such rows); want finite vectors: mend "
             "the model or the item, or leave such rows out with --on-bad-row quarantine"
         )
     return tuple(sorted([*bad, *found], key=lambda unusable: unusable.row))
 
 
 def write_list(uri: str, rows: list[tuple[int, BadRow]]) -> None:
-    """Write (shard, bad row) as a Parquet file with columns `shard`, `row`, `id`, `reason`."""
+    """Write (shard, bad row) as a Parquet file with columns `shard`, `row`, `id`, `reason`; keys are written as text."""
+    has_keys = any(bad.key is not None for _, bad in rows)
     columns = {
         "shard": pa.array([shard for shard, _ in rows], pa.int64()),
         "row": pa.array([bad.row for _, bad in rows], pa.int64()),
-        "id": pa.array([bad.id for _, bad in rows], pa.int64()),
+        "id": pa.array([bad.key for _, bad in rows], pa.string())
+        if has_keys
+        else pa.array([bad.id for _, bad in rows], pa.int64()),
         "reason": pa.array([bad.reason for _, bad in rows], pa.string()),
     }
     pairs.write_table(uri, pa.table(columns))

@@ -4,7 +4,7 @@
     old       list of floats: the query by the old model         (old or new, or both)
     new       list of floats: the query by the new model
     side      list of floats: the query by the model of the side-information, where a way needs it
-    relevant  list of ints: ids of the items that the query should find, one or more
+    relevant  list of ids (ints, or the store's keys): of the items that the query should find, one or more
     grades    list of numbers, as many as `relevant`: how relevant; without it all 1
     group     int: a language, a market, a client; the worst group is told
 
@@ -23,7 +23,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from fct_ray.errors import DataError, FormatError
+from fct_ray.key_types import UserIds, key_type_of
 from fct_ray.storage import objects
+from fct_ray.storage.keys import plain_ids
 from fct_ray.storage.parquet_tables import read_parquet_bytes
 from fct_ray.storage.vector_columns import (
     FLOATS,
@@ -40,7 +42,7 @@ QUERY, OLD, NEW, SIDE, RELEVANT, GRADES, GROUP = "query", "old", "new", "side", 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class QueryFile:
-    """Queries in the order of the file; the items of query q are `relevant_ids_R[offsets[q]:offsets[q + 1]]`."""
+    """Queries in the order of the file; the items of query q are `relevant[offsets[q]:offsets[q + 1]]`."""
 
     ids_Q: npt.NDArray[Any]
     """int64, or strings."""
@@ -48,7 +50,8 @@ class QueryFile:
     new_QW: FloatArray | None
     side_QS: FloatArray | None
     relevant_offsets_Q1: npt.NDArray[np.int64]
-    relevant_ids_R: npt.NDArray[np.int64]
+    relevant: UserIds
+    """Ids [R] of items as users have them: whole numbers or keys."""
     grades_R: npt.NDArray[np.float32]
     """1 where the file has no grades."""
     groups_Q: npt.NDArray[np.int64] | None
@@ -78,7 +81,7 @@ def read_query_file(uri: str) -> QueryFile:
         new_QW=_vectors(table, NEW, uri),
         side_QS=_vectors(table, SIDE, uri),
         relevant_offsets_Q1=offsets_Q1,
-        relevant_ids_R=relevant_R.cast(pa.int64()).to_numpy(),
+        relevant=plain_ids(relevant_R, uri, RELEVANT),
         grades_R=_grades(table, offsets_Q1, uri),
         groups_Q=_groups(table, uri),
     )
@@ -111,8 +114,8 @@ def _names(table: pa.Table, uri: str) -> npt.NDArray[Any]:
 def _lists(table: pa.Table, name: str, uri: str) -> tuple[npt.NDArray[np.int64], ArrowArray]:
     """Offsets [Q + 1] and flat values of a column of lists without nulls; `relevant` must have values in every row."""
     column = single_column(table, name, uri)
-    wanted = "int64 ids" if name == RELEVANT else "numbers"
-    fits = is_list(column.type) and (_is_id if name == RELEVANT else _is_number)(column.type.value_type)
+    wanted = "ids" if name == RELEVANT else "numbers"
+    fits = is_list(column.type) and (_is_item if name == RELEVANT else _is_number)(column.type.value_type)
     if not fits:
         raise FormatError(f"{uri}: column {name!r} is {column.type}; wanted a list of {wanted} per row. Write it so")
     if column.null_count:
@@ -170,6 +173,11 @@ def _without_nulls(table: pa.Table, name: str, uri: str) -> ArrowArray:
 def _is_id(kind: pa.DataType) -> bool:
     """Integers that int64 can hold."""
     return bool(pa.types.is_integer(kind)) and kind != pa.uint64()
+
+
+def _is_item(kind: pa.DataType) -> bool:
+    """Integers and keys."""
+    return bool(pa.types.is_integer(kind)) or key_type_of(kind) is not None
 
 
 def _is_number(kind: pa.DataType) -> bool:

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fct_ray.errors import DataError, FormatError, SettingsError
+from fct_ray.key_types import KEY, UserIds
 from fct_ray.storage.parquet_tables import read_parquet_bytes
 from fct_ray.storage.partitions import partition_values
 from fct_ray.storage.vector_columns import (
@@ -105,10 +106,12 @@ def build_table(
     side_info_NS: FloatArray | None,
     carried: Mapping[str, Any],
     side_dtype: str = "float32",
+    keys: UserIds | None = None,
 ) -> pa.Table:
-    """A shard's table: `id`, `embedding` [D] float32, `side_info` [S] as `side_dtype` (if given), then `carried`.
+    """A shard's table: `id`, `embedding` [D] float32, `side_info` [S] as `side_dtype` (if given), `key`, then `carried`.
 
-    `side_dtype` is "float32", "float16" or "int8" (then with one scale, in the field's metadata).
+    `keys` are those of a store that has some, in its type. `side_dtype` is "float32", "float16" or "int8" (then with one
+    scale, in the field's metadata).
 
     Raises:
         SettingsError: another `side_dtype`.
@@ -125,8 +128,11 @@ def build_table(
     if side_info_NS is not None:
         field, columns[SIDE_INFO] = vector_column(side_info_NS, SIDE_INFO, side_dtype)
         fields.append(field)
+    if keys is not None:
+        columns[KEY] = keys
+        fields.append(pa.field(KEY, keys.type))
     for name, values in carried.items():
-        if name in {ID, EMBEDDING, SIDE_INFO}:
+        if name in {ID, EMBEDDING, SIDE_INFO} or name in columns:
             raise FormatError(f"carried column {name!r}: the name belongs to the store's format; rename the column")
         columns[name] = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else pa.array(values)
         fields.append(pa.field(name, columns[name].type))

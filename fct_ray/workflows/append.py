@@ -32,8 +32,10 @@ from fct_ray.storage.store import Store
 from fct_ray.values import AdoptedLayout, EncoderRef, Manifest, Receipt
 from fct_ray.workflows.adopt import ColumnNames
 from fct_ray.workflows.bad_rows import BadRowSettings
-from fct_ray.workflows.edit import Edit, EditOutcome, make_edit, rewriting, run_unless_published, shards_with
+from fct_ray.workflows.edit import Edit, EditOutcome, make_edit, run_unless_published, shards_with
 from fct_ray.workflows.inspection import InspectedObjects, copy_into_store, inspect_objects
+from fct_ray.workflows.item_positions import ids_in_source
+from fct_ray.workflows.keys import NOT_THERE, ids_or_none
 from fct_ray.workflows.run_items import ShardRanges, items_of_run, left_out_notes
 from fct_ray.workflows.unique_ids import refuse_repeated
 
@@ -104,7 +106,7 @@ def _appended_objects(
     inspected = inspected.numbered(
         layout,
         first_shard=_next_shard(parent),
-        first_id=1 + max(record.id_max for record in parent.shards),
+        first_id=next_id(parent),
         by_hash=True,
     )
     records = sorted((seen.record for seen in inspected.with_rows), key=lambda record: record.shard)
@@ -257,6 +259,8 @@ def _appended_items(
             encoder_uri=encoder_uri,
             side_uri=side_uri,
             side_dtype="float32" if parent.side_info is None else parent.side_info.dtype,
+            key_type=parent.keys,
+            first_id=next_id(parent),
         )
         done = {receipt.record.shard for receipt in receipts}
         descriptors = [task for shard, task in tasks.items() if shard not in done]
@@ -273,10 +277,18 @@ def _appended_items(
 
 
 def _new_items(store: Store, parent: Manifest, source: Source) -> Source:
-    """The items whose ids the version does not have."""
+    """The items that the version does not have, by their ids or keys."""
+    there = ids_in_source(source, parent.keys)
+    if parent.keys is not None:
+        return source.take(np.flatnonzero(ids_or_none(store, parent, there, source.spec) == NOT_THERE))
     found = (ids_N for _, ids_N in shards_with(store, parent, np.sort(source.ids_N)))
     known = np.concatenate([source.ids_N[:0], *found])
     return source.take(np.flatnonzero(~np.isin(source.ids_N, known)))
+
+
+def next_id(parent: Manifest) -> int:
+    """The first id that items get which join a version with keys: after the largest one."""
+    return 1 + max(record.id_max for record in parent.shards)
 
 
 def _next_shard(parent: Manifest) -> int:

@@ -17,6 +17,8 @@ from fct_ray.engine.cluster import ClusterSize
 from fct_ray.engine.shard_stream import stream_shards
 from fct_ray.errors import SettingsError
 from fct_ray.index import factory
+from fct_ray.key_types import key_type_of
+from fct_ray.kinds import KeyType
 from fct_ray.metering.meters import StageMeter
 from fct_ray.models.batch_encoder import BatchEncoder
 from fct_ray.plan.identity import run_id
@@ -58,7 +60,8 @@ class BackfillSettings(BadRowSettings):
     store: str
     """The store: a directory or s3:// prefix; made if it does not exist."""
     source: str
-    """Raw items, e.g. "images:s3://bucket/photos", "parquet:texts/*.parquet?text=body", "fashion-mnist:gallery"."""
+    """Raw items, e.g. "images:s3://bucket/photos", "parquet:texts/*.parquet?text=body", "fashion-mnist:gallery". A source
+    that calls its items by text or UUIDs (an id column of these; "images:DIR?id=path") makes a store with these as keys."""
     encoder: str
     """The encoder: a model directory or `package.module:factory`."""
     side: str | None = None
@@ -93,6 +96,8 @@ class BackfillPlan:
     side_info: SideInfoRef | None
     items: RunItems
     starts: range
+    key_type: KeyType | None
+    """What the source calls its items by, where that is no whole number."""
     finished: Manifest | None
     """The version that this very command published already, if it has."""
 
@@ -135,6 +140,7 @@ def plan_backfill(
         side_info=side_info,
         items=items,
         starts=range(0, items.source.num_items, settings.rows_per_shard),
+        key_type=key_type_of(source.user_ids.type),
     )
 
 
@@ -231,6 +237,7 @@ def _manifest(plan: BackfillPlan, version: int, index: IndexRef, receipts: Seque
         num_rows=plan.items.source.num_items,
         run=plan.run,
         parent=None if plan.current is None else plan.current.version,
+        keys=plan.key_type,
     )
 
 
@@ -252,6 +259,7 @@ def _stream(plan: BackfillPlan, items_uri: str, version: int, index: IndexRef, s
         encoder_uri=plan.encoder_uri,
         side_uri=plan.side_uri,
         side_dtype=settings.side_dtype,
+        key_type=plan.key_type,
     )
     descriptors = [
         EmbedDescriptor(

@@ -45,6 +45,6 @@ def list_bad_rows(store: Store, run: str, receipts: Sequence[Receipt], max_bad_r
     if len(rows) > max_bad_rows:
         raise DataError(
             f"{len(rows):,} bad rows, want at most {max_bad_rows:,} (--max-bad-rows): they are listed in {uri}; the first is "
-            f"row {rows[0][1].row} of shard {rows[0][0]} (id {rows[0][1].id}): {rows[0][1].reason}"
+            f"row {rows[0][1].row} of shard {rows[0][0]} (id {rows[0][1].name}): {rows[0][1].reason}"
         )
     return len(rows)

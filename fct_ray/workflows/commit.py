@@ -5,7 +5,7 @@
       -> shards           written by workers; each leaves a receipt once it is durable; finished ones are not written again
       -> ledger           the receipts of all attempts, read from storage
       -> bad rows         listed, and refused above the limit
-      -> manifest         from the receipts, refused if anything is missing
+      -> manifest         from the receipts, refused if anything is missing, or an item's key is there twice
       -> verify           a sample is read back
       -> publish          under the store's publish lease: the manifest, then CURRENT by compare-and-swap
 
@@ -26,11 +26,13 @@ from fct_ray.errors import PublishConflictError
 from fct_ray.metering.meters import StageMeter
 from fct_ray.plan.catch_up import is_edit
 from fct_ray.storage import leases
+from fct_ray.storage.key_columns import key_columns
 from fct_ray.storage.leases import Lease
 from fct_ray.storage.store import Store
 from fct_ray.values import Current, Manifest, Receipt, Usage
 from fct_ray.workflows.bad_rows import BadRowSettings, list_bad_rows
 from fct_ray.workflows.run_usage import RunUsage
+from fct_ray.workflows.unique_keys import check_unique_keys
 
 OutcomeT = TypeVar("OutcomeT")
 WrittenT = TypeVar("WrittenT")
@@ -102,6 +104,8 @@ class VersionToMake(Generic[WrittenT]):
     verify: Callable[[Manifest, StageMeter], float | None] | None = None
     """`verify(manifest, meter)` reads a sample back, and returns the recall of its indexes. None: nothing is read back."""
     bad_rows: BadRowSettings = field(default_factory=BadRowSettings)
+    brings_items: bool = True
+    """Whether items come into the store, so that their keys, where it has some, may be there already."""
 
 
 @contextmanager
@@ -119,6 +123,7 @@ def commit(work: VersionToMake[WrittenT]) -> Committed:
     """Make the version and publish it; after a kill the same call goes on where it was.
 
     Raises:
+        DataError: two items have one key.
         FctRayError: a step failed. CURRENT is unchanged and finished shards are kept.
     """
     reads = () if work.parent is None else (work.parent,)
@@ -129,6 +134,8 @@ def commit(work: VersionToMake[WrittenT]) -> Committed:
         receipts = run.ledger()
         num_bad = list_bad_rows(work.store, work.run, receipts, work.bad_rows.max_bad_rows)
         manifest, recall = work.manifest(version, written, receipts), None
+        if work.brings_items:
+            check_unique_keys(key_columns(work.store, manifest))
         if work.verify is not None:
             with run.log.stage("verify") as meter:
                 recall = work.verify(manifest, meter)

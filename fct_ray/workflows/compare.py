@@ -118,6 +118,7 @@ def run_compare(settings: CompareSettings, size: ClusterSize, usd_per_node_hour:
         leases.take(store, run, run, versions=(old.version,)),
         scratch_places(work, "compare", ("upgrade", "backfill"), "--work-dir") as (upgrade_uri, backfill_uri),
     ):
+        _refuse_keys(old)
         check_labels(store, old, settings.queries)
         Store(upgrade_uri).publish(_in_place(old, store), expected=None)
         plan = _plan(settings, store, upgrade_uri, backfill_uri, size, usd_per_node_hour)
@@ -260,6 +261,14 @@ def _old_encoder(settings: CompareSettings, store: Store) -> EncoderChoice:
         )
     logger.warning("old queries are not measured: the old encoder %r %s", old.name, why_not(choice))
     return choice
+
+
+def _refuse_keys(old: Manifest) -> None:
+    if old.keys is not None:
+        raise SettingsError(
+            f"version {old.version} calls its items by keys ({old.keys}); a comparison finds the same items on both sides by "
+            "whole numbers, so it wants a store without keys. Upgrade with --queries: the report tells what that is worth"
+        )
 
 
 def _embedding(name: str, store: Store) -> str:

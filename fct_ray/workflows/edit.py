@@ -140,6 +140,7 @@ def _version_to_make(
         write=write,
         manifest=manifest,
         bad_rows=bad_rows,
+        brings_items=not {record.shard for record in parent.shards}.issuperset(edit.shards),
     )
 
 

@@ -222,7 +222,7 @@ def _search(settings: QuickstartSettings, store_uri: str, encoder_uri: str | Non
     """A few queries through the real index, as `fct-ray search` would."""
     searcher = open_searcher(store_uri, encoder_uri)
     roles = [query.role for query in searcher.manifest.queries] or [QueryRole.NEW]
-    _, found_QK = searcher.search({role: quality.queries[role][:NUM_EXAMPLES] for role in roles}, NUM_NEIGHBOURS)
+    _, found_QK = searcher.search_ids({role: quality.queries[role][:NUM_EXAMPLES] for role in roles}, NUM_NEIGHBOURS)
     gallery = open_source(settings.gallery)
     assert gallery.labels_N is not None  # noqa: S101 (quality was measured with them)
     label_of = dict(zip(gallery.ids_N.tolist(), gallery.labels_N.tolist(), strict=True))

@@ -9,12 +9,15 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from fct_ray.errors import EncoderMismatchError, FormatError, NotFoundError, SettingsError, StoreError
 from fct_ray.index import search
+from fct_ray.key_types import UserIds, to_python
 from fct_ray.kinds import OnBadRow
 from fct_ray.metering.meters import measure_stage
 from fct_ray.models.query_map import QueryMap
@@ -27,6 +30,7 @@ from fct_ray.storage.gallery_reader import Reading, read_record
 from fct_ray.storage.leases import Lease
 from fct_ray.storage.store import Store
 from fct_ray.values import EncoderRef, Manifest, Usage
+from fct_ray.workflows.found_keys import FoundKeys
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
@@ -45,7 +49,7 @@ class SearchSettings(CheckedSettings):
     encoder: str
     """The encoder that made the queries' embeddings; must be the one that CURRENT is for, or one of them."""
     output: str
-    """Parquet file to write: columns `query`, `rank` (from 0), `id`, `score`."""
+    """Parquet file to write: columns `query`, `rank` (from 0), `id` (or, in a store with keys, the key), `score`."""
     k: Count = 10
     """Neighbours per query."""
     nprobe: Count | None = None
@@ -67,6 +71,7 @@ class Searcher:
         if self.index is not None:
             _check_index(self.index, manifest)
         self._query_map = _query_map(store, manifest) if manifest.queries else None
+        self._keys = None if manifest.keys is None else FoundKeys(store, manifest)
 
     def query_vectors(self, queries: Queries) -> FloatArray:
         """The vectors [Q, D] that search this version: the embeddings as they are, or joined blocks of several.
@@ -80,14 +85,26 @@ class Searcher:
             return np.ascontiguousarray(queries, dtype=np.float32)
         return self._query_map(by_role(queries, self.manifest))
 
-    def search(self, queries: Queries, k: int = 10, nprobe: int | None = None) -> tuple[FloatArray, IntArray]:
+    def search(self, queries: Queries, k: int = 10, nprobe: int | None = None) -> tuple[FloatArray, npt.NDArray[Any]]:
         """Scores and ids [Q, K] of queries, best first; ids are -1 where the gallery has fewer than `k` items.
 
-        `queries` are embeddings [Q, D], or where a version needs those of several encoders, arrays by role or name.
+        `queries` are embeddings [Q, D], or where a version needs those of several encoders, arrays by role or name. In a
+        store with keys these come in the place of ids, as objects: str, uuid.UUID or bytes; None where there are fewer items.
 
         Raises:
             SettingsError: queries have another dimension than the version, an encoder's are missing, or `k` is not positive.
         """
+        scores_QK, ids_QK = self.search_ids(queries, k, nprobe)
+        if self._keys is None:
+            return scores_QK, ids_QK
+        return scores_QK, to_python(self._keys.of(ids_QK)).reshape(ids_QK.shape)
+
+    def user_ids(self, ids: IntArray) -> UserIds:
+        """What users call the items with these ids, as an Arrow array [N]: int64, or keys; null for what was not found."""
+        return pa.array(ids.ravel(), pa.int64()) if self._keys is None else self._keys.of(ids)
+
+    def search_ids(self, queries: Queries, k: int = 10, nprobe: int | None = None) -> tuple[FloatArray, IntArray]:
+        """`search`, with the int64 ids that the index has, also in a store with keys. Raises like it."""
         queries_QD = self.query_vectors(queries)
         if k < 1:
             raise SettingsError(f"k is {k}; want at least 1")
@@ -234,14 +251,14 @@ def search_file(settings: SearchSettings) -> tuple[Manifest, Usage]:
     with measure_stage() as meter:
         searcher = open_searcher(settings.store, settings.encoder)
         queries = pair_files.read_queries(settings.queries, [query.role for query in searcher.manifest.queries])
-        scores_QK, ids_QK = searcher.search(queries.embeddings, settings.k, settings.nprobe)
+        scores_QK, ids_QK = searcher.search_ids(queries.embeddings, settings.k, settings.nprobe)
         found = np.flatnonzero(ids_QK.ravel() >= 0)
         pair_files.write_search_results(
             settings.output,
-            query=np.repeat(queries.ids_Q, settings.k)[found],
-            rank=np.tile(np.arange(settings.k), len(queries.ids_Q))[found],
-            id=ids_QK.ravel()[found],
+            query=queries.ids.take(pa.array(found // settings.k)),
+            rank=found % settings.k,
+            id=searcher.user_ids(ids_QK.ravel()[found]),
             score=scores_QK.ravel()[found],
         )
-        meter.add(Usage(rows=len(queries.ids_Q)))
+        meter.add(Usage(rows=len(queries.ids)))
     return searcher.manifest, meter.measured

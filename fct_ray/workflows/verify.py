@@ -24,9 +24,11 @@ from fct_ray.settings import CheckedSettings, Count, CountOrZero, PartOrAll
 from fct_ray.shards.shard_check import ShardCheck, ShardInput, Vectors, check_shard
 from fct_ray.shards.true_rows import check_true_vectors
 from fct_ray.storage.gallery_reader import Reading
+from fct_ray.storage.key_columns import key_columns
 from fct_ray.storage.store import Store
 from fct_ray.values import Manifest, ShardRecord, Usage
 from fct_ray.workflows.unique_ids import check_unique_ids
+from fct_ray.workflows.unique_keys import check_unique_keys
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +109,7 @@ def verify_store(settings: VerifySettings) -> Verified:
     with measure_stage(count_nodes) as meter:
         try:
             check_unique_ids(store, manifest.shards, Reading.of(manifest))
+            check_unique_keys(key_columns(store, manifest))
         except FctRayError as error:
             problems.append(str(error))
         chosen = _spread(manifest.shards, max(1, round(settings.share * len(manifest.shards))))

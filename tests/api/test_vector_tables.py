@@ -35,7 +35,7 @@ def test_every_form_gives_the_same_pairs(form: str, tmp_path: Any) -> None:
     path = str(tmp_path / "pairs.parquet")
     objects.write_bytes(path, parquet_bytes(FORMS[form], "pairs"))
     read = read_pairs(path)
-    np.testing.assert_array_equal(read.ids_N, IDS)
+    np.testing.assert_array_equal(read.ids, IDS)
     np.testing.assert_array_equal(read.embeddings_NW, NEW)
 
 
@@ -51,9 +51,9 @@ def test_other_columns_and_the_scale_of_quantised_side_information_are_kept() ->
     ("vectors", "said"),
     [
         (pa.table({"id": IDS}), "without 'embedding'"),
-        (pd.DataFrame({"id": [1.0, None], "embedding": [[0.1], [0.2]]}), "ids are double; want whole numbers"),
-        (pa.table({"id": ["a"], "embedding": [[0.1]]}), "ids are string; want whole numbers"),
-        (pa.table({"id": pa.array([2**63], pa.uint64()), "embedding": [[0.1]]}), "no int64"),
+        (pd.DataFrame({"id": [1.0, None], "embedding": [[0.1], [0.2]]}), "is double; wanted whole numbers"),
+        (pa.table({"id": [None, "a"], "embedding": [[0.1], [0.2]]}), "row 0: the id is null"),
+        (pa.table({"id": pa.array([2**63], pa.uint64()), "embedding": [[0.1]]}), "beyond int64"),
         ((IDS, NEW[:3]), r"ids have shape \(50,\) and embeddings \(3, 48\)"),
         ((IDS, NEW, V.labels_N[:50]), "a tuple of 3"),
         (pd.DataFrame({"id": [1, 2], "embedding": ["a", [0.1]]}), "cannot become an Arrow table"),

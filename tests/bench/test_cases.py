@@ -62,7 +62,7 @@ def test_a_case_comes_back_as_it_was_written(latent: CaseData, tmp_path: Path) -
 def test_the_product_reads_the_pairs_of_a_case(latent: CaseData, tmp_path: Path) -> None:
     write_case(tmp_path, latent)
     pairs = read_pairs(str(tmp_path / "pairs.parquet"))
-    np.testing.assert_array_equal(pairs.embeddings_NW, latent.new_NW[pairs.ids_N])
+    np.testing.assert_array_equal(pairs.embeddings_NW, latent.new_NW[pairs.ids.to_numpy()])
 
 
 def test_without_side_information_no_file_holds_any(tmp_path: Path) -> None:

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fct_ray.errors import SourceError
+from fct_ray.errors import SettingsError, SourceError
 from fct_ray.sources import folder
 from fct_ray.sources.decoding import decode
 from fct_ray.sources.listing import listing_of
-from fct_ray.sources.registry import open_source
+from fct_ray.sources.registry import open_listing, open_source
 
 
 def png(image: Image.Image, image_format: str = "PNG", **options: object) -> bytes:
@@ -189,3 +189,19 @@ def test_an_empty_folder_says_what_was_wanted(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no photo")
     with pytest.raises(SourceError, match=r"\.jpg.*1 other files seen"):
         open_source(f"images:{tmp_path}")
+
+
+def test_with_id_path_photos_are_called_by_their_paths_and_keep_their_ids(tmp_path: Path) -> None:
+    for name in ("b/2.png", "a/1.png", "a/3.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("L", (2, 2), 7).save(tmp_path / name)
+    by_hash, by_path = open_source(f"images:{tmp_path}"), open_source(f"images:{tmp_path}?id=path")
+    assert by_hash.keys.keys is None
+    assert by_path.user_ids.to_pylist() == ["a/1.png", "a/3.png", "b/2.png"]
+    assert by_path.ids_N.tolist() == by_hash.ids_N.tolist() == by_hash.user_ids.to_pylist()
+    items = by_path.read(np.array([2, 0]))
+    assert items.keys is not None
+    assert items.keys.to_pylist() == ["b/2.png", "a/1.png"]
+    assert open_listing(by_path.listing.take(np.array([1]))).user_ids.to_pylist() == ["a/3.png"]
+    with pytest.raises(SettingsError, match="option id is 'name'; want path"):
+        open_source(f"images:{tmp_path}?id=name")

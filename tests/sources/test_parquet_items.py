@@ -15,7 +15,9 @@ from PIL import Image
 
 from fct_ray.errors import SourceError
 from fct_ray.sources import parquet_items
-from fct_ray.sources.registry import open_source
+from fct_ray.sources.folder import path_id
+from fct_ray.sources.item_keys import hashed
+from fct_ray.sources.registry import open_listing, open_source
 
 
 def encoded(grey: int) -> bytes:
@@ -95,7 +97,8 @@ def test_only_as_many_row_groups_are_kept_as_fit(tmp_path: Path, monkeypatch: py
     [
         ({"id": [1], "body": ["a"]}, "text=text", "no column 'text'; it has id, body"),
         ({"text": ["a"]}, "text=text", "no column 'id'"),
-        ({"id": ["k"], "text": ["a"]}, "text=text", "id column 'id' is string; wanted integers"),
+        ({"id": [0.5], "text": ["a"]}, "text=text", "id column 'id' is double; wanted integers"),
+        ({"id": ["k", "k"], "text": ["a", "b"]}, "text=text", "id k occurs more than once"),
         ({"id": [1, None], "text": ["a", "b"]}, "text=text", "1 ids are null"),
         ({"id": [4, 4], "text": ["a", "b"]}, "text=text", "id 4 occurs more than once"),
         ({"id": [1], "text": [1.5]}, "text=text", "column 'text' is double; wanted string"),
@@ -133,3 +136,39 @@ def test_a_file_that_is_no_parquet_and_a_place_without_files_are_named(tmp_path:
         open_source(f"parquet:{tmp_path}?text=text")
     with pytest.raises(SourceError, match="has no file that ends with"):
         open_source(f"parquet:{tmp_path}/none?text=text")
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        pa.array(["x", "y", "z"], pa.large_string()),
+        pa.array(["x", "y", "z"]).dictionary_encode(),
+        pa.array([bytes([9] * 16), bytes(16), bytes([1] * 16)], pa.binary(16)),
+    ],
+    ids=["large_string", "dictionary", "uuid"],
+)
+def test_items_called_by_text_or_uuids_have_these_as_keys_and_hashes_as_ids(first: pa.Array, tmp_path: Path) -> None:
+    write(f"{tmp_path}/1.parquet", {"name": first, "text": ["one", "two", "three"]})
+    source = open_source(f"parquet:{tmp_path}?text=text&id=name")
+    keys = source.user_ids
+    assert keys.to_pylist() == first.to_pylist()
+    assert source.ids_N.tolist() == hashed(keys).tolist()
+    assert (source.ids_N >= 0).all()
+    items = source.read(np.array([2, 0]))
+    assert items.keys is not None
+    assert items.keys.equals(keys.take(pa.array([2, 0])))
+    assert items.ids_N.tolist() == source.ids_N[[2, 0]].tolist()
+    assert items.rows(np.array([False, True])).keys.to_pylist() == [keys[0].as_py()]
+    assert open_listing(source.listing.take(np.array([1, 0]))).user_ids.equals(keys.take(pa.array([1, 0])))
+    assert source.take(np.array([1])).user_ids.equals(keys.slice(1, 1))
+
+
+def test_files_whose_ids_are_of_different_types_are_refused(tmp_path: Path) -> None:
+    write(f"{tmp_path}/1.parquet", {"id": ["x"], "text": ["one"]})
+    write(f"{tmp_path}/2.parquet", {"id": [2], "text": ["two"]})
+    with pytest.raises(SourceError, match=r"ids in 'id' have several types .int64, string.; write all files with one"):
+        open_source(f"parquet:{tmp_path}?text=text")
+
+
+def test_the_hash_of_a_key_is_that_of_a_path_of_an_image_folder() -> None:
+    assert hashed(pa.array(["cats/a.png"])).tolist() == [path_id("cats/a.png")]

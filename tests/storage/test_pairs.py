@@ -21,7 +21,7 @@ def test_pairs_and_queries_come_back_in_the_order_of_the_file(root: str) -> None
     uri = f"{root}/pairs.parquet"
     pairs.write_table(uri, build_table(IDS_N, VECTORS_NW, None, {}))
     found = pairs.read_pairs(uri)
-    assert found.ids_N.tolist() == [7, 3, 5]
+    assert found.ids.to_pylist() == [7, 3, 5]
     assert np.array_equal(found.embeddings_NW, VECTORS_NW)
     np.testing.assert_array_equal(np.asarray(pairs.read_queries(uri).embeddings), VECTORS_NW)
 

@@ -26,7 +26,7 @@ from fct_ray.values import Manifest
 from fct_ray.workflows.append import AppendSettings, append
 from fct_ray.workflows.backfill import BackfillPlan, BackfillSettings, plan_backfill, run_backfill
 from fct_ray.workflows.chosen_items import encode_items
-from fct_ray.workflows.upgrade.pairs import positions_of
+from fct_ray.workflows.item_positions import places_of
 from tests.galleries import read_version
 
 pytestmark = pytest.mark.journey
@@ -203,7 +203,7 @@ def test_vectors_of_chosen_items_are_their_own_whatever_is_uploaded_and_a_replac
     upload(f"{place}/photos", GREYS)
     source = open_source(f"images:{place}/photos")
     wanted = expected(GREYS)
-    positions_P = positions_of(np.array(sorted(wanted)), source)
+    positions_P = places_of(pa.array(sorted(wanted)), source, None)
     upload(f"{place}/photos", {"0.png": 200})
     encoders = ("tests.models.own_encoders:mean_colour",)
     pairs = encode_items(source, encoders, positions_P, pool=ONE_ACTOR, size=cluster, describe="pairs")

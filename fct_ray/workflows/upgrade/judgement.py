@@ -33,6 +33,7 @@ from fct_ray.workflows.upgrade.kinds_of_evidence import EvidenceSources, wanted_
 from fct_ray.workflows.upgrade.pair_origin import PairsFromFile
 from fct_ray.workflows.upgrade.pairs import Pairs, pairs_from_encoder, pairs_from_file
 from fct_ray.workflows.upgrade.plan import UpgradePlan
+from fct_ray.workflows.upgrade.query_origin import looked_up
 from fct_ray.workflows.upgrade.refine import refined_pairs
 from fct_ray.workflows.upgrade.ways import every_candidate
 
@@ -65,6 +66,7 @@ def fit_and_judge(plan: UpgradePlan, log: RunUsage, size: ClusterSize) -> tuple[
     Raises:
         FctRayError: a stage failed; what earlier stages made is found again by the next attempt.
     """
+    plan = replace(plan, queries=looked_up(plan.queries, plan.store, plan.parent))
     pairs = _pairs(plan, log, size)
     held_out_P = held_out_of(plan, pairs.ids_P)
     checks.check_pair_counts(num_fit=int((~held_out_P).sum()), num_gate=int(held_out_P.sum()))

@@ -31,6 +31,8 @@ from fct_ray.shards.stored_rows import vectors_column
 from fct_ray.sources.registry import open_source
 from fct_ray.storage import pairs as pair_files
 from fct_ray.workflows.chosen_items import encode_items
+from fct_ray.workflows.item_positions import positions_of
+from fct_ray.workflows.keys import ids_of, not_in_store, user_ids
 from fct_ray.workflows.upgrade.candidates import Candidate
 from fct_ray.workflows.upgrade.evidence import (
     Evidence,
@@ -46,7 +48,7 @@ from fct_ray.workflows.upgrade.evidence import (
 )
 from fct_ray.workflows.upgrade.gate import Metrics, Work, compared, searches
 from fct_ray.workflows.upgrade.pair_origin import PairsFromEncoder
-from fct_ray.workflows.upgrade.pairs import Pairs, not_in_store, positions_of
+from fct_ray.workflows.upgrade.pairs import Pairs
 from fct_ray.workflows.upgrade.plan import UpgradePlan
 from fct_ray.workflows.upgrade.stored_sample import StoredRows, gallery_sample
 
@@ -139,7 +141,7 @@ class EvidenceSources:
     def write_wanted(self, ids: IntArray) -> str:
         """Write which items' embeddings would make the judgement stronger; returns where."""
         uri = self.plan.store.run_uri(self.plan.run, WANTED_IDS)
-        pair_files.write_table(uri, pa.table({"id": ids}))
+        pair_files.write_table(uri, pa.table({"id": user_ids(self.plan.store, self.plan.parent, ids)}))
         return uri
 
     def compatibility(self, best: tuple[Candidate, ...], metrics: Metrics, work: Work) -> tuple[CompatibilityRow, ...]:
@@ -176,8 +178,9 @@ class EvidenceSources:
                     f"{uri}: embeddings have dimension {seen}; want {wanted}, as the pairs have: embed these items with the "
                     "model of the pairs, or remove the file"
                 )
-            only = ~np.isin(brought.ids_N, ids)
-            ids = np.concatenate([ids, brought.ids_N[only]])
+            brought_N = ids_of(self.plan.store, self.plan.parent, brought.ids, uri)
+            only = ~np.isin(brought_N, ids)
+            ids = np.concatenate([ids, brought_N[only]])
             new_NW = np.concatenate([new_NW, brought.embeddings_NW[only]])
         return ids, new_NW
 
@@ -191,15 +194,16 @@ class EvidenceSources:
         encoded = encode_items(
             source,
             (origin.encoder,),
-            positions_of(missing, source),
+            positions_of(self.plan.store, self.plan.parent, missing, source),
             pool=self.plan.settings.pool,
             size=self.size,
             describe="gate: embed what was returned",
         )
         self.meter.add(encoded.usage)
-        ids = np.concatenate([known_ids, encoded.ids_N])
+        ids = np.concatenate([known_ids, missing])
         new_NW = np.concatenate([known_NW, encoded.embeddings[0]])
-        pair_files.write_table(self.wanted_embeddings_uri, pa.table({"id": ids, "embedding": vectors_column(new_NW)}))
+        columns = {"id": user_ids(self.plan.store, self.plan.parent, ids), "embedding": vectors_column(new_NW)}
+        pair_files.write_table(self.wanted_embeddings_uri, pa.table(columns))
         return ids, new_NW
 
 

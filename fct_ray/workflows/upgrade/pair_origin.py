@@ -91,7 +91,7 @@ def pair_origin(settings: UpgradeSettings, choice: EncoderChoice) -> PairOrigin:
 def num_pairs(origin: PairOrigin, parent: Manifest) -> int:
     """How many pairs there will be: those of the file; else as many as asked for, or 10 % of the gallery, 500 to 20,000."""
     if isinstance(origin, PairsFromFile):
-        return len(origin.given.ids_N)
+        return len(origin.given.ids)
     if origin.asked is not None:
         return origin.asked
     return min(parent.num_rows, max(PAIRS_LEAST, min(PAIRS_MOST, round(parent.num_rows * PAIRS_SHARE))))
@@ -104,8 +104,14 @@ def check_num_pairs(origin: PairOrigin, parent: Manifest, settings: UpgradeSetti
         SettingsError: says how many there are, and how many are wanted.
     """
     if isinstance(origin, PairsFromFile):
-        held_out_P: npt.NDArray[np.bool_] = gate_mask(origin.given.ids_N, settings.gate.share, settings.seed)
-        check_pair_counts(num_fit=int((~held_out_P).sum()), num_gate=int(held_out_P.sum()))
+        count = len(origin.given.ids)
+        num_held_out = round(count * settings.gate.share)  # about: which ones it is, the ids say
+        if parent.keys is None:
+            held_out_P: npt.NDArray[np.bool_] = gate_mask(
+                origin.given.ids.to_numpy(), settings.gate.share, settings.seed
+            )
+            num_held_out = int(held_out_P.sum())
+        check_pair_counts(num_fit=count - num_held_out, num_gate=num_held_out)
         return
     wanted, share = num_pairs(origin, parent), settings.gate.share
     if wanted > parent.num_rows:

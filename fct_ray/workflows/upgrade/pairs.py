@@ -17,15 +17,18 @@ import pyarrow as pa
 
 from fct_ray.engine.actor_pool import PoolSettings
 from fct_ray.engine.cluster import ClusterSize
-from fct_ray.errors import DataError, SourceError
+from fct_ray.errors import DataError
+from fct_ray.key_types import UserIds
 from fct_ray.metering.meters import StageMeter
 from fct_ray.shards.encoder_names import EncoderSpec
 from fct_ray.shards.stored_rows import vectors_column
-from fct_ray.sources.items import Source
 from fct_ray.sources.registry import open_source
+from fct_ray.storage.keys import as_stored
 from fct_ray.storage.store import Store
 from fct_ray.values import Manifest
 from fct_ray.workflows.chosen_items import encode_items
+from fct_ray.workflows.item_positions import positions_of
+from fct_ray.workflows.keys import ids_of, not_in_store
 from fct_ray.workflows.upgrade.pair_origin import PairsFromFile
 from fct_ray.workflows.upgrade.stored_sample import StoredRows, matrix, rows_with_ids, sampled_rows
 
@@ -93,8 +96,9 @@ def pairs_from_file(
         DataError: ids of the file that the store does not have; the message shows how many and which.
     """
     given, pairs_uri = origin.given, origin.uri
-    order = np.argsort(given.ids_N, kind="stable")
-    ids_P, new_PW = given.ids_N[order], given.embeddings_NW[order]
+    given_P = ids_of(store, manifest, given.ids, pairs_uri)
+    order = np.argsort(given_P, kind="stable")
+    ids_P, new_PW = given_P[order], given.embeddings_NW[order]
     check_ids_in_range(ids_P, manifest, pairs_uri)
     stored = rows_with_ids(store, manifest, ids_P, use_side=use_side, meter=meter, describe="pairs")
     missing = np.setdiff1d(ids_P, stored["id"].to_numpy())
@@ -114,13 +118,16 @@ def check_ids_in_range(ids_P: IntArray, manifest: Manifest, pairs_uri: str) -> N
         raise DataError(not_in_store(ids_P[~inside], len(ids_P), pairs_uri))
 
 
-def not_in_store(missing: IntArray, total: int, uri: str) -> str:
-    """What an error says about ids of a file that the store does not have."""
-    shown = ", ".join(str(value) for value in missing[:5])
-    return (
-        f"{uri}: {len(missing):,} of {total:,} ids are not in the store (for example {shown}); want only ids of the store: "
-        "name items of this gallery, or take the others out of the file"
-    )
+def check_given_ids(given: UserIds, manifest: Manifest, uri: str) -> None:
+    """Refuse, before any worker starts, ids of another type than the store's, or outside every shard's id range.
+
+    Raises:
+        FormatError: they are of another type, keys in a store without keys or the other way round.
+        DataError: they are outside; whether a store with keys has them, is seen when its keys are read.
+    """
+    wanted = as_stored(given, manifest.keys, uri)
+    if manifest.keys is None:
+        check_ids_in_range(wanted.to_numpy(), manifest, uri)
 
 
 def pairs_from_encoder(
@@ -145,24 +152,9 @@ def pairs_from_encoder(
         store, manifest, num_pairs, seed=seed, use_side=use_side, meter=meter, describe="pairs: sample the store"
     )
     source = open_source(source_spec)
-    positions_P = positions_of(stored["id"].to_numpy(), source)
+    positions_P = positions_of(store, manifest, stored["id"].to_numpy(), source)
     encoded = encode_items(
         source, (encoder_uri,), positions_P, pool=pool, size=size, describe="pairs: embed with the new model"
     )
     meter.add(encoded.usage.replace(rows=0))  # each pair is counted once: when its row was picked
     return Pairs.from_table(stored.append_column("new", vectors_column(encoded.embeddings[0])))
-
-
-def positions_of(ids_P: IntArray, source: Source) -> IntArray:
-    """Where the items with these ids are in a source; SourceError if it does not have one."""
-    source_ids = source.ids_N
-    order = np.argsort(source_ids, kind="stable")
-    found = np.searchsorted(source_ids, ids_P, sorter=order)
-    positions = order[np.minimum(found, len(order) - 1)]
-    wrong = source_ids[positions] != ids_P
-    if wrong.any():
-        raise SourceError(
-            f"{source.spec}: has no item with id {ids_P[wrong][0]} ({int(wrong.sum()):,} of {len(ids_P):,} ids are "
-            "missing); want the source that the store was embedded from"
-        )
-    return np.asarray(positions, dtype=np.int64)

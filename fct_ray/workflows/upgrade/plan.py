@@ -32,7 +32,7 @@ from fct_ray.workflows.commit import parent_of
 from fct_ray.workflows.trained_index import check_enough_to_train
 from fct_ray.workflows.upgrade.forecast import TargetSpace, num_to_refine, upgrade_forecast
 from fct_ray.workflows.upgrade.pair_origin import PairOrigin, PairsFromEncoder, check_num_pairs, num_pairs, pair_origin
-from fct_ray.workflows.upgrade.pairs import check_ids_in_range
+from fct_ray.workflows.upgrade.pairs import check_given_ids
 from fct_ray.workflows.upgrade.pseudo_origin import PseudoOrigin, check_pseudo_origin, pseudo_origin
 from fct_ray.workflows.upgrade.query_origin import RealQueries, real_queries
 from fct_ray.workflows.upgrade.settings import UpgradeSettings
@@ -244,7 +244,7 @@ def _target_space(settings: UpgradeSettings, parent: Manifest, choice: EncoderCh
         encoder = pairs.opened
         metric = settings.metric or encoder.metric
         return TargetSpace(dimension=encoder.dimension, metric=metric, normalized=encoder.normalized)
-    check_ids_in_range(pairs.given.ids_N, parent, pairs.uri)
+    check_given_ids(pairs.given.ids, parent, pairs.uri)
     seen = pairs.given.embeddings_NW.shape[1]
     metric = settings.metric or parent.metric
     asking = _that_answers(choice)

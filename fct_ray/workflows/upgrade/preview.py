@@ -30,6 +30,7 @@ from fct_ray.workflows.upgrade.kinds_of_evidence import EvidenceSources
 from fct_ray.workflows.upgrade.pair_origin import PairsFromEncoder, PairsFromFile
 from fct_ray.workflows.upgrade.pairs import Pairs, pairs_from_file
 from fct_ray.workflows.upgrade.plan import UpgradePlan
+from fct_ray.workflows.upgrade.query_origin import looked_up
 from fct_ray.workflows.upgrade.ways import every_candidate
 
 
@@ -93,7 +94,8 @@ def preview(plan: UpgradePlan, size: ClusterSize | None, usd_per_node_hour: floa
 
 def _judged(plan: UpgradePlan, size: ClusterSize, meter: StageMeter) -> tuple[GateResult, tuple[Candidate, ...], bool]:
     """The gate's result on ways in closed form, the candidates that it judged, and whether the network is to be fitted."""
-    plan = replace(plan, pseudo=None)  # its queries are still to be embedded
+    queries = looked_up(plan.queries, plan.store, plan.parent)
+    plan = replace(plan, queries=queries, pseudo=None)  # pseudo-queries are still to be embedded
     pairs = _pairs(plan, meter)
     held_out_P = held_out_of(plan, pairs.ids_P)
     checks.check_pair_counts(num_fit=int((~held_out_P).sum()), num_gate=int(held_out_P.sum()))

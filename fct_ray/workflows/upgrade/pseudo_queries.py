@@ -15,12 +15,14 @@ from fct_ray.evaluation.queries import JudgedQueries
 from fct_ray.kinds import EvidenceKind, QueryRole
 from fct_ray.plan.checks import MIN_GATE_PAIRS
 from fct_ray.plan.splits import sample_mask
+from fct_ray.sources.items import Source
 from fct_ray.sources.registry import open_source
 from fct_ray.storage import pairs as pair_files
 from fct_ray.workflows.chosen_items import encode_items
+from fct_ray.workflows.item_positions import are_in_source, positions_of
 from fct_ray.workflows.upgrade.evidence import FromQueries, IntArray, item_queries
 from fct_ray.workflows.upgrade.kinds_of_evidence import EvidenceSources
-from fct_ray.workflows.upgrade.pairs import Pairs, positions_of
+from fct_ray.workflows.upgrade.pairs import Pairs
 from fct_ray.workflows.upgrade.plan import UpgradePlan
 from fct_ray.workflows.upgrade.stored_sample import StoredRows
 
@@ -62,13 +64,13 @@ def _embedded(sources: EvidenceSources, gallery: StoredRows) -> Pairs:
     plan, origin = sources.plan, sources.plan.pseudo
     assert origin is not None  # noqa: S101 (asked before)
     source = open_source(origin.views.source)
-    items_A = _chosen(sources, gallery, source.ids_N)
+    items_A = _chosen(sources, gallery, source)
     _check_enough(len(items_A), f"{origin.views.source} has, of items that no map is fitted on,", plan)
-    roles = tuple(origin.encoders)
+    roles, positions_A = tuple(origin.encoders), positions_of(plan.store, plan.parent, items_A, source)
     encoded = encode_items(
         source,
         tuple(origin.encoders[role].spec for role in roles),
-        positions_of(items_A, source),
+        positions_A,
         pool=plan.settings.pool,
         size=sources.size,
         describe="gate: embed other views of items",
@@ -76,9 +78,10 @@ def _embedded(sources: EvidenceSources, gallery: StoredRows) -> Pairs:
     )
     sources.meter.add(encoded.usage)
     vectors = dict(zip(roles, encoded.embeddings, strict=True))
-    at_Q = np.searchsorted(gallery.ids_G, encoded.ids_N)
+    ids_Q = items_A[np.isin(source.ids_N[positions_A], encoded.ids_N)]  # in the same order, without those left out
+    at_Q = np.searchsorted(gallery.ids_G, ids_Q)
     views = Pairs(
-        ids_P=encoded.ids_N,
+        ids_P=ids_Q,
         old_PD=vectors[QueryRole.OLD],
         side_PS=vectors.get(QueryRole.SIDE),
         new_PW=vectors[QueryRole.NEW],
@@ -88,13 +91,14 @@ def _embedded(sources: EvidenceSources, gallery: StoredRows) -> Pairs:
     return views
 
 
-def _chosen(sources: EvidenceSources, gallery: StoredRows, with_view: IntArray) -> IntArray:
+def _chosen(sources: EvidenceSources, gallery: StoredRows, views: Source) -> IntArray:
     """Ids of items that are searched, that no map is fitted on and that have another view, ascending.
 
     By the hash that picks pairs: so held-out pairs, whose new embeddings are known, are among them.
     """
-    possible = np.setdiff1d(np.intersect1d(gallery.ids_G, with_view), sources.fitted_ids())
-    settings = sources.plan.settings
+    plan, settings = sources.plan, sources.plan.settings
+    with_view = gallery.ids_G[are_in_source(plan.store, plan.parent, gallery.ids_G, views)]
+    possible = np.setdiff1d(with_view, sources.fitted_ids())
     return possible[sample_mask(possible, min(settings.gate.num_queries, len(possible)), settings.seed)]
 
 

@@ -28,9 +28,10 @@ from fct_ray.sources.registry import open_source
 from fct_ray.storage import pairs as pair_files
 from fct_ray.storage.gallery_reader import Reading
 from fct_ray.workflows.chosen_items import encode_items
+from fct_ray.workflows.item_positions import positions_of
 from fct_ray.workflows.run_usage import RunUsage
 from fct_ray.workflows.upgrade.pair_origin import PairsFromEncoder
-from fct_ray.workflows.upgrade.pairs import Pairs, positions_of
+from fct_ray.workflows.upgrade.pairs import Pairs
 from fct_ray.workflows.upgrade.plan import REFINE_IDS, UpgradePlan
 from fct_ray.workflows.upgrade.stored_sample import gallery_sample, rows_with_ids
 
@@ -70,7 +71,7 @@ def refined_pairs(plan: UpgradePlan, pairs: Pairs, log: RunUsage, size: ClusterS
         encoded = encode_items(
             source,
             (origin.encoder,),
-            positions_of(stored["id"].to_numpy(), source),
+            positions_of(plan.store, plan.parent, stored["id"].to_numpy(), source),
             pool=plan.settings.pool,
             size=size,
             describe="refine: embed with the new model",
