@@ -113,7 +113,7 @@ def projection_table(report: Report) -> Table | None:
 
     rows = tuple(
         (
-            f"{count(projection.rows)} items" + (" (measured)" if place == 0 else ""),
+            count(projection.rows) + (" (measured)" if place == 0 else ""),
             held(projection.full),
             held(projection.upgrade),
             factor(busy_compute_s(projection.full) / busy_compute_s(projection.upgrade)),
@@ -127,7 +127,7 @@ def projection_table(report: Report) -> Table | None:
         sentence=f"Time and money of one {pricing.node_type} whose processors are all busy, as fast as those measured here; "
         "idle machines, storage and requests are not in it. Larger galleries are computed: work for each row grows with it, "
         "pairs, fit and gate stay.",
-        header=("gallery", "full backfill", "upgrade", "factor", "side-information, made in advance"),
+        header=("items", "full backfill", "upgrade", "factor", "side-information, made in advance"),
         rows=rows,
     )
 
