@@ -63,7 +63,7 @@ def test_the_same_backfill_again_does_nothing_also_after_the_gallery_lived(
     assert (anew.published.version, anew.published.parent) == (grown_version.version + 1, grown_version.version)
     work = side_information_work(store, grown_version, f"{ENCODERS}:side")
     assert work is not None, "rows that were deleted from, and rows that were appended, lead back to their embedding"
-    assert work.flops == pytest.approx(open_encoder(f"{ENCODERS}:side").flops_per_item * 401)
+    assert work.embedding.flops == pytest.approx(open_encoder(f"{ENCODERS}:side").flops_per_item * 401)
 
 
 def test_the_same_adoption_again_does_nothing(living: Living) -> None:
