@@ -92,7 +92,7 @@ class QuickstartSettings(CheckedSettings):
             backbone="efficientnet_lite0",
             pretrained=True,
             freeze_backbone=True,
-            image_size=72,
+            image_size=80,
             dimension=128,
             head_width=256,
             epochs=20,
