@@ -71,7 +71,9 @@ def inspect_portion(portion: Portion, layout: AdoptedLayout, on_bad_row: OnBadRo
     """
     found: list[Inspected] = []
     for tables in shard_tables(portion):
-        meter, parsed, keys, first_id = process_meter(), [], None, 0
+        meter, first_id = process_meter(), 0
+        keys: KeyType | None = None
+        parsed: list[tuple[ShardColumns, tuple[BadRow, ...], bool]] = []
         for table, ref in tables:
             keys = keys_in(table.schema, layout, ref.path) if not parsed else keys
             columns, bad = gallery_reader.parse_object(

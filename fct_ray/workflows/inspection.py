@@ -66,8 +66,10 @@ class InspectedObjects:
         for shard, at in enumerate(order, first_shard):
             seen = self.with_rows[at]
             stop = start + seen.num_rows
-            ids = {"id_min": start, "id_max": stop - 1} if self.by_position(layout) else {}
-            numbered[at] = replace(seen, record=replace(seen.record, shard=shard, **ids))
+            record = replace(seen.record, shard=shard)
+            if self.by_position(layout):
+                record = replace(record, id_min=start, id_max=stop - 1)
+            numbered[at] = replace(seen, record=record)
             start = stop
         return replace(self, with_rows=tuple(numbered))
 
@@ -145,7 +147,9 @@ def inspect_objects(
         inspect_portion, chosen, layout, on_bad_row, describe="read and check", name=lambda one: one.pieces[0].uri
     ):
         found[position] = seen
-        for one in seen if meter is not None else ():
+        for one in seen:
+            if meter is None:
+                break
             meter.add(one.usage.replace(rows=0) if one.num_bad_rows or not one.in_place else one.usage)
     with_rows: list[Inspected] = []
     of_portions = []
