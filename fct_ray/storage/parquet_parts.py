@@ -159,7 +159,7 @@ class _Bytes(io.RawIOBase):
     def tell(self) -> int:
         return self.at
 
-    def read(self, size: int = -1) -> bytes | memoryview:  # type: ignore[override] # pyarrow takes any buffer, uncopied
+    def read(self, size: int = -1) -> bytes | memoryview:  # pyarrow takes any buffer, uncopied
         start = self.at
         stop = self.length if size < 0 else min(self.length, start + size)
         self.at = max(start, stop)

@@ -52,7 +52,8 @@ class Actions:
             return [inspect_portion(portion, AdoptedLayout(), on_bad_row) for on_bad_row in OnBadRow]
 
         def _check(uri: str) -> object:
-            return check_object(uri, AdoptedLayout())
+            check_object(uri, AdoptedLayout())
+            return None
 
         from fct_ray.storage import pairs, shards
 

@@ -96,10 +96,11 @@ def test_vectors_are_cut_and_scaled_and_zero_vectors_stay(tmp_path: Path) -> Non
 def test_int8_needs_a_scale_unless_only_directions_count(tmp_path: Path) -> None:
     rounded = np.array([[100, -50], [3, 4]], np.int8)
     field = pa.field("embedding", pa.list_(pa.int8()))
-    for metadata, layout, wanted in (
+    cases: list[tuple[Any, AdoptedLayout, Any]] = [
         ({"scale": "0.5"}, AdoptedLayout(), [[50, -25], [1.5, 2]]),
         (None, AdoptedLayout(normalize=True), [[0.894427, -0.447214], [0.6, 0.8]]),
-    ):
+    ]
+    for metadata, layout, wanted in cases:
         schema = pa.schema([pa.field("id", pa.int64()), field.with_metadata(metadata) if metadata else field])
         table = pa.Table.from_arrays([pa.array([1, 2]), pa.array(rounded.tolist(), pa.list_(pa.int8()))], schema=schema)
         pq.write_table(table, tmp_path / "a.parquet")
