@@ -89,6 +89,13 @@ def texts(ids: UserIds) -> list[str]:
     return [str(value) for value in ids.to_pylist()]
 
 
+def shown(ids: UserIds) -> list[str | None]:
+    """`texts` of ids of which some are null: None for these."""
+    there = [value.is_valid for value in ids]
+    found = iter(texts(ids.drop_null()))
+    return [next(found) if valid else None for valid in there]
+
+
 def to_python(ids: UserIds) -> npt.NDArray[Any]:
     """Ids for programs, [N]: int64; or objects: str, bytes, uuid.UUID. A null key is None."""
     found = key_type_of(ids.type)

@@ -92,6 +92,16 @@ class ObjectRef:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class RowGroups:
+    """One row group of a Parquet object, or some in a row: first row and byte, the ones after the last, and their size."""
+
+    rows: tuple[int, int]
+    byte_range: tuple[int, int]
+    loaded_bytes: int
+    """What they take when they are decompressed."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class EncoderRef:
     """A model by name and fingerprint; the fingerprint decides whose queries may search a version."""
 
@@ -195,6 +205,11 @@ class AdoptedLayout:
     """Whether embeddings are scaled to length 1 when they are read; zero vectors stay."""
 
 
+def is_adopted(path: str, adopted_from: tuple[str, ...]) -> bool:
+    """Whether the object at a path of a manifest is read as an adopted one; see `Manifest.is_adopted`."""
+    return "://" in path and not any(path.startswith(f"{root}/") for root in adopted_from[1:])
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Manifest:
     """The complete, immutable description of one version of a store."""
@@ -222,6 +237,13 @@ class Manifest:
     """What the items are called by, beside their `id`; None: the `id` is their own."""
     adopted: AdoptedLayout | None = field(default=None, metadata=_ONLY_WHERE_SET)
     """How objects outside of the store are read; None: by `id`, `embedding`, `side_info`, `label`, as they are."""
+
+    def is_adopted(self, ref: ObjectRef) -> bool:
+        """Whether an object was adopted, so that `adopted` and `keys` say how it is read; else it is in the store's format.
+
+        Only the first of `adopted_from` was adopted: below others lie objects of other stores.
+        """
+        return is_adopted(ref.path, self.adopted_from)
 
     def needed_format_version(self) -> int:
         """The oldest format version that has a word for all that this manifest says."""

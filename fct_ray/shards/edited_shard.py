@@ -18,8 +18,9 @@ import pyarrow as pa
 from fct_ray.kinds import Precision, Provenance
 from fct_ray.shards.shard_output import OutputJob, ShardWriter
 from fct_ray.shards.true_rows import num_true_rows
-from fct_ray.storage import quarantine, shards
-from fct_ray.values import ShardRecord, Usage
+from fct_ray.storage import shards
+from fct_ray.storage.gallery_reader import STORE_FORMAT, Reading, read_record
+from fct_ray.values import BadRow, ShardRecord, Usage
 
 if TYPE_CHECKING:
     from fct_ray.models.transformation_runner import TransformRunner
@@ -40,6 +41,8 @@ class EditJob:
 
     output: OutputJob
     side_dimension: int | None
+    reading: Reading = STORE_FORMAT
+    """How the objects are read."""
     deleted_N: npt.NDArray[np.int64] | None = None
     """Rows with these ids are left out. None: all stay."""
     through: Through | None = None
@@ -50,20 +53,32 @@ class EditJob:
 
 def write_edited(record: ShardRecord, job: EditJob) -> Usage:
     """Write a shard with the rows of an object of the store, or of an adopted one; returns what it took."""
-    started_at, writer = time.time(), _writer(job.output)
-    data = writer.store.read(record.embeddings)
-    uri = writer.store.uri_of(record.embeddings.path)
-    columns, bad = quarantine.parse_shard(
-        data,
-        uri,
+    started_at, writer = time.time(), writer_of(job.output)
+    seen = read_record(
+        writer.store,
+        record,
+        job.reading,
         job.output.on_bad_row,
         dimension=job.output.dimension if job.through is None else job.through.old_dimension,
         side_dimension=job.side_dimension,
     )
+    return commit_rows(writer, record, seen.columns, seen.bad, seen.num_bytes, job, started_at)
+
+
+def commit_rows(
+    writer: ShardWriter,
+    record: ShardRecord,
+    columns: shards.ShardColumns,
+    bad: tuple[BadRow, ...],
+    num_bytes: int,
+    job: EditJob,
+    started_at: float,
+) -> Usage:
+    """Write a shard of these rows but the deleted ones; `record` says what they were read from, in `num_bytes` bytes."""
     kept_N = np.ones(len(columns.ids_N), dtype=bool)
     if job.deleted_N is not None:
         kept_N = ~np.isin(columns.ids_N, job.deleted_N)
-    embeddings_ND, used = columns.embeddings_ND[kept_N], Usage(bytes_read=len(data))
+    embeddings_ND, used = columns.embeddings_ND[kept_N], Usage(bytes_read=num_bytes)
     if job.through is not None:
         side_NS = None if columns.side_info_NS is None else columns.side_info_NS[kept_N]
         embeddings_ND, flops = _runner(job.through).run(embeddings_ND, side_NS)
@@ -105,6 +120,6 @@ def _runner(through: Through) -> TransformRunner:
 
 
 @functools.lru_cache(maxsize=1)
-def _writer(output: OutputJob) -> ShardWriter:
+def writer_of(output: OutputJob) -> ShardWriter:
     """One writer, and so one trained index, for all tasks of an edit in a worker process."""
     return ShardWriter(output)

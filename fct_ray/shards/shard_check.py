@@ -10,13 +10,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from fct_ray.errors import StoreError
 from fct_ray.index import build, search
+from fct_ray.key_types import KEY
 from fct_ray.kinds import Metric, OnBadRow, Precision, Provenance
 from fct_ray.metering.meters import process_meter
 from fct_ray.shards.true_rows import were_purged
-from fct_ray.storage import quarantine, shards
+from fct_ray.storage import shards
+from fct_ray.storage.gallery_reader import STORE_FORMAT, Reading, read_record
 from fct_ray.storage.store import Store
 from fct_ray.values import IndexRef, ShardRecord, Usage
 
@@ -38,6 +41,7 @@ class ShardInput:
 
     record: ShardRecord
     dimension: int
+    reading: Reading = STORE_FORMAT
     transformation_uri: str | None = None
     precision: Precision = Precision.FLOAT32
 
@@ -52,6 +56,7 @@ class ShardCheck:
     side_dimension: int | None
     metric: Metric
     index: IndexRef | None
+    reading: Reading = STORE_FORMAT
     queries_QW: Vectors | None = None
     """Queries of the version's encoder. None: some of the shard's own vectors."""
     made_from: ShardInput | None = None
@@ -74,10 +79,16 @@ def check_shard(check: ShardCheck) -> ShardFindings:
     problems: list[str] = []
     recall, read = None, 0
     try:
-        data = store.read(record.embeddings)
-        uri = store.uri_of(record.embeddings.path)
-        columns = shards.parse_shard(data, uri, dimension=check.dimension, side_dimension=check.side_dimension)
-        read += len(data)
+        seen = read_record(
+            store,
+            record,
+            check.reading,
+            OnBadRow.REFUSE,
+            dimension=check.dimension,
+            side_dimension=check.side_dimension,
+        )
+        columns, uri = seen.columns, seen.uri
+        read += seen.num_bytes
         problems += _row_problems(record, columns, uri)
         if check.made_from is not None:
             found, input_bytes = _input_problems(store, check, check.made_from, columns, uri)
@@ -104,21 +115,25 @@ def _input_problems(
     store: Store, check: ShardCheck, made_from: ShardInput, columns: shards.ShardColumns, uri: str
 ) -> tuple[list[str], int]:
     """Ids, and if wanted vectors, against the shard it was made from."""
-    origin = store.uri_of(made_from.record.embeddings.path)
-    data = store.read(made_from.record.embeddings)
-    before, _ = quarantine.parse_shard(  # rows that were quarantined are not in the shard either
-        data,
-        origin,
-        OnBadRow.QUARANTINE,
+    seen = read_record(
+        store,
+        made_from.record,
+        made_from.reading,
+        OnBadRow.QUARANTINE,  # rows that were quarantined are not in the shard either
         dimension=made_from.dimension,
         side_dimension=check.side_dimension,
     )
+    before, origin = seen.columns, seen.uri
     kept_N = np.isin(before.ids_N, columns.ids_N)
     if not np.array_equal(before.ids_N[kept_N], columns.ids_N):
-        return [f"{uri}: ids or their order differ from {origin}, which it was made from"], len(data)
+        return [f"{uri}: ids or their order differ from {origin}, which it was made from"], seen.num_bytes
     if check.record.rows == made_from.record.rows and not kept_N.all():
-        return [f"{uri}: lacks ids of {origin}, which it was made from"], len(data)
+        return [f"{uri}: lacks ids of {origin}, which it was made from"], seen.num_bytes
     problems = []
+    if check.reading.keys is not None:
+        carried = before.table[KEY].filter(pa.array(kept_N))
+        if not carried.combine_chunks().equals(columns.table[KEY].combine_chunks()):
+            problems.append(f"{uri}: keys differ from {origin}, from which they should have been carried")
     sides = (before.side_info_NS, columns.side_info_NS)
     if sides[0] is not None and (sides[1] is None or not np.array_equal(sides[0][kept_N], sides[1])):
         problems.append(f"{uri}: side-information differs from {origin}, from which it should have been carried")
@@ -132,7 +147,7 @@ def _input_problems(
         worst = float(apart_N.max(initial=0.0))
         if worst > TOLERANCE[made_from.precision] * max(1.0, float(np.abs(expected_NW).max(initial=0.0))):
             problems.append(f"{uri}: vectors made again from {origin} differ by up to {worst:.2g}")
-    return problems, len(data)
+    return problems, seen.num_bytes
 
 
 def _num_purged(transformation_uri: str | None, record: ShardRecord) -> int:

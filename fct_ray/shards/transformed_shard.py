@@ -14,10 +14,12 @@ from typing import Any
 import pyarrow as pa
 import torch
 
+from fct_ray.key_types import KEY
 from fct_ray.kinds import Precision, Provenance
 from fct_ray.shards.shard_output import OutputJob, ShardWriter, done
 from fct_ray.shards.version_vectors import VersionVectors
 from fct_ray.storage import documents, quarantine, shards
+from fct_ray.storage.gallery_reader import STORE_FORMAT, Reading, read_record
 from fct_ray.values import Receipt, ShardRecord, Usage
 
 
@@ -31,6 +33,8 @@ class TransformJob:
     old_dimension: int
     side_dimension: int | None
     batch_rows: int
+    reading: Reading = STORE_FORMAT
+    """How the shards of the parent version are read."""
 
 
 class TransformWorker:
@@ -48,15 +52,15 @@ class TransformWorker:
 
     def _transform(self, record: ShardRecord) -> Receipt:
         started_at = time.time()
-        uri = self.writer.store.uri_of(record.embeddings.path)
-        data = self.writer.store.read(record.embeddings)
-        columns, bad = quarantine.parse_shard(
-            data,
-            uri,
+        seen = read_record(
+            self.writer.store,
+            record,
+            self.job.reading,
             self.job.output.on_bad_row,
             dimension=self.job.old_dimension,
             side_dimension=self.job.side_dimension,
         )
+        columns, bad = seen.columns, seen.bad
         known = self.vectors.known(columns.ids_N, columns.embeddings_ND)
         with self.writer.computing:
             torch.set_num_threads(self.job.output.threads)  # of this thread, too
@@ -64,7 +68,8 @@ class TransformWorker:
         ids_N, table, new_NW, true_N = columns.ids_N, columns.table, made.vectors_NV, made.true_N
         good_N = quarantine.finite(new_NW)
         if not good_N.all():
-            bad = quarantine.not_finite(ids_N, bad, good_N, "h", uri, self.job.output.on_bad_row)
+            keys = None if self.job.reading.keys is None else table[KEY].combine_chunks()
+            bad = quarantine.not_finite(ids_N, bad, good_N, "h", seen.uri, self.job.output.on_bad_row, keys=keys)
             ids_N, new_NW, true_N = ids_N[good_N], new_NW[good_N], true_N[good_N]
             table = table.filter(pa.array(good_N))
         num_true = int(true_N.sum())
@@ -75,7 +80,7 @@ class TransformWorker:
             shards.with_embeddings(table, new_NW),
             counts={Provenance.TRANSFORMED: len(ids_N) - num_true, Provenance.EMBEDDED: num_true},
             input_sha256=record.embeddings.sha256,
-            usage=made.usage + Usage(bytes_read=len(data)),
+            usage=made.usage + Usage(bytes_read=seen.num_bytes),
             started_at=started_at,
             bad_rows=bad,
         )

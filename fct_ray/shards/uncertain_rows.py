@@ -15,9 +15,9 @@ from fct_ray.kinds import OnBadRow
 from fct_ray.metering.meters import process_meter
 from fct_ray.models.uncertainty import Uncertainty, drawing_keys, highest
 from fct_ray.plan.splits import unit_hash
-from fct_ray.storage import quarantine
+from fct_ray.storage.gallery_reader import STORE_FORMAT, Reading, read_record
 from fct_ray.storage.store import Store
-from fct_ray.values import ObjectRef, Usage
+from fct_ray.values import ShardRecord, Usage
 
 IdArray = npt.NDArray[np.int64]
 
@@ -47,23 +47,26 @@ class UncertaintySearch:
     seed: int
     known_ids: IdArray
     """Ascending: these never do."""
+    reading: Reading = STORE_FORMAT
+    """How the shards are read."""
 
 
-def uncertain_rows(shard: ObjectRef, search: UncertaintySearch) -> UncertainRows:
+def uncertain_rows(record: ShardRecord, search: UncertaintySearch) -> UncertainRows:
     """The rows of one shard that may be drawn; rows that cannot be used are never among them.
 
     Raises:
         FormatError: the object is not the one that was published: its hash differs.
     """
     meter, store = process_meter(), Store(search.store_uri)
-    data = store.read(shard)
-    columns, _ = quarantine.parse_shard(
-        data,
-        store.uri_of(shard.path),
+    seen = read_record(
+        store,
+        record,
+        search.reading,
         OnBadRow.QUARANTINE,
         dimension=search.dimension,
         side_dimension=search.side_dimension,
     )
+    columns = seen.columns
     side_NS = columns.side_info_NS if search.side_dimension is not None else None
     keys_N = keys_of(columns.ids_N, columns.embeddings_ND, side_NS, search.uncertainty, search.seed)
     found_N = (keys_N >= search.above) & ~np.isin(columns.ids_N, search.known_ids)
@@ -71,7 +74,7 @@ def uncertain_rows(shard: ObjectRef, search: UncertaintySearch) -> UncertainRows
     chosen = highest(ids_N, keys_N, search.most)
     order = np.argsort(ids_N, kind="stable")
     rows = order[np.searchsorted(ids_N, chosen, sorter=order)]
-    return UncertainRows(ids_N=chosen, keys_N=keys_N[rows], usage=meter.read() + Usage(bytes_read=len(data)))
+    return UncertainRows(ids_N=chosen, keys_N=keys_N[rows], usage=meter.read() + Usage(bytes_read=seen.num_bytes))
 
 
 def keys_of(

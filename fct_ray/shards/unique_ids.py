@@ -12,7 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fct_ray.plan.splits import unit_hash
-from fct_ray.storage import pairs as parquet_files
+from fct_ray.storage.gallery_reader import Reading, read_ids
+from fct_ray.storage.store import Store
+from fct_ray.values import ShardRecord
 
 IdArray = npt.NDArray[np.int64]
 Repeated = tuple[int, str, str, int]
@@ -21,18 +23,20 @@ Repeated = tuple[int, str, str, int]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Slice:
-    """The ids of some objects whose hash lies in one of `parts` equal parts of its range."""
+    """The ids of some shards whose hash lies in one of `parts` equal parts of its range."""
 
-    uris: tuple[str, ...]
+    store_uri: str
+    records: tuple[ShardRecord, ...]
+    reading: Reading
     part: int
     parts: int
 
 
 def first_repeated(ids: Slice) -> Repeated | None:
     """(id, object, other object, how many) of the ids that two objects share, or None. Runs in a Ray task."""
-    parts = []
-    for uri in ids.uris:
-        ids_N = parquet_files.read_ids(uri)
+    parts, store = [], Store(ids.store_uri)
+    for record in ids.records:
+        uri, ids_N = store.uri_of(record.embeddings.path), read_ids(store, record, ids.reading)
         if ids.parts > 1:
             ids_N = ids_N[(unit_hash(ids_N, "unique") * ids.parts).astype(np.int64) == ids.part]
         parts.append((uri, ids_N))

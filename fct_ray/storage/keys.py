@@ -125,7 +125,7 @@ def _codes(ids: UserIds) -> npt.NDArray[np.int64]:
     """A number for each id, equal for equal ids."""
     if pa.types.is_integer(ids.type):
         return np.asarray(ids.to_numpy(zero_copy_only=False), dtype=np.int64)
-    return np.asarray(ids.dictionary_encode().indices.to_numpy(zero_copy_only=False), dtype=np.int64)
+    return np.asarray(ids.dictionary_encode().indices.fill_null(-1).to_numpy(zero_copy_only=False), dtype=np.int64)
 
 
 def _from_text(ids: UserIds, wanted: KeyType, uri: str) -> UserIds:

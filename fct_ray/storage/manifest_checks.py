@@ -117,7 +117,7 @@ def _layout_problems(manifest: Manifest) -> Iterator[str]:
         yield f"adopted names one column twice: {layout}; wanted four different names"
     by_position = manifest.keys is not None or (layout is not None and layout.id == ROW_NUMBERS)
     for record in manifest.shards:
-        if "://" not in record.embeddings.path:
+        if not manifest.is_adopted(record.embeddings):
             if (record.embeddings.rows, record.embeddings.byte_range) != (None, None):
                 yield f"shard {record.shard} is a part of an object of the store; wanted a whole one"
         elif by_position and record.id_max - record.id_min + 1 != record.rows:

@@ -72,6 +72,20 @@ def read_bytes(uri: str) -> bytes:
         return _path(uri).read_bytes()
 
 
+def read_range(uri: str, start: int, stop: int) -> bytes:
+    """The bytes [start, stop) of an object, and no others are read. Raises like `read_bytes`; StoreError: it ends before."""
+    if is_s3(uri):
+        return s3_objects.get(uri, (start, stop)).data if stop > start else b""
+    with _local_errors("read", uri), _path(uri).open("rb") as file:
+        file.seek(start)
+        data = file.read(stop - start)
+    if len(data) != stop - start:
+        raise StoreError(
+            f"{uri}: ends after {start + len(data):,} bytes; want {stop:,}: was it replaced by a shorter one?"
+        )
+    return data
+
+
 def write_bytes(uri: str, data: bytes) -> tuple[int, str]:
     """Write an object, whole or not at all, and return what an `ObjectRef` needs: (bytes, sha256).
 
@@ -174,6 +188,12 @@ def size_bytes(uri: str) -> int:
     if size is None:
         raise NotFoundError(f"{uri}: there is no such object")
     return size
+
+
+def sizes(uris: Sequence[str]) -> list[int]:
+    """The size of each object in bytes, in order. Raises NotFoundError."""
+    with ThreadPoolExecutor(_LOOKUPS_AT_ONCE) as threads:
+        return list(threads.map(size_bytes, uris))
 
 
 def marks(uris: Sequence[str]) -> list[str]:

@@ -6,7 +6,8 @@ N pairs, W dimension of the new model, Q queries, D dimension of the query encod
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,6 +92,18 @@ def read_ids(uri: str, num_bytes: int | None = None) -> IdArray:
         NotFoundError: there is no such object.
         FormatError, DataError: no readable column `id` of unique int64.
     """
+    with opened(uri, num_bytes) as file:
+        return ids_of(read_parquet(file, uri, [ID]), uri)
+
+
+@contextmanager
+def opened(uri: str, num_bytes: int | None = None) -> Iterator[pa.NativeFile]:
+    """An object whose ranges are read when they are asked for; `num_bytes` is the size that it must have (None: any).
+
+    Raises:
+        NotFoundError: there is no such object.
+        FormatError: it has another size.
+    """
     filesystem, path = objects.arrow_filesystem(uri)
     try:
         file = filesystem.open_input_file(path)
@@ -102,7 +115,7 @@ def read_ids(uri: str, num_bytes: int | None = None) -> IdArray:
                 f"{uri}: has {file.size():,} bytes, the manifest says {num_bytes:,}: the object was damaged or replaced "
                 "after it was written; restore it, or roll back (fct-ray store rollback)"
             )
-        return ids_of(read_parquet(file, uri, [ID]), uri)
+        yield file
 
 
 def write_search_results(

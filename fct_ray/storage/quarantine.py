@@ -14,9 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fct_ray.errors import DataError
-from fct_ray.key_types import UserIds, texts
-from fct_ray.kinds import OnBadRow
+from fct_ray.key_types import KEY, UserIds, plain, shown, texts
+from fct_ray.kinds import KeyType, OnBadRow
 from fct_ray.storage import pairs, shards, vector_columns
+from fct_ray.storage.keys import repeats_earlier
 from fct_ray.storage.shards import EMBEDDING, ID, SIDE_INFO, ShardColumns
 from fct_ray.values import BadRow
 
@@ -24,7 +25,13 @@ BoolArray = npt.NDArray[np.bool_]
 
 
 def parse_shard(
-    data: bytes, uri: str, on_bad_row: OnBadRow, *, dimension: int | None, side_dimension: int | None
+    data: bytes,
+    uri: str,
+    on_bad_row: OnBadRow,
+    *,
+    dimension: int | None,
+    side_dimension: int | None,
+    keys: KeyType | None = None,
 ) -> tuple[ShardColumns, tuple[BadRow, ...]]:
     """`shards.parse_shard` of the usable rows, and the others; with REFUSE the first bad row raises, as there.
 
@@ -35,16 +42,17 @@ def parse_shard(
     table = shards.read_shard(data, uri)
     bad: tuple[BadRow, ...] = ()
     if on_bad_row is OnBadRow.QUARANTINE:
-        table, bad = without_bad_rows(table, dimension, side_dimension)
+        table, bad = without_bad_rows(table, dimension, side_dimension, keys=keys)
     return shards.parse_table(table, uri, dimension=dimension, side_dimension=side_dimension), bad
 
 
 def without_bad_rows(
-    table: pa.Table, dimension: int | None, side_dimension: int | None
+    table: pa.Table, dimension: int | None, side_dimension: int | None, *, keys: KeyType | None = None
 ) -> tuple[pa.Table, tuple[BadRow, ...]]:
     """The table without its unusable rows, order kept, and those rows. Columns of unusable type are not looked into.
 
-    Where `dimension` is None the most frequent length of the vectors is the right one.
+    Where `dimension` is None the most frequent length of the vectors is the right one. `keys` says that there is a column
+    `key`, without which a row is nobody's.
     """
     reasons: dict[int, str] = {}
     ids: pa.Array = pa.nulls(table.num_rows, pa.int64())
@@ -53,6 +61,11 @@ def without_bad_rows(
         valid_N = np.asarray(pc.is_valid(ids))
         _note(reasons, ~valid_N, "the id is null")
         _note(reasons, _repeated(ids.fill_null(0).to_numpy(), valid_N), "the id is that of an earlier row")
+    if keys is not None:
+        of_rows = plain(table[KEY])
+        is_null_N = np.asarray(pc.is_null(of_rows))
+        _note(reasons, is_null_N, "the key is null")
+        _note(reasons, repeats_earlier(of_rows) & ~is_null_N, "the key is that of an earlier row")
     for name, wanted in ((EMBEDDING, dimension), (SIDE_INFO, side_dimension)):
         if table.column_names.count(name) == 1 and vector_columns.is_list(table.schema.field(name).type):
             _note_vectors(reasons, table[name].combine_chunks(), name, wanted)
@@ -60,8 +73,23 @@ def without_bad_rows(
         return table, ()
     good_N = np.ones(table.num_rows, dtype=bool)
     good_N[list(reasons)] = False
-    bad = tuple(BadRow(row=row, id=ids[row].as_py(), reason=reasons[row]) for row in sorted(reasons))
+    rows = sorted(reasons)
+    names = [None] * len(rows) if keys is None else shown(of_rows.take(pa.array(rows)))
+    bad = tuple(
+        BadRow(row=row, id=ids[row].as_py(), reason=reasons[row], key=name)
+        for row, name in zip(rows, names, strict=True)
+    )
     return table.filter(pa.array(good_N)), bad
+
+
+def refuse_null_keys(table: pa.Table, uri: str) -> None:
+    """Refuse a table whose column `key` has a null. Raises DataError: names the row."""
+    if table[KEY].null_count:
+        row = vector_columns.first_true(table[KEY].combine_chunks().is_null())
+        raise DataError(
+            f"{uri}: row {row}: the key is null; wanted a unique one for every row. Write a key, remove the row, or leave "
+            "such rows out with --on-bad-row quarantine"
+        )
 
 
 def finite(vectors_ND: npt.NDArray[np.float32]) -> BoolArray:

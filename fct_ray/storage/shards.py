@@ -56,7 +56,11 @@ def read_shard(data: bytes, uri: str) -> pa.Table:
     Raises:
         FormatError: not a readable Parquet file.
     """
-    table = read_parquet_bytes(data, uri)
+    return with_partitions(read_parquet_bytes(data, uri), uri)
+
+
+def with_partitions(table: pa.Table, uri: str) -> pa.Table:
+    """The table of the object at `uri` with its partition columns where it lacks them."""
     for name, value in partition_values(uri).items():
         if name not in {ID, EMBEDDING, SIDE_INFO, *table.column_names}:
             table = table.append_column(name, pa.repeat(pa.scalar(value, pa.string()), table.num_rows))

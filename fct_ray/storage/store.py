@@ -141,14 +141,14 @@ class Store:
         return documents.sha256_hex(self._manifest_bytes(self.manifest_path(version)))
 
     def read(self, ref: ObjectRef) -> bytes:
-        """The content of an object of a manifest, whose hash is checked.
+        """The content of an object of a manifest, or of the part of one that it names; its hash is checked.
 
         Raises:
             NotFoundError: it is gone.
             FormatError: its bytes are not those that were published.
         """
         uri = self.uri_of(ref.path)
-        data = objects.read_bytes(uri)
+        data = objects.read_bytes(uri) if ref.byte_range is None else objects.read_range(uri, *ref.byte_range)
         seen = documents.sha256_hex(data)
         if seen != ref.sha256:
             raise FormatError(

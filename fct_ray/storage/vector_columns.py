@@ -143,7 +143,8 @@ def _decoded(vectors: npt.NDArray[Any], field: ArrowField, uri: str) -> FloatArr
     if not (np.isfinite(scale) and scale > 0):
         raise FormatError(
             f"{uri}: column {field.name!r} is int8 with scale {text!r} in its field metadata; wanted a positive number "
-            "under the key 'scale'. Without it the values have no meaning: write the column again"
+            "under the key 'scale'. Without it the values have no length: write the column again, or, if only "
+            "their directions count, adopt the gallery with --metric cosine"
         )
     decoded: FloatArray = np.multiply(vectors, np.float32(scale), dtype=np.float32)
     return decoded

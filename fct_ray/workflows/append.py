@@ -6,7 +6,7 @@ Owns: the settings, which items are new, and the checks that they fit the galler
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -18,20 +18,22 @@ from fct_ray.engine.tasks import map_tasks
 from fct_ray.errors import DataError, EncoderMismatchError, FormatError, SettingsError, StoreError
 from fct_ray.plan.identity import run_id
 from fct_ray.settings import Count
-from fct_ray.shards.edited_shard import Through
+from fct_ray.shards.edited_shard import EditJob, Through
 from fct_ray.shards.embedded_shard import EmbedDescriptor, EmbedJob, EmbedWorker
 from fct_ray.shards.encoder_names import EncoderSpec, model_uri, read_document, resolve_encoder
+from fct_ray.shards.inspected_objects import usable_ids
 from fct_ray.shards.model_directory import open_encoder
 from fct_ray.shards.shard_output import OutputJob
-from fct_ray.shards.stored_rows import usable_ids
 from fct_ray.sources.items import Source
 from fct_ray.sources.registry import open_source
-from fct_ray.storage import parquet_listing
+from fct_ray.storage import object_schema, parquet_listing
+from fct_ray.storage.gallery_reader import Reading
 from fct_ray.storage.store import Store
-from fct_ray.values import EncoderRef, Manifest, Receipt, ShardRecord
+from fct_ray.values import AdoptedLayout, EncoderRef, Manifest, Receipt
+from fct_ray.workflows.adopt import ColumnNames
 from fct_ray.workflows.bad_rows import BadRowSettings
-from fct_ray.workflows.edit import Edit, EditOutcome, make_edit, rewriting, run_unless_published, shards_with
-from fct_ray.workflows.inspection import InspectedObjects, inspect_objects
+from fct_ray.workflows.edit import Edit, EditOutcome, make_edit, run_unless_published, shards_with
+from fct_ray.workflows.inspection import InspectedObjects, copy_into_store, inspect_objects
 from fct_ray.workflows.item_positions import ids_in_source
 from fct_ray.workflows.keys import NOT_THERE, ids_or_none
 from fct_ray.workflows.run_items import ShardRanges, items_of_run
@@ -50,6 +52,8 @@ class AppendSettings(BadRowSettings):
     """The encoder of the new items: must be the one that CURRENT is for."""
     embeddings: str | None = None
     """Directory or glob of Parquet objects with columns as for `adopt`; they are copied into the store."""
+    columns: ColumnNames = field(default_factory=ColumnNames)
+    """What these columns are called. Left out: as in the objects that were adopted, where the gallery still lies in them."""
     source: str | None = None
     """Raw items (instead of --embeddings); those whose ids the store does not have are embedded."""
     side: str | None = None
@@ -94,25 +98,73 @@ def _appended_objects(
 ) -> Edit | None:
     through = _joined_through(store, parent)
     _check_encoder(resolve_encoder(encoder, store).ref, parent)
+    layout = _layout(settings, parent)
     uris = parquet_listing.list_parquet(embeddings)
-    inspected = inspect_objects(uris, settings.on_bad_row)
-    _check_kind(inspected, parent, through)
-    records = _numbered([seen.record for seen in inspected.with_rows], parent)
+    object_schema.check_object(uris[0], layout)
+    inspected = inspect_objects(uris, layout, settings.on_bad_row)
+    _check_kind(inspected, parent, through, layout)
+    inspected = inspected.numbered(
+        layout,
+        first_shard=_next_shard(parent),
+        first_id=1 + max(record.id_max for record in parent.shards),
+        by_hash=True,
+    )
+    records = sorted((seen.record for seen in inspected.with_rows), key=lambda record: record.shard)
     run = run_unless_published("append", store, parent, *(record.embeddings.sha256 for record in records))
     if run is None:
         return None
-    with_rows = [seen.record.embeddings.path for seen in inspected.with_rows]
-    usable = dict(map_tasks(usable_ids, with_rows, settings.on_bad_row, describe="read ids", name=str))
-    refuse_repeated([(uri, usable[position]) for position, uri in enumerate(with_rows)])
-    _check_new(store, parent, np.sort(np.concatenate(list(usable.values()))))
+    if not inspected.by_position(layout):
+        _check_ids(settings, inspected, layout, store, parent)
+    copies = inspected.copies(every=True)
+
+    def write(output: OutputJob, receipts: Sequence[Receipt]) -> None:
+        side = parent.side_info
+        job = EditJob(
+            output=output,
+            side_dimension=None if side is None else side.dimension,
+            reading=Reading(layout=layout, keys=inspected.keys),
+            through=through,
+        )
+        copy_into_store(copies, job, receipts)
+
     return Edit(
         run=run,
         shards=tuple(record.shard for record in records),
-        write=rewriting(records, parent, through=through),
-        changed=(num_rows := sum(seen.record.rows + seen.num_bad_rows for seen in inspected.with_rows)),
+        write=write,
+        changed=(num_rows := sum(seen.num_rows for seen in inspected.with_rows)),
         num_rows=parent.num_rows + num_rows,
-        notes=inspected.notes(),
+        notes=inspected.notes(all_copied=True),
     )
+
+
+def _layout(settings: AppendSettings, parent: Manifest) -> AdoptedLayout:
+    """How the new objects are read: as named, else as the gallery's own, where it still lies as it was adopted."""
+    if settings.columns == ColumnNames() and parent.adopted is not None:
+        return parent.adopted
+    read_as = parent.adopted or AdoptedLayout()
+    return settings.columns.layout(truncate=read_as.truncate, normalize=read_as.normalize)
+
+
+def _check_ids(
+    settings: AppendSettings, inspected: InspectedObjects, layout: AdoptedLayout, store: Store, parent: Manifest
+) -> None:
+    """Refuse ids that two of the new items have, or that the gallery has already."""
+    read = [portion for portion, _ in inspected.portions]
+    usable: dict[int, IdArray] = {}
+    for at, found in map_tasks(
+        usable_ids,
+        read,
+        layout,
+        inspected.keys,
+        settings.on_bad_row,
+        describe="read ids",
+        name=lambda portion: portion.pieces[0].uri,
+    ):
+        usable |= dict(zip(inspected.portions[at][1], found, strict=True))
+    refuse_repeated(
+        [(seen.record.embeddings.path, usable[position]) for position, seen in enumerate(inspected.with_rows)]
+    )
+    _check_new(store, parent, np.sort(np.concatenate(list(usable.values()))))
 
 
 def _joined_through(store: Store, parent: Manifest) -> Through | None:
@@ -142,10 +194,16 @@ def _refuse_raw_items(parent: Manifest) -> None:
         )
 
 
-def _check_kind(inspected: InspectedObjects, parent: Manifest, through: Through | None) -> None:
+def _check_kind(inspected: InspectedObjects, parent: Manifest, through: Through | None, layout: AdoptedLayout) -> None:
     """Refuse embeddings or side-information of another kind than the gallery's."""
     first, side = inspected.with_rows[0], parent.side_info
-    seen = (first.dimension, first.side_dimension, first.side_dtype)
+    seen = (layout.truncate or first.dimension, first.side_dimension, first.side_dtype)
+    if inspected.keys is not parent.keys:
+        raise FormatError(
+            f"{first.record.embeddings.path}: its ids are {inspected.keys or 'whole numbers'}; version {parent.version} "
+            f"calls its items by {parent.keys or 'whole numbers'}: give the new items ids of that type, or name the column "
+            "with --columns.id"
+        )
     dimension = parent.dimension if through is None else through.old_dimension
     wanted = (dimension, None if side is None else side.dimension, None if side is None else side.dtype)
     if seen != wanted:
@@ -153,7 +211,7 @@ def _check_kind(inspected: InspectedObjects, parent: Manifest, through: Through 
             f"{first.record.embeddings.path}: (dimension, side dimension, side dtype) is {seen}; version {parent.version} "
             f"has {wanted}: new items need embeddings and side-information of the same models"
         )
-    if through is None and parent.normalized and inspected.ids_not_unit is not None:
+    if through is None and parent.normalized and not layout.normalize and inspected.ids_not_unit is not None:
         uri, ids = inspected.ids_not_unit
         raise FormatError(
             f"{uri}: vectors of other lengths than 1 (of id {', '.join(str(number) for number in ids)}); all vectors of "
@@ -226,12 +284,6 @@ def _new_items(store: Store, parent: Manifest, source: Source) -> Source:
 def next_id(parent: Manifest) -> int:
     """The first id that items get which join a version with keys: after the largest one."""
     return 1 + max(record.id_max for record in parent.shards)
-
-
-def _numbered(records: Sequence[ShardRecord], parent: Manifest) -> list[ShardRecord]:
-    """The records with the next shard numbers, in the order of their hashes: renaming files changes nothing."""
-    ordered = sorted(records, key=lambda record: record.embeddings.sha256)
-    return [replace(record, shard=shard) for shard, record in enumerate(ordered, _next_shard(parent))]
 
 
 def _next_shard(parent: Manifest) -> int:

@@ -20,9 +20,10 @@ from fct_ray.metering.meters import StageMeter
 from fct_ray.plan.identity import run_id
 from fct_ray.plan.resume import shards_to_do
 from fct_ray.plan.versions import edited_manifest
-from fct_ray.shards.edited_shard import EditJob, Through, write_edited
+from fct_ray.shards.edited_shard import EditJob, write_edited
 from fct_ray.shards.shard_output import OutputJob
 from fct_ray.shards.stored_rows import ids_in_shard
+from fct_ray.storage.gallery_reader import Reading
 from fct_ray.storage.store import Store
 from fct_ray.values import Current, Manifest, Receipt, ShardRecord, Usage
 from fct_ray.workflows.bad_rows import BadRowSettings
@@ -154,11 +155,10 @@ def run_unless_published(kind: str, store: Store, parent: Manifest, *parts: str)
 def rewriting(
     records: Sequence[ShardRecord],
     parent: Manifest,
-    deleted_N: IdArray | None = None,
-    through: Through | None = None,
+    deleted_N: IdArray,
     model_uri: str | None = None,
 ) -> Callable[[OutputJob, Sequence[Receipt]], None]:
-    """What writes the rows of these objects into the store, without the deleted ids.
+    """What writes these shards again, without the deleted ids.
 
     A shard counts as finished only if it was made from exactly this object, wherever the object lay then. `model_uri` is
     where the transformation of `parent` is, to count what stays of shards of which some rows are transformed.
@@ -169,8 +169,8 @@ def rewriting(
         job = EditJob(
             output=output,
             side_dimension=side_dimension,
+            reading=Reading.of(parent),
             deleted_N=deleted_N,
-            through=through,
             model_uri=model_uri,
         )
         todo = shards_to_do(records, receipts)
@@ -188,8 +188,12 @@ def shards_with(store: Store, parent: Manifest, ids_N: IdArray) -> Iterator[tupl
     for record in parent.shards:
         low, high = np.searchsorted(ids_N, record.id_min), np.searchsorted(ids_N, record.id_max, side="right")
         if high > low:
-            tasks.append((record, store.uri_of(record.embeddings.path), ids_N[low:high]))
+            tasks.append((record, store.uri, ids_N[low:high]))
     for position, hits_N in map_tasks(
-        ids_in_shard, tasks, describe="look up ids", name=lambda task: f"shard {task[0].shard}"
+        ids_in_shard,
+        tasks,
+        Reading.of(parent),
+        describe="look up ids",
+        name=lambda task: f"shard {task[0].shard}",
     ):
         yield tasks[position][0], hits_N

@@ -19,7 +19,7 @@ from fct_ray.evaluation import ways
 from fct_ray.evaluation.compatibility import compatibility_rows, recovered_shares
 from fct_ray.evaluation.ways import WayToSearch
 from fct_ray.judgements import CompatibilityRow, RecoveredShare
-from fct_ray.kinds import Method, Metric, QueryRole
+from fct_ray.kinds import Method, Metric, OnBadRow, QueryRole
 from fct_ray.models.blocks import gallery_text
 from fct_ray.models.query_map import takes_new_alone
 from fct_ray.models.transformation_runner import TransformRunner
@@ -27,7 +27,7 @@ from fct_ray.plan.splits import sample_mask, unit_hash
 from fct_ray.shards.model_directory import load_model
 from fct_ray.shards.query_maps import query_map_at
 from fct_ray.sources.registry import open_source
-from fct_ray.storage import shards
+from fct_ray.storage.gallery_reader import Reading, read_record
 from fct_ray.storage.store import Store
 from fct_ray.values import Manifest
 from fct_ray.workflows.chosen_items import encode_items
@@ -83,13 +83,14 @@ def gallery_vectors(store: Store, manifest: Manifest, max_rows: int, seed: int) 
     """About `max_rows` rows of a version (all, if it has no more): the same items for every version of one gallery."""
     share, side, parts = max_rows / manifest.num_rows, manifest.side_info, []
     for record in manifest.shards:
-        uri = store.uri_of(record.embeddings.path)
-        columns = shards.parse_shard(
-            store.read(record.embeddings),
-            uri,
+        columns = read_record(
+            store,
+            record,
+            Reading.of(manifest),
+            OnBadRow.REFUSE,
             dimension=manifest.dimension,
             side_dimension=None if side is None else side.dimension,
-        )
+        ).columns
         mask = unit_hash(columns.ids_N, f"gallery:{seed}") < share
         of_shard = labels_of_shard(columns.table)
         parts.append(
@@ -117,12 +118,14 @@ def check_labels(store: Store, manifest: Manifest, query_source: str) -> None:
         SettingsError: see `comparable_labels`.
     """
     record, side, source = manifest.shards[0], manifest.side_info, open_source(query_source)
-    columns = shards.parse_shard(
-        store.read(record.embeddings),
-        store.uri_of(record.embeddings.path),
+    columns = read_record(
+        store,
+        record,
+        Reading.of(manifest),
+        OnBadRow.REFUSE,
         dimension=manifest.dimension,
         side_dimension=None if side is None else side.dimension,
-    )
+    ).columns
     positions = np.arange(source.num_items)
     comparable_labels(source, positions, source.labels_N, manifest.version, labels_of_shard(columns.table))
 

@@ -18,13 +18,15 @@ import pyarrow as pa
 from fct_ray.errors import EncoderMismatchError, FormatError, NotFoundError, SettingsError, StoreError
 from fct_ray.index import search
 from fct_ray.key_types import UserIds, to_python
+from fct_ray.kinds import OnBadRow
 from fct_ray.metering.meters import measure_stage
 from fct_ray.models.query_map import QueryMap
 from fct_ray.settings import CheckedSettings, Count
 from fct_ray.shards.encoder_names import EncoderSpec, resolve_encoder
 from fct_ray.shards.query_maps import query_map_at
-from fct_ray.storage import leases, shards
+from fct_ray.storage import leases
 from fct_ray.storage import pairs as pair_files
+from fct_ray.storage.gallery_reader import Reading, read_record
 from fct_ray.storage.leases import Lease
 from fct_ray.storage.store import Store
 from fct_ray.values import EncoderRef, Manifest, Usage
@@ -126,9 +128,11 @@ class Searcher:
             self._lease = None
 
     def _vectors(self) -> Iterator[tuple[IntArray, FloatArray]]:
+        reading = Reading.of(self.manifest)
         for record in self.manifest.shards:
-            data, uri = self.store.read(record.embeddings), self.store.uri_of(record.embeddings.path)
-            columns = shards.parse_shard(data, uri, dimension=self.manifest.dimension, side_dimension=None)
+            columns = read_record(
+                self.store, record, reading, OnBadRow.REFUSE, dimension=self.manifest.dimension, side_dimension=None
+            ).columns
             yield columns.ids_N, columns.embeddings_ND
 
 

@@ -18,6 +18,7 @@ from fct_ray.shards.trained_index import FloatArray, TrainingJob
 from fct_ray.shards.trained_index import train_on_transformed as train_on_transformed_task
 from fct_ray.shards.trained_index import train_on_vectors as train_on_vectors_task
 from fct_ray.storage import documents, objects
+from fct_ray.storage.gallery_reader import Reading
 from fct_ray.storage.store import Store
 from fct_ray.values import IndexRef, Manifest, ObjectRef
 from fct_ray.workflows.run_usage import RunUsage
@@ -78,6 +79,8 @@ def train_on_transformed(
         ShardSelection(
             store_uri=store.uri,
             embeddings=record.embeddings,
+            reading=Reading.of(manifest),
+            first_id=record.id_min,
             dimension=manifest.dimension,
             side_dimension=side_dimension,
             wanted_ids=None,

@@ -19,6 +19,7 @@ from fct_ray.engine.tasks import map_tasks
 from fct_ray.errors import DataError
 from fct_ray.plan.id_ranges import overlapping
 from fct_ray.shards.unique_ids import Repeated, Slice, find_repeated, first_repeated
+from fct_ray.storage.gallery_reader import STORE_FORMAT, Reading
 from fct_ray.storage.store import Store
 from fct_ray.values import ShardRecord
 
@@ -26,14 +27,20 @@ IDS_PER_TASK = 100_000_000
 IdArray = npt.NDArray[np.int64]
 
 
-def check_unique_ids(store: Store, records: Sequence[ShardRecord], *, ids_per_task: int = IDS_PER_TASK) -> None:
+def check_unique_ids(
+    store: Store,
+    records: Sequence[ShardRecord],
+    reading: Reading = STORE_FORMAT,
+    *,
+    ids_per_task: int = IDS_PER_TASK,
+) -> None:
     """Refuse ids that two shards have (within a shard they were checked when it was read).
 
     Raises:
         DataError: names an id, its two objects, and how many such ids there are at least.
     """
     slices = [
-        Slice(uris=tuple(store.uri_of(record.embeddings.path) for record in group), part=part, parts=parts)
+        Slice(store_uri=store.uri, records=tuple(group), reading=reading, part=part, parts=parts)
         for group in overlapping(records)
         for parts in [-(-sum(record.rows for record in group) // ids_per_task)]
         for part in range(parts)

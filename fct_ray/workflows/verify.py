@@ -23,6 +23,7 @@ from fct_ray.plan.catch_up import same_space
 from fct_ray.settings import CheckedSettings, Count, CountOrZero, PartOrAll
 from fct_ray.shards.shard_check import ShardCheck, ShardInput, Vectors, check_shard
 from fct_ray.shards.true_rows import check_true_vectors
+from fct_ray.storage.gallery_reader import Reading
 from fct_ray.storage.key_columns import key_columns
 from fct_ray.storage.store import Store
 from fct_ray.values import Manifest, ShardRecord, Usage
@@ -77,7 +78,11 @@ def verify_version(
         StoreError: a hash, a row, an id or an index is not what it should be; the message names the object.
     """
     inputs = (
-        {} if parent is None else {r.shard: ShardInput(record=r, dimension=parent.dimension) for r in parent.shards}
+        {}
+        if parent is None
+        else {
+            r.shard: ShardInput(record=r, dimension=parent.dimension, reading=Reading.of(parent)) for r in parent.shards
+        }
     )
     checks = [
         replace(_check(store, manifest, record), made_from=inputs.get(record.shard), queries_QW=queries_QW)
@@ -103,7 +108,7 @@ def verify_store(settings: VerifySettings) -> Verified:
     problems = _document_problems(store, manifest)
     with measure_stage(count_nodes) as meter:
         try:
-            check_unique_ids(store, manifest.shards)
+            check_unique_ids(store, manifest.shards, Reading.of(manifest))
             check_unique_keys(key_columns(store, manifest))
         except FctRayError as error:
             problems.append(str(error))
@@ -164,6 +169,7 @@ def _check(store: Store, manifest: Manifest, record: ShardRecord) -> ShardCheck:
         side_dimension=None if manifest.side_info is None else manifest.side_info.dimension,
         metric=manifest.metric,
         index=manifest.index,
+        reading=Reading.of(manifest),
     )
 
 
@@ -181,7 +187,11 @@ def _with_inputs(store: Store, manifest: Manifest, checks: Iterable[ShardCheck],
         if same_space(version, manifest) or h is not None:
             for record in version.shards:
                 made_from = ShardInput(
-                    record=record, dimension=version.dimension, transformation_uri=h, precision=precision
+                    record=record,
+                    dimension=version.dimension,
+                    reading=Reading.of(version),
+                    transformation_uri=h,
+                    precision=precision,
                 )
                 known.setdefault(record.embeddings.sha256, made_from)
         if not same_space(version, manifest):

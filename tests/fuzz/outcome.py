@@ -42,15 +42,22 @@ class Actions:
     def parquet(self, data: bytes) -> None:
         """Pairs, queries, a file to adopt, a shard, a table of another run."""
         from fct_ray.kinds import OnBadRow
-        from fct_ray.shards.stored_rows import inspect_shard
+        from fct_ray.plan.portions import Piece, Portion
+        from fct_ray.shards.inspected_objects import inspect_portion
+        from fct_ray.storage.object_schema import check_object
+        from fct_ray.values import AdoptedLayout
 
         def _inspect(uri: str) -> object:
-            return [inspect_shard((0, uri, on_bad_row)) for on_bad_row in OnBadRow]
+            portion = Portion(pieces=(Piece(uri=uri),))
+            return [inspect_portion(portion, AdoptedLayout(), on_bad_row) for on_bad_row in OnBadRow]
+
+        def _check(uri: str) -> object:
+            return check_object(uri, AdoptedLayout())
 
         from fct_ray.storage import pairs, shards
 
         uri = self._put("input.parquet", data)
-        for read in (pairs.read_pairs, pairs.read_queries, pairs.read_ids, pairs.read_table, _inspect):
+        for read in (pairs.read_pairs, pairs.read_queries, pairs.read_ids, pairs.read_table, _inspect, _check):
             refusal(read, uri)
         columns = shards.parse_shard(data, uri, dimension=None, side_dimension=None)
         shards.encode_table(shards.with_embeddings(columns.table, columns.embeddings_ND))

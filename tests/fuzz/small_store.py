@@ -16,14 +16,25 @@ from fct_ray.index.build import ShardIndexBuilder, train_index
 from fct_ray.kinds import Metric, OnBadRow, Provenance
 from fct_ray.models.model_files import PackedModel, pack_model
 from fct_ray.models.transformation import Transformation, TransformationArchitecture
+from fct_ray.plan.portions import Piece, Portion
 from fct_ray.plan.versions import adopted_manifest
 from fct_ray.shards.encoder_names import resolve_encoder
+from fct_ray.shards.inspected_objects import inspect_portion
 from fct_ray.shards.model_directory import save_model
-from fct_ray.shards.stored_rows import inspect_shard
 from fct_ray.storage import objects, parquet_listing, paths, shards
 from fct_ray.storage import pairs as pair_files
 from fct_ray.storage.store import Store
-from fct_ray.values import EncoderRef, IndexRef, Manifest, ObjectRef, Receipt, ShardRecord, SideInfoRef, Usage
+from fct_ray.values import (
+    AdoptedLayout,
+    EncoderRef,
+    IndexRef,
+    Manifest,
+    ObjectRef,
+    Receipt,
+    ShardRecord,
+    SideInfoRef,
+    Usage,
+)
 
 OLD, NOW, NEXT = (resolve_encoder(name, None).ref for name in ("old-api", "now-api", "next-api"))
 ROWS, D, INDEX = 90, 8, "IVF4,Flat"
@@ -78,9 +89,9 @@ def _adopted(gallery: Path) -> Manifest:
         normalized=True,
         side_info=SideInfoRef(name="s", fingerprint="f", dimension=4, dtype="int8"),
         records=[
-            inspected.record
+            dataclasses.replace(seen.record, shard=shard)
             for shard, uri in enumerate(uris)
-            if (inspected := inspect_shard((shard, uri, OnBadRow.REFUSE))) is not None
+            for seen in inspect_portion(Portion(pieces=(Piece(uri=uri),)), AdoptedLayout(), OnBadRow.REFUSE)
         ],
         run="adopt-1",
         adopted_from=paths.adopted_root(uris),

@@ -10,9 +10,11 @@ import pytest
 
 from fct_ray.errors import FormatError
 from fct_ray.kinds import OnBadRow, Provenance
-from fct_ray.shards.stored_rows import ShardSelection, ids_in_shard, inspect_shard, select_rows
+from fct_ray.plan.portions import Piece, Portion
+from fct_ray.shards.inspected_objects import Inspected, inspect_portion
+from fct_ray.shards.stored_rows import ShardSelection, ids_in_shard, select_rows
 from fct_ray.storage import objects, shards
-from fct_ray.values import ObjectRef, ShardRecord
+from fct_ray.values import AdoptedLayout, ObjectRef, ShardRecord
 
 
 @pytest.fixture
@@ -59,6 +61,10 @@ def test_side_information_that_is_not_wanted_is_left_out(shard: ObjectRef) -> No
     assert len(table) == 20
 
 
+def _inspected(uri: str, on_bad_row: OnBadRow) -> list[Inspected]:
+    return inspect_portion(Portion(pieces=(Piece(uri=uri),)), AdoptedLayout(), on_bad_row)
+
+
 def _replaced(shard: ObjectRef) -> None:
     """Another version of the same items lies where the shard was: a readable file of the same size."""
     columns = shards.parse_shard(objects.read_bytes(shard.path), shard.path, dimension=4, side_dimension=3)
@@ -89,11 +95,11 @@ def test_a_file_without_rows_is_told_apart_from_one_whose_rows_are_all_bad(shard
     table = shards.parse_shard(objects.read_bytes(shard.path), shard.path, dimension=4, side_dimension=3).table
     objects.write_bytes(shard.path, shards.encode_table(table.slice(0, 0)))
     for on_bad_row in OnBadRow:
-        assert inspect_shard((0, shard.path, on_bad_row)) is None
+        assert _inspected(shard.path, on_bad_row) == []
     no_ids = table.set_column(0, "id", pa.nulls(50, pa.int64()))
     objects.write_bytes(shard.path, shards.encode_table(no_ids))
     with pytest.raises(FormatError, match=r"no usable rows among 50; .* row 0: the id is null"):
-        inspect_shard((0, shard.path, OnBadRow.QUARANTINE))
+        _inspected(shard.path, OnBadRow.QUARANTINE)
 
 
 def test_inspecting_names_ids_of_vectors_that_are_not_normalized_and_pardons_zero_vectors(tmp_path: Path) -> None:
@@ -103,6 +109,5 @@ def test_inspecting_names_ids_of_vectors_that_are_not_normalized_and_pardons_zer
         vectors[2] = scale * np.eye(4)[2]
         table = shards.build_table(np.arange(10, 14, dtype=np.int64), vectors, None, {})
         objects.write_bytes(uri, shards.encode_table(table))
-        inspected = inspect_shard((0, uri, OnBadRow.REFUSE))
-        assert inspected is not None
+        (inspected,) = _inspected(uri, OnBadRow.REFUSE)
         assert inspected.ids_not_unit == wanted

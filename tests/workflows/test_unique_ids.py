@@ -13,6 +13,7 @@ from fct_ray.errors import DataError
 from fct_ray.kinds import Provenance
 from fct_ray.plan.id_ranges import overlapping
 from fct_ray.shards.unique_ids import Slice, first_repeated
+from fct_ray.storage.gallery_reader import STORE_FORMAT
 from fct_ray.storage.store import Store
 from fct_ray.values import ObjectRef, ShardRecord
 from fct_ray.workflows.unique_ids import check_unique_ids
@@ -61,8 +62,10 @@ def test_an_id_in_two_shards_is_found_whatever_slice_it_falls_into(
 def test_slices_divide_the_ids_evenly_and_each_id_is_in_one(random_ids: list[IdArray], tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     records = _records(store, [*random_ids, random_ids[0]])  # every id of shard 0 twice
-    uris = tuple(store.uri_of(record.embeddings.path) for record in records)
-    found = [first_repeated(Slice(uris=uris, part=part, parts=8)) for part in range(8)]
+    found = [
+        first_repeated(Slice(store_uri=store.uri, records=tuple(records), reading=STORE_FORMAT, part=part, parts=8))
+        for part in range(8)
+    ]
     counts = [repeated[3] for repeated in found if repeated is not None]
     assert sum(counts) == 1000
     assert max(counts) < 2 * 1000 / 8

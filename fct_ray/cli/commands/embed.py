@@ -52,9 +52,9 @@ def backfill(settings: Backfill) -> Finished:
 
 def adopt(settings: Adopt) -> Finished:
     """Take over embeddings in place."""
-    pricing = pricing_of(settings.pricing)
+    pricing, plan = pricing_of(settings.pricing), plan_adopt(settings)
     with connected(settings.cluster):
-        outcome = run_adopt(plan_adopt(settings))
+        outcome = run_adopt(plan)
     return finish(adopt_report(outcome, settings, pricing), settings.report_dir)
 
 

@@ -26,6 +26,7 @@ from fct_ray.shards.stored_rows import vectors_column
 from fct_ray.shards.uncertain_rows import UncertaintySearch, keys_of, uncertain_rows
 from fct_ray.sources.registry import open_source
 from fct_ray.storage import pairs as pair_files
+from fct_ray.storage.gallery_reader import Reading
 from fct_ray.workflows.chosen_items import encode_items
 from fct_ray.workflows.item_positions import positions_of
 from fct_ray.workflows.run_usage import RunUsage
@@ -123,11 +124,15 @@ def _drawn(plan: UpgradePlan, pairs: Pairs, uncertainty: Uncertainty, meter: Sta
             most=wanted,
             seed=plan.settings.seed,
             known_ids=pairs.ids_P,
+            reading=Reading.of(parent),
         )
-        shards = [record.embeddings for record in parent.shards]
         parts = []
         for _, part in map_tasks(
-            uncertain_rows, shards, search, describe="refine: find the uncertain", name=lambda shard: shard.path
+            uncertain_rows,
+            parent.shards,
+            search,
+            describe="refine: find the uncertain",
+            name=lambda r: r.embeddings.path,
         ):
             meter.add(part.usage)
             parts.append(part)

@@ -17,6 +17,7 @@ from fct_ray.engine.tasks import map_tasks
 from fct_ray.metering.meters import StageMeter
 from fct_ray.plan.splits import pairs_per_shard
 from fct_ray.shards.stored_rows import ShardSelection, select_rows
+from fct_ray.storage.gallery_reader import Reading
 from fct_ray.storage.store import Store
 from fct_ray.values import Manifest
 
@@ -110,6 +111,8 @@ def _collected(
         ShardSelection(
             store_uri=store.uri,
             embeddings=record.embeddings,
+            reading=Reading.of(manifest),
+            first_id=record.id_min,
             dimension=manifest.dimension,
             side_dimension=side.dimension if side is not None and use_side else None,
             wanted_ids=wanted.get(record.shard),

@@ -16,6 +16,7 @@ from fct_ray.plan.resume import done_receipts, shards_to_do
 from fct_ray.shards.shard_output import OutputJob
 from fct_ray.shards.transformed_shard import TransformJob, TransformWorker
 from fct_ray.storage import objects
+from fct_ray.storage.gallery_reader import Reading
 from fct_ray.storage.store import Store
 from fct_ray.values import IndexRef, Manifest, Receipt
 from fct_ray.workflows.bad_rows import BadRowSettings
@@ -82,7 +83,7 @@ def stream_transformed(
     stream_shards(
         todo,
         TransformWorker,
-        _job(stream, version, index, pool),
+        _job(stream, head, version, index, pool),
         pool=pool,
         size=size,
         describe="transform and index",
@@ -91,7 +92,7 @@ def stream_transformed(
     return version, index, done_receipts(head.shards, stream.store.ledger(stream.run))
 
 
-def _job(stream: TransformStream, version: int, index: IndexRef, pool: PoolSettings) -> TransformJob:
+def _job(stream: TransformStream, head: Manifest, version: int, index: IndexRef, pool: PoolSettings) -> TransformJob:
     return TransformJob(
         output=OutputJob(
             store_uri=stream.store.uri,
@@ -109,4 +110,5 @@ def _job(stream: TransformStream, version: int, index: IndexRef, pool: PoolSetti
         old_dimension=stream.parent.dimension,
         side_dimension=stream.side_dimension,
         batch_rows=stream.batch_rows,
+        reading=Reading.of(head),
     )

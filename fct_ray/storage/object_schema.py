@@ -1,0 +1,108 @@
+"""The columns of one object, looked at before any work starts: whether those needed are there, and which may be meant.
+
+    has no column 'embedding', and one list of numbers     -> the flag that names it, ready to be typed
+    has no column 'id', and several that could be it       -> their names
+
+Owns: reading a footer (and of the first row group what may be ids), and the proposals. Reads nothing else.
+"""
+
+from __future__ import annotations
+
+import re
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from fct_ray.errors import FormatError
+from fct_ray.storage import pairs
+from fct_ray.storage.adopted_tables import check_columns
+from fct_ray.storage.foreign_vectors import could_be_vectors
+from fct_ray.storage.id_columns import kind_of_ids
+from fct_ray.storage.parquet_tables import PARQUET_ERRORS
+from fct_ray.storage.partitions import partition_values
+from fct_ray.values import ROW_NUMBERS, AdoptedLayout
+
+LOOKED_AT_ROWS = 10_000
+_NAMES_OF_IDS = re.compile(r"(.*[_.-])?(id|ids|uuid|guid|key|pk|index)", re.IGNORECASE)
+_DEFAULTS = AdoptedLayout()
+
+
+def check_object(uri: str, layout: AdoptedLayout) -> None:
+    """Refuse an object that lacks a column, or whose column cannot be used; its footer tells.
+
+    Raises:
+        NotFoundError: there is no such object.
+        FormatError: what is missing or wrong, and the flags that may be meant.
+    """
+    with pairs.opened(uri) as source:
+        try:
+            file = pq.ParquetFile(source)
+            schema = file.schema_arrow
+            _ = schema.names  # decodes them: they may not be UTF-8
+        except PARQUET_ERRORS as error:
+            raise FormatError(f"{uri}: not a readable Parquet file ({error!s:.500}). Write or copy it again") from error
+        missing = _missing(schema, layout, uri)
+        if missing:
+            raise FormatError(_sentence(uri, file, layout, missing))
+    check_columns(schema, layout, uri)
+
+
+def _missing(schema: pa.Schema, layout: AdoptedLayout, uri: str) -> list[str]:
+    """The columns of a layout that an object lacks, by the names that they have here."""
+    there = {*schema.names, *partition_values(uri)}
+    needed = ["embedding"] if layout.id == ROW_NUMBERS else ["id", "embedding"]
+    needed += [name for name in ("side_info", "label") if getattr(layout, name) != getattr(_DEFAULTS, name)]
+    return [name for name in needed if getattr(layout, name) not in there]
+
+
+def _sentence(uri: str, file: pq.ParquetFile, layout: AdoptedLayout, missing: list[str]) -> str:
+    schema = file.schema_arrow
+    free = [
+        field for field in schema if field.name not in {layout.id, layout.embedding, layout.side_info, layout.label}
+    ]
+    flags, choices = [], []
+    for name in missing:
+        flag = f"--columns.{name.replace('_', '-')}"
+        found = _candidates(file, free, name, uri)
+        if len(found) == 1:
+            flags.append(f"{flag} {found[0]}")
+        elif found:
+            choices.append(f"{flag} with one of {', '.join(found)}")
+        elif name == "id":
+            choices.append("a column of ids, or --columns.id row to number the rows")
+        else:
+            choices.append(f"{flag} with the column that holds it")
+    seen = ", ".join(f"{field.name}: {field.type}" for field in schema)
+    lacks = " and ".join(repr(getattr(layout, name)) for name in missing)
+    return f"{uri}: has no column {lacks}; its columns are {seen:.500}. Add {' '.join([' '.join(flags), *choices]).strip()}"
+
+
+def _candidates(file: pq.ParquetFile, fields: list[pa.Field], name: str, uri: str) -> list[str]:
+    """The names of the columns that could be meant, by their types and, for ids, by what they hold."""
+    if name in ("embedding", "side_info"):
+        return [field.name for field in fields if could_be_vectors(field)]
+    if name == "label":
+        return [field.name for field in fields if pa.types.is_integer(field.type) or pa.types.is_string(field.type)]
+    callable_by = [field.name for field in fields if _calls(field, uri)]
+    named = [one for one in callable_by if _NAMES_OF_IDS.fullmatch(one)]
+    return named or _unique(file, callable_by)
+
+
+def _calls(field: pa.Field, uri: str) -> bool:
+    try:
+        kind_of_ids(field.type, field.name, uri)
+    except FormatError:
+        return False
+    return True
+
+
+def _unique(file: pq.ParquetFile, names: list[str]) -> list[str]:
+    """Those of the columns in which no value is null or there twice, among the first rows."""
+    try:
+        batch = next(file.iter_batches(LOOKED_AT_ROWS, columns=names), None) if names else None
+    except PARQUET_ERRORS:
+        return []
+    if batch is None:
+        return names
+    return [one for one in names if batch[one].null_count == 0 and len(pc.unique(batch[one])) == len(batch)]
