@@ -48,7 +48,7 @@ def keyed_store(
         ids_N = np.arange(first, first + len(keys))
         first += len(keys)
         rows_ND = rng.normal(size=(len(keys), 4)) if vectors_ND is None else vectors_ND[ids_N]
-        more = {name: [values[row] for row in ids_N] for name, values in (carried or {}).items()}
+        more = {name: [values[row] for row in ids_N.tolist()] for name, values in (carried or {}).items()}
         table = shards.build_table(ids_N, rows_ND.astype(np.float32), None, more, keys=as_column(keys, key_type))
         path = Store.shard_path(1, shard)
         num_bytes, sha256 = write_table(store.uri_of(path), table)

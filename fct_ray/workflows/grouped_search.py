@@ -75,7 +75,7 @@ def _firsts(codes_QA: IntArray, ids_QA: IntArray) -> npt.NDArray[np.bool_]:
     for query, codes_A in enumerate(codes_QA):
         _, firsts = np.unique(codes_A, return_index=True)
         first_QA[query, firsts] = True
-    return first_QA & (ids_QA != NOT_FOUND)
+    return np.asarray(first_QA & (ids_QA != NOT_FOUND))
 
 
 def _best(

@@ -175,8 +175,10 @@ def test_from_pairs_to_an_upgraded_store_that_is_searched_appended_to_and_delete
     queries = str(shop / "queries.parquet")
     noise = np.random.default_rng(0)
     columns = {
-        "old": fixed_size_list(vectors.old_ND[asked] + noise.normal(0, 3.0, (len(asked), 6))),  # finds next to nothing
-        "new": fixed_size_list(vectors.new_NW[asked] + noise.normal(0, 0.02, (len(asked), 48))),
+        "old": fixed_size_list(
+            (vectors.old_ND[asked] + noise.normal(0, 3.0, (len(asked), 6))).astype(np.float32)
+        ),  # finds next to nothing
+        "new": fixed_size_list((vectors.new_NW[asked] + noise.normal(0, 0.02, (len(asked), 48))).astype(np.float32)),
         "relevant": pa.array([[str(KEYS[row])] for row in asked]),
     }
     pq.write_table(pa.table(columns), queries)
