@@ -60,7 +60,8 @@ def write_copies(task: CopyTask, job: EditJob) -> Usage:
                 dimension=job.output.dimension if job.through is None else job.through.old_dimension,
                 side_dimension=job.side_dimension,
             )
-            parsed.append(columns)
+            if len(columns.ids_N):
+                parsed.append(columns)
             bad += [replace(one, row=one.row + rows) for one in unusable]
             rows += table.num_rows
         together = joined(parsed, record.embeddings.path)
@@ -89,20 +90,27 @@ def joined(parts: Sequence[ShardColumns], uri: str) -> ShardColumns:
 
 
 def _concatenated(tables: Sequence[pa.Table], uri: str) -> pa.Table:
+    types: dict[str, set[pa.DataType]] = {}
+    for field in (field for table in tables for field in table.schema):
+        types.setdefault(field.name, set()).add(field.type)
+    apart = {name for name, kinds in types.items() if not _go_together(name, kinds)}
     try:
-        return pa.concat_tables(tables, promote_options="permissive").combine_chunks()
-    except (pa.ArrowTypeError, pa.ArrowInvalid):
-        types: dict[str, set[pa.DataType]] = {}
-        for field in (field for table in tables for field in table.schema):
-            types.setdefault(field.name, set()).add(field.type)
-        drifting = {name for name, kinds in types.items() if len(kinds) > 1}
-    try:
-        return pa.concat_tables([_as_text(table, drifting) for table in tables], promote_options="permissive")
+        alike = [_as_text(table, apart) if apart else table for table in tables]
+        return pa.concat_tables(alike, promote_options="permissive").combine_chunks()
     except pa.ArrowException as error:
         raise FormatError(
             f"{uri} and the objects after it: carried columns of one name have types that do not go together "
             f"({error!s:.300}); write them with one type each, or drop them"
         ) from error
+
+
+def _go_together(name: str, kinds: set[pa.DataType]) -> bool:
+    """Whether there is a type for all of these: the wider of two numbers, say."""
+    try:
+        pa.unify_schemas([pa.schema([(name, kind)]) for kind in kinds], promote_options="permissive")
+    except pa.ArrowException:
+        return False
+    return True
 
 
 def _as_text(table: pa.Table, names: set[str]) -> pa.Table:

@@ -81,7 +81,7 @@ def inspect_portion(portion: Portion, layout: AdoptedLayout, on_bad_row: OnBadRo
                 keys,
                 first_id,
                 on_bad_row,
-                dimension=parsed[0][0].embeddings_ND.shape[1] if parsed else None,
+                dimension=next((seen.embeddings_ND.shape[1] for seen, _, _ in parsed if len(seen.ids_N)), None),
                 side_dimension=None,
             )
             first_id += table.num_rows
@@ -106,17 +106,18 @@ def _facts(
     keys: KeyType | None,
     used: Usage,
 ) -> Inspected:
-    first = parsed[0][0]
-    of_each = [(columns.embeddings_ND.shape[1], _side_of(columns)) for columns, _, _ in parsed]
+    usable = [columns for columns, _, _ in parsed if len(columns.ids_N)]
+    if not usable:
+        raise FormatError(f"{ref.path} and the objects after it have no usable rows; want at least one: take them out")
+    first = usable[0]
+    of_each = [(columns.embeddings_ND.shape[1], _side_of(columns)) for columns in usable]
     if len(set(of_each)) > 1:
         raise FormatError(
             f"{ref.path} and the objects after it have vectors of (dimension, (side dimension, side dtype)) {of_each[0]} and "
             f"{next(other for other in of_each if other != of_each[0])}: one store holds one kind of embedding"
         )
-    ids_N = np.concatenate([columns.ids_N for columns, _, _ in parsed])
-    if len(ids_N) == 0:
-        raise FormatError(f"{ref.path} and the objects after it have no usable rows; want at least one: take them out")
-    not_unit = [columns.ids_N[vector_columns.without_unit_length(columns.embeddings_ND)] for columns, _, _ in parsed]
+    ids_N = np.concatenate([columns.ids_N for columns in usable])
+    not_unit = [columns.ids_N[vector_columns.without_unit_length(columns.embeddings_ND)] for columns in usable]
     record = ShardRecord(
         shard=shard,
         embeddings=ref,

@@ -107,7 +107,8 @@ def _shape(field: ArrowField) -> list[int] | None:
     text: Any = metadata.get(_EXTENSION_SHAPE)
     if isinstance(field.type, pa.BaseExtensionType):
         shape = getattr(field.type, "shape", None)  # Ray's types, where a process has imported Ray Data
-        return list(shape) if isinstance(shape, tuple | list) else None
+        known = isinstance(shape, tuple | list) and all(isinstance(size, int) for size in shape)
+        return list(shape) if known else None
     if text is None or b"tensor" not in metadata.get(EXTENSION_NAME, b""):
         return None
     try:

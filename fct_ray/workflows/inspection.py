@@ -96,34 +96,33 @@ class InspectedObjects:
         together = [len(portion.pieces) for portion, _ in self.portions if len(portion.pieces) > 1]
         if together:
             yield (
-                f"{sum(together):,} small objects become {len(together):,} shards, which are copies in the store: as shards "
-                "of their own they would take longer to open than to read"
+                f"{sum(together):,} small objects are copied into the store together (shards: {len(together):,}): each by "
+                "itself would take longer to open than to read"
             )
         cut = [(portion, positions) for portion, positions in self.portions if portion.rows_per_shard is not None]
         if cut:
             uri, rows = cut[0][0].pieces[0].uri, cut[0][0].rows_per_shard or 1
             yield (
-                f"{len(cut):,} row groups are too large for one shard and become {sum(len(at) for _, at in cut):,}, which "
-                "are copies in the store. To adopt them in place, write smaller row groups first: "
+                f"row groups that are too large for one shard are copied into the store in slices (row groups: {len(cut):,}, "
+                f"shards: {sum(len(at) for _, at in cut):,}). To adopt them in place, write smaller ones first: "
                 f"{parquet_parts.rewriting(uri, rows)}"
             )
 
     def _about_drift(self) -> str:
-        types: dict[str, dict[str, int]] = {}
+        types: dict[str, list[str]] = {}
         for seen in self.with_rows:
             for name, kind in seen.carried:
-                types.setdefault(name, {}).setdefault(kind, 0)
-                types[name][kind] += 1
+                types.setdefault(name, []).append(kind)
         drifting = {
-            name: kinds for name, kinds in types.items() if len(kinds) > 1 or sum(kinds.values()) < len(self.with_rows)
+            name: ", ".join(sorted(set(kinds))) + ("" if len(kinds) >= len(self.with_rows) else ", not in all")
+            for name, kinds in types.items()
+            if len(set(kinds)) > 1 or len(kinds) < len(self.with_rows)
         }
         if not drifting:
             return ""
-        said = [
-            f"{name} ({', '.join(f'{kind} in {count:,}' for kind, count in kinds.items())} of {len(self.with_rows):,} shards)"
-            for name, kinds in list(drifting.items())[:SHOWN]
-        ]
-        return f"carried columns differ, and each shard keeps its own: {'; '.join(said)}"
+        said = "; ".join(f"{name} ({kinds})" for name, kinds in list(drifting.items())[:SHOWN])
+        more = "; ..." if len(drifting) > SHOWN else ""
+        return f"carried columns differ between files, and each shard keeps those of its own: {said}{more}"
 
 
 def inspect_objects(

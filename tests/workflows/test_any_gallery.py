@@ -105,7 +105,7 @@ def test_a_row_group_that_is_too_large_is_copied_in_slices_and_a_file_of_keys_ke
     manifest = done.published
     assert (manifest.keys, manifest.num_rows, manifest.format_version) == (KeyType.STRING, 2000, 3)
     assert len(manifest.shards) > 2
-    assert any("1 row groups are too large for one shard" in note for note in done.notes)
+    assert any("copied into the store in slices (row groups: 1, shards:" in note for note in done.notes)
     table = _rows(store, manifest)
     assert table["id"].to_pylist() == list(range(2000))
     assert table["key"].to_pylist() == [f"not the id of {row}" for row in range(2000)]
@@ -131,7 +131,7 @@ def test_hundreds_of_tiny_files_become_one_shard_and_drifting_columns_are_put_to
     (record,) = done.published.shards
     assert (record.rows, record.quarantined, done.num_bad_rows) == (299, 1, 1)
     assert record.embeddings.path == "versions/000001/shards/00000.parquet"
-    assert any(note.startswith("300 small objects become 1 shards") for note in done.notes)
+    assert any("300 small objects are copied into the store together (shards: 1)" in note for note in done.notes)
     table = pq.read_table(store.uri_of(record.embeddings.path))
     rows = [row for row in range(300) if row != 7]
     assert table["id"].to_pylist() == rows
