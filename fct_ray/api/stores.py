@@ -189,10 +189,14 @@ class Store:
         Arrow, or a Series. Older versions keep the items until garbage is collected with `purge_deleted=True`.
 
         Raises:
-            FormatError: ids are of another type than the store's.
+            SettingsError: ids are of no type that ids have.
+            FormatError: they are of another type than the store's.
             DataError: the gallery does not have an id (unless `missing_ok`), or these are all of its items.
         """
-        given = given_ids.from_python(ids, "ids")
+        try:
+            given = given_ids.from_python(ids, "ids")
+        except FctRayError as error:
+            raise SettingsError(str(error)) from error
         connect()
         return delete_items(self._files, given, missing_ok=missing_ok).published.version
 
