@@ -14,6 +14,7 @@ from fct_ray.api.settings import settings_of
 from fct_ray.api.upgrades import PlannedUpgrade
 from fct_ray.api.vector_tables import VectorTable, is_path, parquet_bytes
 from fct_ray.cli.pricing import PricingSettings, pricing_of
+from fct_ray.errors import FctRayError, SettingsError
 from fct_ray.kinds import Metric
 from fct_ray.models.batch_encoder import BatchEncoder
 from fct_ray.plan.collection import Collected
