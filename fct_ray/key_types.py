@@ -74,6 +74,15 @@ def in_type(column: Any, kind: pa.DataType) -> Any:
         return column.cast(pa.large_string() if kind == pa.string() else pa.large_binary())
 
 
+def comparable(column: Any) -> Any:
+    """The values of a column of any type in one piece: integers as int64, text and bytes as keys are, others as they are."""
+    array = plain(column)
+    found = key_type_of(array.type)
+    if found is not None:
+        return in_type(array, KEY_TYPES[found])
+    return array.cast(pa.int64()) if pa.types.is_integer(array.type) else array
+
+
 def texts(ids: UserIds) -> list[str]:
     """Ids for people: UUIDs with hyphens, other bytes as hexadecimal digits.
 
@@ -87,6 +96,13 @@ def texts(ids: UserIds) -> list[str]:
     if found is KeyType.BINARY:
         return [value.hex() for value in ids.to_pylist()]
     return [str(value) for value in ids.to_pylist()]
+
+
+def shown(ids: UserIds) -> list[str | None]:
+    """`texts` of ids of which some are null: None for these."""
+    there = [value.is_valid for value in ids]
+    found = iter(texts(ids.drop_null()))
+    return [next(found) if valid else None for valid in there]
 
 
 def to_python(ids: UserIds) -> npt.NDArray[Any]:

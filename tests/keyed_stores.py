@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,11 @@ def as_column(keys: Sequence[Any], key_type: KeyType) -> pa.Array:
 
 
 def keyed_store(
-    uri: str | Path, keys_by_shard: Sequence[Sequence[Any]], key_type: KeyType, vectors_ND: np.ndarray | None = None
+    uri: str | Path,
+    keys_by_shard: Sequence[Sequence[Any]],
+    key_type: KeyType,
+    vectors_ND: np.ndarray | None = None,
+    carried: Mapping[str, Sequence[Any]] | None = None,
 ) -> tuple[Store, Manifest]:
     """A store of one shard for each list of keys; ids count from 0, vectors are random where none are given."""
     store, first, records = Store(str(uri)), 0, []
@@ -44,7 +48,8 @@ def keyed_store(
         ids_N = np.arange(first, first + len(keys))
         first += len(keys)
         rows_ND = rng.normal(size=(len(keys), 4)) if vectors_ND is None else vectors_ND[ids_N]
-        table = shards.build_table(ids_N, rows_ND.astype(np.float32), None, {}, keys=as_column(keys, key_type))
+        more = {name: [values[row] for row in ids_N.tolist()] for name, values in (carried or {}).items()}
+        table = shards.build_table(ids_N, rows_ND.astype(np.float32), None, more, keys=as_column(keys, key_type))
         path = Store.shard_path(1, shard)
         num_bytes, sha256 = write_table(store.uri_of(path), table)
         records.append(

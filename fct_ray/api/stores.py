@@ -14,6 +14,7 @@ from fct_ray.api.settings import settings_of
 from fct_ray.api.upgrades import PlannedUpgrade
 from fct_ray.api.vector_tables import VectorTable, is_path, parquet_bytes
 from fct_ray.cli.pricing import PricingSettings, pricing_of
+from fct_ray.errors import FctRayError, SettingsError
 from fct_ray.kinds import Metric
 from fct_ray.models.batch_encoder import BatchEncoder
 from fct_ray.plan.collection import Collected
@@ -189,10 +190,14 @@ class Store:
         Arrow, or a Series. Older versions keep the items until garbage is collected with `purge_deleted=True`.
 
         Raises:
-            FormatError: ids are of another type than the store's.
+            SettingsError: ids are of no type that ids have.
+            FormatError: they are of another type than the store's.
             DataError: the gallery does not have an id (unless `missing_ok`), or these are all of its items.
         """
-        given = given_ids.from_python(ids, "ids")
+        try:
+            given = given_ids.from_python(ids, "ids")
+        except FctRayError as error:
+            raise SettingsError(str(error)) from error
         connect()
         return delete_items(self._files, given, missing_ok=missing_ok).published.version
 

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from fct_ray.errors import StoreError
 from fct_ray.index import build, search
+from fct_ray.key_types import KEY
 from fct_ray.kinds import Metric, OnBadRow, Precision, Provenance
 from fct_ray.metering.meters import process_meter
 from fct_ray.shards.true_rows import were_purged
@@ -128,6 +130,10 @@ def _input_problems(
     if check.record.rows == made_from.record.rows and not kept_N.all():
         return [f"{uri}: lacks ids of {origin}, which it was made from"], seen.num_bytes
     problems = []
+    if check.reading.keys is not None:
+        carried = before.table[KEY].filter(pa.array(kept_N))
+        if not carried.combine_chunks().equals(columns.table[KEY].combine_chunks()):
+            problems.append(f"{uri}: keys differ from {origin}, from which they should have been carried")
     sides = (before.side_info_NS, columns.side_info_NS)
     if sides[0] is not None and (sides[1] is None or not np.array_equal(sides[0][kept_N], sides[1])):
         problems.append(f"{uri}: side-information differs from {origin}, from which it should have been carried")

@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import torch
 
+from fct_ray.key_types import KEY
 from fct_ray.kinds import Precision, Provenance
 from fct_ray.shards.shard_output import OutputJob, ShardWriter, done
 from fct_ray.shards.version_vectors import VersionVectors
@@ -67,7 +68,8 @@ class TransformWorker:
         ids_N, table, new_NW, true_N = columns.ids_N, columns.table, made.vectors_NV, made.true_N
         good_N = quarantine.finite(new_NW)
         if not good_N.all():
-            bad = quarantine.not_finite(ids_N, bad, good_N, "h", seen.uri, self.job.output.on_bad_row)
+            keys = None if self.job.reading.keys is None else table[KEY].combine_chunks()
+            bad = quarantine.not_finite(ids_N, bad, good_N, "h", seen.uri, self.job.output.on_bad_row, keys=keys)
             ids_N, new_NW, true_N = ids_N[good_N], new_NW[good_N], true_N[good_N]
             table = table.filter(pa.array(good_N))
         num_true = int(true_N.sum())

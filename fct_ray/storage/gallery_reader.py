@@ -95,7 +95,7 @@ def read_rows(
         del data  # the table is a copy; what follows may need as much again
         columns, bad = parse_object(table, uri, reading.layout, reading.keys, first_id, on_bad_row, **wanted)
     else:
-        columns, bad = quarantine.parse_shard(data, uri, on_bad_row, **wanted)
+        columns, bad = quarantine.parse_shard(data, uri, on_bad_row, keys=reading.keys, **wanted)
     return ShardRows(columns=columns, bad=bad, uri=uri, num_bytes=ref.bytes)
 
 

@@ -43,9 +43,15 @@ def plain_ids(column: ArrowArray, uri: str, name: str = "id") -> UserIds:
         DataError: a null; names the row.
     """
     column = plain(column)
+    found = key_type_of(column.type)
+    if found is None and not pa.types.is_integer(column.type):
+        raise FormatError(
+            f"{uri}: column {name!r} is {column.type}; wanted whole numbers (int64), strings, UUIDs or bytes: cast the ids "
+            "to one of these"
+        )
     if column.null_count:
         raise DataError(f"{uri}: row {first_true(column.is_null())}: the id is null; wanted a unique id for every row")
-    if pa.types.is_integer(column.type):
+    if found is None:
         try:
             return column.cast(pa.int64())
         except pa.ArrowInvalid as error:
@@ -53,12 +59,6 @@ def plain_ids(column: ArrowArray, uri: str, name: str = "id") -> UserIds:
                 f"{uri}: column {name!r} is {column.type} with a number beyond int64; wanted int64: cast the ids to strings, "
                 "which are taken as they are"
             ) from error
-    found = key_type_of(column.type)
-    if found is None:
-        raise FormatError(
-            f"{uri}: column {name!r} is {column.type}; wanted whole numbers (int64), strings, UUIDs or bytes: cast the ids "
-            "to one of these"
-        )
     ids = in_type(column, KEY_TYPES[found])
     try:
         ids.validate(full=True)
@@ -125,7 +125,7 @@ def _codes(ids: UserIds) -> npt.NDArray[np.int64]:
     """A number for each id, equal for equal ids."""
     if pa.types.is_integer(ids.type):
         return np.asarray(ids.to_numpy(zero_copy_only=False), dtype=np.int64)
-    return np.asarray(ids.dictionary_encode().indices.to_numpy(zero_copy_only=False), dtype=np.int64)
+    return np.asarray(ids.dictionary_encode().indices.fill_null(-1).to_numpy(zero_copy_only=False), dtype=np.int64)
 
 
 def _from_text(ids: UserIds, wanted: KeyType, uri: str) -> UserIds:

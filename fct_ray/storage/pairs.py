@@ -124,10 +124,11 @@ def write_search_results(
     rank: npt.ArrayLike,
     id: npt.ArrayLike | UserIds,  # noqa: A002
     score: npt.ArrayLike,
+    group: UserIds | None = None,
 ) -> tuple[int, str]:
-    """Write search results, [R] each, as columns `query`, `rank`, `id` and `score` (float32).
+    """Write search results, [R] each, as columns `query`, `rank`, `id`, `score` (float32) and, where given, `group`.
 
-    Queries and ids have the types that they are given in: int64, or those of keys.
+    Queries, ids and groups have the types that they are given in: int64, or those of keys.
     """
     columns: dict[str, tuple[Any, pa.DataType]] = {
         "query": (query, pa.int64()),
@@ -139,7 +140,7 @@ def write_search_results(
         name: values if isinstance(values, pa.Array) else pa.array(values, kind)
         for name, (values, kind) in columns.items()
     }
-    return write_table(uri, pa.table(arrays))
+    return write_table(uri, pa.table(arrays if group is None else {**arrays, "group": group}))
 
 
 def write_table(uri: str, table: pa.Table) -> tuple[int, str]:

@@ -14,9 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fct_ray.errors import DataError
-from fct_ray.key_types import KEY, UserIds, texts
+from fct_ray.key_types import KEY, UserIds, plain, shown, texts
 from fct_ray.kinds import KeyType, OnBadRow
 from fct_ray.storage import pairs, shards, vector_columns
+from fct_ray.storage.keys import repeats_earlier
 from fct_ray.storage.shards import EMBEDDING, ID, SIDE_INFO, ShardColumns
 from fct_ray.values import BadRow
 
@@ -24,7 +25,13 @@ BoolArray = npt.NDArray[np.bool_]
 
 
 def parse_shard(
-    data: bytes, uri: str, on_bad_row: OnBadRow, *, dimension: int | None, side_dimension: int | None
+    data: bytes,
+    uri: str,
+    on_bad_row: OnBadRow,
+    *,
+    dimension: int | None,
+    side_dimension: int | None,
+    keys: KeyType | None = None,
 ) -> tuple[ShardColumns, tuple[BadRow, ...]]:
     """`shards.parse_shard` of the usable rows, and the others; with REFUSE the first bad row raises, as there.
 
@@ -35,7 +42,7 @@ def parse_shard(
     table = shards.read_shard(data, uri)
     bad: tuple[BadRow, ...] = ()
     if on_bad_row is OnBadRow.QUARANTINE:
-        table, bad = without_bad_rows(table, dimension, side_dimension)
+        table, bad = without_bad_rows(table, dimension, side_dimension, keys=keys)
     return shards.parse_table(table, uri, dimension=dimension, side_dimension=side_dimension), bad
 
 
@@ -55,7 +62,10 @@ def without_bad_rows(
         _note(reasons, ~valid_N, "the id is null")
         _note(reasons, _repeated(ids.fill_null(0).to_numpy(), valid_N), "the id is that of an earlier row")
     if keys is not None:
-        _note(reasons, np.asarray(pc.is_null(table[KEY])), "the key is null")
+        of_rows = plain(table[KEY])
+        is_null_N = np.asarray(pc.is_null(of_rows))
+        _note(reasons, is_null_N, "the key is null")
+        _note(reasons, repeats_earlier(of_rows) & ~is_null_N, "the key is that of an earlier row")
     for name, wanted in ((EMBEDDING, dimension), (SIDE_INFO, side_dimension)):
         if table.column_names.count(name) == 1 and vector_columns.is_list(table.schema.field(name).type):
             _note_vectors(reasons, table[name].combine_chunks(), name, wanted)
@@ -63,7 +73,12 @@ def without_bad_rows(
         return table, ()
     good_N = np.ones(table.num_rows, dtype=bool)
     good_N[list(reasons)] = False
-    bad = tuple(BadRow(row=row, id=ids[row].as_py(), reason=reasons[row]) for row in sorted(reasons))
+    rows = sorted(reasons)
+    names = [None] * len(rows) if keys is None else shown(of_rows.take(pa.array(rows)))
+    bad = tuple(
+        BadRow(row=row, id=ids[row].as_py(), reason=reasons[row], key=name)
+        for row, name in zip(rows, names, strict=True)
+    )
     return table.filter(pa.array(good_N)), bad
 
 

@@ -1,4 +1,4 @@
-"""Keys of what a search found, without a cluster: columns of keys are read when they are first needed, and kept.
+"""Keys of what a search found, or values of another column, without a cluster: read when first needed, and kept.
 
     ids [Q, K] --> shards whose id ranges hold them --> their ids and keys (of S3 objects these columns alone) --> keys
 
@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +29,8 @@ IdArray = npt.NDArray[np.int64]
 KEPT_BYTES = 1 << 30
 """26 million UUIDs with their ids."""
 THREADS = 8
+NOT_FOUND = -1
+"""What an index gives in place of an id where it found nothing."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,25 +48,24 @@ class ShardKeys:
         return self.ids_N.nbytes + int(self.keys.nbytes)
 
 
-class FoundKeys:
-    """The keys of a version's items, by id; several threads may ask at once."""
+class FoundValues:
+    """The values of one column of a version's items, by id; several threads may ask at once."""
 
-    def __init__(self, store: Store, manifest: Manifest, *, kept_bytes: int = KEPT_BYTES) -> None:
-        """Nothing is read yet. The version must have keys."""
-        assert manifest.keys is not None  # noqa: S101 (said for the type checker)
-        self.key_type, self.version, self.kept_bytes = manifest.keys, manifest.version, kept_bytes
-        self.shards = sorted(key_columns(store, manifest), key=lambda shard: shard.id_min)
+    def __init__(self, shards: Sequence[KeyColumn], version: int, *, kept_bytes: int = KEPT_BYTES) -> None:
+        """Nothing is read yet."""
+        self.version, self.kept_bytes = version, kept_bytes
+        self.shards = sorted(shards, key=lambda shard: shard.id_min)
         self._kept: OrderedDict[int, ShardKeys] = OrderedDict()
         self._lock = threading.Lock()
 
     def of(self, ids: IdArray) -> UserIds:
-        """The keys of these ids, flat and in order; null where an id is negative, which means that nothing was found.
+        """The values of these ids, flat and in order; null where an id is NOT_FOUND.
 
         Raises:
             NotFoundError, FormatError: a column of keys cannot be read, or does not have an id of the index.
         """
         flat = np.asarray(ids, dtype=np.int64).ravel()
-        unique_U, inverse = np.unique(flat[flat >= 0], return_inverse=True)
+        unique_U, inverse = np.unique(flat[flat != NOT_FOUND], return_inverse=True)
         wanted = [
             (shard, low, high)
             for shard in self.shards
@@ -81,13 +84,19 @@ class FoundKeys:
             num_before += int(there.sum())
         if (place_U < 0).any():
             raise FormatError(
-                f"version {self.version}: its index has the id {unique_U[place_U < 0][0]}, and no shard a key for it: check "
+                f"version {self.version}: its index has the id {unique_U[place_U < 0][0]}, and no shard a row for it: check "
                 "the version with `fct-ray store verify`"
             )
         places = np.zeros(len(flat), np.int64)
-        places[flat >= 0] = place_U[inverse]
-        every = pa.concat_arrays(parts) if parts else pa.nulls(1, KEY_TYPES[self.key_type])
-        return every.take(pa.array(places, mask=flat < 0))
+        places[flat != NOT_FOUND] = place_U[inverse]
+        if not parts:
+            return pa.nulls(len(flat), self._empty_type())
+        return _joined(parts).take(pa.array(places, mask=flat == NOT_FOUND))
+
+    def _empty_type(self) -> Any:
+        """The type of nulls where nothing was found at all."""
+        kinds = {shard.key_type for shard in self.shards}
+        return next((KEY_TYPES[kind] for kind in kinds if kind is not None), pa.null())
 
     def _read(self, shards: list[KeyColumn]) -> list[ShardKeys]:
         with self._lock:
@@ -108,6 +117,20 @@ class FoundKeys:
             self._kept |= read
             while len(self._kept) > 1 and sum(known.num_bytes for known in self._kept.values()) > self.kept_bytes:
                 self._kept.popitem(last=False)
+
+
+class FoundKeys(FoundValues):
+    """The keys of a version's items, by id."""
+
+    def __init__(self, store: Store, manifest: Manifest, *, kept_bytes: int = KEPT_BYTES) -> None:
+        """Nothing is read yet. The version must have keys."""
+        super().__init__(key_columns(store, manifest), manifest.version, kept_bytes=kept_bytes)
+
+
+def _joined(parts: Sequence[Any]) -> Any:
+    """Values of several shards; where their types differ as text."""
+    kinds = {part.type for part in parts}
+    return pa.concat_arrays(parts if len(kinds) == 1 else [part.cast(pa.string()) for part in parts])
 
 
 def _in_order(shard: KeyColumn) -> ShardKeys:

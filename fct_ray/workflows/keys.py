@@ -59,7 +59,7 @@ def ids_or_none(store: Store, manifest: Manifest, given: UserIds, named: str) ->
     shards = key_columns(store, manifest) if len(unique) else []
     for _, (positions_K, ids_K) in map_tasks(find_keys, shards, unique, describe="look up keys", name=_shard_name):
         ids_U[positions_K] = ids_K
-    return ids_U[np.asarray(wanted.dictionary_encode().indices.to_numpy())]
+    return np.asarray(ids_U[wanted.dictionary_encode().indices.to_numpy()])
 
 
 def user_ids(store: Store, manifest: Manifest, ids_N: IdArray) -> UserIds:

@@ -27,10 +27,12 @@ from fct_ray.shards.query_maps import query_map_at
 from fct_ray.storage import leases
 from fct_ray.storage import pairs as pair_files
 from fct_ray.storage.gallery_reader import Reading, read_record
+from fct_ray.storage.key_columns import carried_columns
 from fct_ray.storage.leases import Lease
 from fct_ray.storage.store import Store
 from fct_ray.values import EncoderRef, Manifest, Usage
-from fct_ray.workflows.found_keys import FoundKeys
+from fct_ray.workflows import grouped_search
+from fct_ray.workflows.found_keys import FoundKeys, FoundValues
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
@@ -52,6 +54,9 @@ class SearchSettings(CheckedSettings):
     """Parquet file to write: columns `query`, `rank` (from 0), `id` (or, in a store with keys, the key), `score`."""
     k: Count = 10
     """Neighbours per query."""
+    group: str | None = None
+    """A column that the gallery carries, such as document_id: the best item of each group is found, and `--k` counts groups;
+    the output has the column `group` too."""
     nprobe: Count | None = None
     """Inverted lists visited per query (IVF indexes). None: a default that grows with their number."""
 
@@ -72,6 +77,7 @@ class Searcher:
             _check_index(self.index, manifest)
         self._query_map = _query_map(store, manifest) if manifest.queries else None
         self._keys = None if manifest.keys is None else FoundKeys(store, manifest)
+        self._carried: dict[str, FoundValues] = {}
 
     def query_vectors(self, queries: Queries) -> FloatArray:
         """The vectors [Q, D] that search this version: the embeddings as they are, or joined blocks of several.
@@ -102,6 +108,26 @@ class Searcher:
     def user_ids(self, ids: IntArray) -> UserIds:
         """What users call the items with these ids, as an Arrow array [N]: int64, or keys; null for what was not found."""
         return pa.array(ids.ravel(), pa.int64()) if self._keys is None else self._keys.of(ids)
+
+    def carried(self, column: str) -> FoundValues:
+        """The values of a carried column, by id; they are read when they are first asked for, and kept."""
+        if column not in self._carried:
+            places = carried_columns(self.store, self.manifest, column)
+            self._carried[column] = FoundValues(places, self.manifest.version)
+        return self._carried[column]
+
+    def search_groups(
+        self, queries: Queries, column: str, k: int = 10, nprobe: int | None = None
+    ) -> grouped_search.FoundGroups:
+        """The best item of each of the k groups that are nearest to each query; a group is a value of a carried column.
+
+        An approximate index may miss groups, as it may miss items. Items whose group is null are groups of their own.
+
+        Raises:
+            SettingsError: as `search` does.
+            FormatError: the shards have no such column.
+        """
+        return grouped_search.search_groups(self, queries, column, k, nprobe)
 
     def search_ids(self, queries: Queries, k: int = 10, nprobe: int | None = None) -> tuple[FloatArray, IntArray]:
         """`search`, with the int64 ids that the index has, also in a store with keys. Raises like it."""
@@ -251,7 +277,12 @@ def search_file(settings: SearchSettings) -> tuple[Manifest, Usage]:
     with measure_stage() as meter:
         searcher = open_searcher(settings.store, settings.encoder)
         queries = pair_files.read_queries(settings.queries, [query.role for query in searcher.manifest.queries])
-        scores_QK, ids_QK = searcher.search_ids(queries.embeddings, settings.k, settings.nprobe)
+        groups = None
+        if settings.group is None:
+            scores_QK, ids_QK = searcher.search_ids(queries.embeddings, settings.k, settings.nprobe)
+        else:
+            best = searcher.search_groups(queries.embeddings, settings.group, settings.k, settings.nprobe)
+            scores_QK, ids_QK, groups = best.scores_QK, best.ids_QK, best.groups
         found = np.flatnonzero(ids_QK.ravel() >= 0)
         pair_files.write_search_results(
             settings.output,
@@ -259,6 +290,7 @@ def search_file(settings: SearchSettings) -> tuple[Manifest, Usage]:
             rank=found % settings.k,
             id=searcher.user_ids(ids_QK.ravel()[found]),
             score=scores_QK.ravel()[found],
+            group=None if groups is None else groups.take(pa.array(found)),
         )
         meter.add(Usage(rows=len(queries.ids)))
     return searcher.manifest, meter.measured

@@ -18,6 +18,7 @@ from fct_ray.kinds import KeyType
 from fct_ray.shards.key_lookup import KeySlice, find_ids, find_keys, first_repeated_key
 from fct_ray.storage.key_columns import KeyColumn, key_columns, read_keys
 from fct_ray.storage.pairs import write_table
+from fct_ray.storage.parquet_parts import row_groups
 from tests.keyed_stores import as_column, keyed_store, uuids
 
 KINDS: dict[KeyType, Any] = {
@@ -99,9 +100,10 @@ def test_the_keys_of_a_range_of_rows_of_an_adopted_object_count_from_its_first_i
     path, keys = str(tmp_path / "all.parquet"), uuids(50)
     extension: Any = pa.ExtensionArray.from_storage(pa.uuid(), as_column(keys, KeyType.UUID))
     pq.write_table(pa.table({"doc": extension, "emb": [[0.5]] * 50}), path, row_group_size=10)
+    groups = row_groups(path)[2:4]
     column = KeyColumn(
         shard=1, uri=path, column="doc", key_type=KeyType.UUID, first_id=120, id_min=120, id_max=139, num_rows=20,
-        rows=(20, 40),
+        rows=(20, 40), byte_range=(groups[0].byte_range[0], groups[1].byte_range[1]),
     )  # fmt: skip
     ids_N, found = read_keys(column)
     assert ids_N.tolist() == list(range(120, 140))

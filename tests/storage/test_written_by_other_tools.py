@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from fct_ray.errors import FormatError
+from fct_ray.key_types import KEY_TYPES
 from fct_ray.kinds import KeyType, OnBadRow
 from fct_ray.storage.adopted_tables import keys_in
 from fct_ray.storage.gallery_reader import fetched, parse_object, table_in
-from fct_ray.storage.id_columns import KEY_TYPES
 from fct_ray.storage.object_schema import check_object
 from fct_ray.storage.shards import ShardColumns
 from fct_ray.values import AdoptedLayout

@@ -70,7 +70,7 @@ def test_what_was_read_is_kept_up_to_a_limit_and_read_again_beyond(tmp_path: Pat
     for record in manifest.shards[1:]:
         Path(store.uri_of(record.embeddings.path)).unlink()
     assert to_python(found.of(np.array([5, 22]))).tolist() == [KEYS[5], KEYS[22]], "nothing is read again"
-    with pytest.raises(FormatError, match="its index has the id 31, and no shard a key for it"):
+    with pytest.raises(FormatError, match="its index has the id 31, and no shard a row for it"):
         found.of(np.array([0, 31]))
 
 

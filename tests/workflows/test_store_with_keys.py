@@ -24,11 +24,13 @@ from fct_ray.storage import pairs as pair_files
 from fct_ray.storage.key_columns import key_columns
 from fct_ray.storage.store import Store
 from fct_ray.values import Manifest
+from fct_ray.workflows.adopt import AdoptSettings, plan_adopt, run_adopt
 from fct_ray.workflows.append import AppendSettings, append
 from fct_ray.workflows.backfill import BackfillSettings, plan_backfill, run_backfill
 from fct_ray.workflows.delete import DeleteSettings, delete
 from fct_ray.workflows.item_positions import positions_of
 from fct_ray.workflows.keys import ids_of, user_ids
+from fct_ray.workflows.search import open_searcher
 from fct_ray.workflows.unique_keys import check_unique_keys
 from fct_ray.workflows.upgrade.plan import plan_upgrade
 from fct_ray.workflows.upgrade.run import run_upgrade
@@ -127,6 +129,36 @@ def test_a_key_that_two_shards_have_is_refused_with_both_places(cluster: Cluster
         check_unique_keys(key_columns(store, made), keys_per_task=7)
 
 
+def test_adopted_and_appended_items_bring_keys_each_of_which_is_there_once(
+    vectors: Vectors, cluster: ClusterSize, tmp_path: Path
+) -> None:
+    def embeddings(name: str, start: int, stop: int, keys: list[str]) -> str:
+        (tmp_path / name).mkdir()
+        return _write(
+            tmp_path / name / "rows.parquet", pa.array(keys), embedding=fixed_size_list(vectors.old_ND[start:stop])
+        )
+
+    store, names = Store(str(tmp_path / "store")), [f"d{number}" for number in range(130)]
+    twice = embeddings("twice", 0, 100, [*names[:99], "d7"])
+    with pytest.raises(DataError, match=r"id d7 is in .*rows\.parquet .row 7. and in .*rows\.parquet .row 99; 1 such"):
+        run_adopt(plan_adopt(AdoptSettings(store=store.uri, embeddings=twice, encoder="old-api")))
+    once = embeddings("once", 0, 100, names[:100])
+    adopted = run_adopt(plan_adopt(AdoptSettings(store=store.uri, embeddings=once, encoder="old-api"))).published
+    assert (adopted.keys, adopted.version) == (KeyType.STRING, 2)
+    assert ids_of(store, adopted, pa.array(["d99", "d3"]), "f").tolist() == [99, 3]
+
+    again = embeddings("again", 100, 110, [*names[100:109], "d5"])
+    with pytest.raises(DataError, match=r"id d5 is in .*rows\.parquet .row 5. and in .*shards/00001\.parquet .row 9;"):
+        append(AppendSettings(store=store.uri, encoder="old-api", embeddings=again), cluster)
+    new = embeddings("new", 100, 130, names[100:])
+    done = append(AppendSettings(store=store.uri, encoder="old-api", embeddings=new), cluster).published
+    assert [(record.id_min, record.id_max) for record in done.shards] == [(0, 99), (100, 129)]
+    assert delete(DeleteSettings(store=store.uri, items="d120,d4")).published.num_rows == 128
+    _, keys_QK = open_searcher(store.uri, "old-api").search(vectors.old_ND[[4, 5, 120, 121]], k=1)
+    assert (keys_QK[:, 0] == np.array(["d4", "d5", "d120", "d121"])).tolist() == [False, True, False, True]
+    assert verify_store(VerifySettings(store=store.uri)).problems == ()
+
+
 @pytest.mark.journey
 def test_from_pairs_to_an_upgraded_store_that_is_searched_appended_to_and_deleted_from(
     shop: Path, vectors: Vectors, cluster: ClusterSize
@@ -143,8 +175,10 @@ def test_from_pairs_to_an_upgraded_store_that_is_searched_appended_to_and_delete
     queries = str(shop / "queries.parquet")
     noise = np.random.default_rng(0)
     columns = {
-        "old": fixed_size_list(vectors.old_ND[asked] + noise.normal(0, 0.1, (len(asked), 6))),
-        "new": fixed_size_list(vectors.new_NW[asked] + noise.normal(0, 0.02, (len(asked), 48))),
+        "old": fixed_size_list(
+            (vectors.old_ND[asked] + noise.normal(0, 3.0, (len(asked), 6))).astype(np.float32)
+        ),  # finds next to nothing
+        "new": fixed_size_list((vectors.new_NW[asked] + noise.normal(0, 0.02, (len(asked), 48))).astype(np.float32)),
         "relevant": pa.array([[str(KEYS[row])] for row in asked]),
     }
     pq.write_table(pa.table(columns), queries)
@@ -160,7 +194,9 @@ def test_from_pairs_to_an_upgraded_store_that_is_searched_appended_to_and_delete
     assert outcome.judged.result.evidence == "queries"
     assert (outcome.published.keys, outcome.published.version) == (KeyType.UUID, 2)
     assert verify_store(VerifySettings(store=store.uri)).problems == ()
-    _check_searched(api, vectors, rows=np.array([5, 700]), found=True)
+    table = read_version(store, outcome.published)
+    stored_QW = np.stack(table["embedding"].take(pa.array([5, 700])).to_numpy(zero_copy_only=False))
+    _check_searched(api, stored_QW, rows=[5, 700], found=True)
 
     later = np.arange(NUM_ITEMS, NUM_ITEMS + NUM_LATER)
     _write_photos(shop / "photos/later.parquet", NUM_ITEMS, NUM_ITEMS + NUM_LATER)
@@ -172,7 +208,7 @@ def test_from_pairs_to_an_upgraded_store_that_is_searched_appended_to_and_delete
     )
     assert (done.changed, done.published.num_rows) == (NUM_LATER, NUM_ITEMS + NUM_LATER)
     assert (done.published.shards[-1].id_min, done.published.shards[-1].id_max) == (later[0], later[-1])
-    _check_searched(api, vectors, rows=later[[0, 9]], found=True)
+    _check_searched(api, vectors.new_NW[later[[0, 9]]], rows=later[[0, 9]].tolist(), found=True)
 
     assert delete(DeleteSettings(store=store.uri, items=f"{KEYS[5]}, {KEYS[later[0]].hex}")).changed == 2
     assert api.delete([KEYS[700]]) == 5
@@ -180,14 +216,15 @@ def test_from_pairs_to_an_upgraded_store_that_is_searched_appended_to_and_delete
     with pytest.raises(DataError, match=f"1 of 2 ids are not in version 5 .for example {KEYS[5]}"):
         delete(DeleteSettings(store=store.uri, ids=gone))
     assert delete(DeleteSettings(store=store.uri, ids=gone, missing_ok=True)).changed == 1
-    _check_searched(api, vectors, rows=np.array([5, 700, *later[[0, 9]]]), found=False)
+    gone_QW = np.concatenate([stored_QW, vectors.new_NW[later[[0, 9]]]])
+    _check_searched(api, gone_QW, rows=[5, 700, *later[[0, 9]].tolist()], found=False)
     assert verify_store(VerifySettings(store=store.uri)).problems == ()
     _check_readable_with_pyarrow_and_faiss(store)
 
 
-def _check_searched(api: ApiStore, vectors: Vectors, rows: np.ndarray, *, found: bool) -> None:
-    """Whether the nearest item of each of these is that item, which is called by its key."""
-    _, keys_QK = api.searcher(f"{ENCODERS}:new").search(vectors.new_NW[rows], k=5, nprobe=8)
+def _check_searched(api: ApiStore, queries_QW: np.ndarray, rows: list[int], *, found: bool) -> None:
+    """Whether what is nearest to these vectors, which are those of the items of these rows, are these items by their keys."""
+    _, keys_QK = api.searcher(f"{ENCODERS}:new").search(queries_QW, k=5, nprobe=8)
     assert [KEYS[row] in keys_K for row, keys_K in zip(rows, keys_QK.tolist(), strict=True)] == [found] * len(rows)
 
 
