@@ -165,12 +165,13 @@ def group_moments(rows_NR: FloatArray, group_N: IntArray) -> GroupMoments:
 
 def recognised(
     moments: GroupMoments, member_N: Mask, group_N: IntArray, touching_CC: Mask
-) -> tuple[float, npt.NDArray[np.bool_]]:
+) -> tuple[float, float, npt.NDArray[np.bool_]]:
     """Share of small groups that the Gaussian of their own side explains better than the other side's, held out.
 
     Of the side where it is lower, each small group counting once. Neither Gaussian has seen the group or one that touches
     it. A small group with a fifth of its rows on the other side, or with nothing left to learn its side from, counts as
-    lost. Also: the rows with each small group on the side that explains it better, bool [N].
+    lost. Also: by how many nats a row the median group is explained better, on the side where that is less; and the rows
+    with each small group on the side that explains it better, bool [N].
     """
     sides_C = np.bincount(group_N, member_N) / moments.counts_C
     first_C = sides_C > 0.5
@@ -182,7 +183,9 @@ def recognised(
     says_first_C = scores_2C[0] > scores_2C[1]
     won_C = decided_C & (says_first_C == first_C)
     share = min(float(won_C[side_C].mean()) if side_C.any() else 0.0 for side_C in (first_C, ~first_C))
-    return share, np.where(decided_C[group_N], says_first_C[group_N], member_N)
+    better_C = np.where(first_C, 1, -1) * (scores_2C[0] - scores_2C[1])
+    contrast = min(float(np.median(better_C[side_C])) if side_C.any() else 0.0 for side_C in (first_C, ~first_C))
+    return share, contrast, np.where(decided_C[group_N], says_first_C[group_N], member_N)
 
 
 def _explained(moments: GroupMoments, learned_CC: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -4,10 +4,9 @@ Vectors of two models cannot be compared, and an index that holds both finds not
 or two classes, of one model in three ways, and all three must hold before anything is said:
 
     crossing     hardly a vector of the smaller group has a nearest neighbour in the larger one
-    recognised   a Gaussian of each group knows neighbourhoods that it has not seen (`subspace_mixture`), by where they lie
-                 and, apart from that, by how their rows differ from each other. A union of clusters of one model says
-                 nothing of its other clusters; large topics do, but near rows differ along the same axes in all topics
-                 of a model, and along others by another model
+    recognised   how near rows differ from each other tells the group, in neighbourhoods that the groups' Gaussians have not
+                 seen (`subspace_mixture`), by several nats a row: near rows differ along the same axes in all topics and
+                 clusters of a model, and along others by another model
     diversity    the smaller group has as much variety as equally many rows of the larger one: a class, or a few
                  clusters, has less
 
@@ -34,13 +33,21 @@ Mask = npt.NDArray[np.bool_]
 MOST_ROWS, LEAST_ROWS = 3_000, 300
 """Rows that are judged: a sample of more, and nothing is said of fewer."""
 NEIGHBOURS, ROWS_PER_GROUP, MOST_GROUPS = 10, 25, 120
-MOST_CROSSING, LEAST_RECOGNISED, LEAST_DIVERSITY = 0.03, 0.75, 0.5
+MOST_CROSSING, LEAST_RECOGNISED, LEAST_DIVERSITY, LEAST_CONTRAST = 0.03, 0.82, 0.5, 9.0
 LEAST_MEMBERS, REFINEMENTS, WORTH_A_LOOK = 25, 3, 0.7
 CERTAIN, HOPELESS = 0.5, 0.5
 """A split that is so clearly one of two spaces is not bettered by looking at others; a split whose neighbourhoods are
 recognised so rarely by how their rows differ is not looked at further."""
 _NOTHING = SpacesFacts(
-    num_rows=0, suspected=False, share=0.0, crossing=1.0, recognised=0.0, diversity=0.0, placed=0.0, objects=0
+    num_rows=0,
+    suspected=False,
+    share=0.0,
+    crossing=1.0,
+    recognised=0.0,
+    contrast=0.0,
+    diversity=0.0,
+    placed=0.0,
+    objects=0,
 )
 
 
@@ -95,17 +102,17 @@ class _Sample:
         if member_N.sum() < LEAST_MEMBERS:
             return facts, None
         crossing = crossing_shares(self.neighbours_NK, member_N)
-        facts = replace(facts, crossing=crossing, recognised=1.0)
+        facts = replace(facts, crossing=crossing, recognised=1.0, contrast=2 * LEAST_CONTRAST)
         if crossing > 2 * MOST_CROSSING:
-            return replace(facts, recognised=0.0), None
+            return replace(facts, recognised=0.0, contrast=0.0), None
         facts = replace(facts, diversity=diversity(self.rows_NR, member_N, self.rng))
         if facts.diversity < WORTH_A_LOOK * LEAST_DIVERSITY or _likeness(facts) <= _likeness(best):
-            return replace(facts, recognised=0.0), None
-        local = recognised(self.local, member_N, self.group_N, self.touching_CC)[0]
-        if local < HOPELESS:
-            return replace(facts, recognised=local), None
-        place, better_N = recognised(self.place, member_N, self.group_N, self.touching_CC)
-        return replace(facts, recognised=min(place, local)), better_N
+            return replace(facts, recognised=0.0, contrast=0.0), None
+        share, contrast, _ = recognised(self.local, member_N, self.group_N, self.touching_CC)
+        facts = replace(facts, recognised=share, contrast=contrast)
+        if share < HOPELESS:
+            return facts, None
+        return facts, recognised(self.place, member_N, self.group_N, self.touching_CC)[2]
 
 
 def diversity(rows_NR: FloatArray, member_N: Mask, rng: np.random.Generator) -> float:
@@ -132,10 +139,11 @@ def _rate(variances_R: npt.NDArray[np.float64], grain: float) -> float:
 
 
 def _likeness(facts: SpacesFacts) -> float:
-    """How far the worst of the three signs is above what it must be, as a part of its range; 0 or more is a suspicion."""
+    """How far the worst of the signs is above what it must be, as a part of its range; 0 or more is a suspicion."""
     return min(
         (MOST_CROSSING - facts.crossing) / MOST_CROSSING,
         (facts.recognised - LEAST_RECOGNISED) / (1 - LEAST_RECOGNISED),
+        (facts.contrast - LEAST_CONTRAST) / LEAST_CONTRAST,
         (facts.diversity - LEAST_DIVERSITY) / LEAST_DIVERSITY,
     )
 
