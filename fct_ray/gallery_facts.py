@@ -169,8 +169,10 @@ class SpacesFacts:
     crossing: float
     """Share of the nearest neighbours of the smaller group that lie in the larger one."""
     recognised: float
-    """Share of neighbourhoods that are assigned to their own group by a model of the groups that saw neither them nor
-    their neighbours, the mean over both groups."""
+    """Share of neighbourhoods whose group is told by how their rows differ, by Gaussians that saw neither them nor what
+    touches them: the lower one of both groups."""
+    contrast: float
+    """By how many nats a row: the median, the lower one of both groups."""
     diversity: float
     """How much of the larger group's variety the smaller one has, per equal number of rows."""
     placed: float

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from fct_ray.bench.photo_models import linear_vectors, network_vectors
 
 FloatArray = npt.NDArray[np.float32]
-NUM_ROWS = 8_000
+NUM_ROWS = 3_000
 FLOOR = 0.02
 """Noise on every axis, as a part of the first axis: what rounding, dropout or a wide last layer leave."""
 

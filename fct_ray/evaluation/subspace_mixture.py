@@ -12,6 +12,7 @@ Array legend: N rows, R whitened numbers, C small groups.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -25,10 +26,10 @@ IntArray = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 Moments = tuple[float, FloatArray, FloatArray]
 """(number of rows, sum [R], sum of outer products [R, R])."""
-MOST_AXES = 48
+MOST_AXES = 32
 LEAST_VARIANCE = 1e-4
 """Principal axes with less than this part of the largest variance are left out: rounding decides there."""
-EM_ROUNDS, EM_ROWS = 10, 2_000
+EM_ROUNDS, EM_ROWS = 7, 1_500
 KERNEL_ROWS, POWER_ROUNDS = 1_200, 12
 FIRST_CENTRES = 10
 
@@ -143,49 +144,61 @@ def _log_density(rows_NR: FloatArray, num: float, sum_R: FloatArray, outer_RR: F
     return np.asarray(-0.5 * np.square(away_NR).sum(axis=0) - np.log(np.diag(root_RR)).sum())
 
 
-def recognised(whitened_NR: FloatArray, member_N: Mask, group_N: IntArray, touching_CC: Mask) -> tuple[float, Mask]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GroupMoments:
+    """Small groups of rows, by what Gaussians need of them: their number, sum and sum of outer products."""
+
+    counts_C: npt.NDArray[np.float64]
+    sums_CR: npt.NDArray[np.float64]
+    outers_CRR: npt.NDArray[np.float64]
+
+
+def group_moments(rows_NR: FloatArray, group_N: IntArray) -> GroupMoments:
+    """The moments of each group."""
+    parts = [rows_NR[group_N == group].astype(np.float64) for group in range(int(group_N.max()) + 1)]
+    return GroupMoments(
+        counts_C=np.array([float(len(part)) for part in parts]),
+        sums_CR=np.stack([part.sum(axis=0) for part in parts]),
+        outers_CRR=np.stack([part.T @ part for part in parts]),
+    )
+
+
+def recognised(
+    moments: GroupMoments, member_N: Mask, group_N: IntArray, touching_CC: Mask
+) -> tuple[float, float, npt.NDArray[np.bool_]]:
     """Share of small groups that the Gaussian of their own side explains better than the other side's, held out.
 
     Of the side where it is lower, each small group counting once. Neither Gaussian has seen the group or one that touches
     it. A small group with a fifth of its rows on the other side, or with nothing left to learn its side from, counts as
-    lost. Also: the rows with the small groups on the side that explains them better, bool [N].
+    lost. Also: by how many nats a row the median group is explained better, on the side where that is less; and the rows
+    with each small group on the side that explains it better, bool [N].
     """
-    num = int(group_N.max()) + 1
-    sides_C = np.array([member_N[group_N == group].mean() for group in range(num)])
-    rows = [whitened_NR[group_N == group] for group in range(num)]
-    moments = [_moments(part, np.ones(len(part))) for part in rows]
-    least = max(12, whitened_NR.shape[1] // 4)
-    totals = {
-        side: _sum([moments[group] for group in np.flatnonzero((sides_C > 0.5) == side)]) for side in (True, False)
-    }
-    won: dict[bool, list[bool]] = {True: [], False: []}
-    better_N = member_N.copy()
-    for group in range(num):
-        side, pure = bool(sides_C[group] > 0.5), not 0.2 < sides_C[group] < 0.8
-        left = []
-        for which in (side, not side):
-            near = np.flatnonzero(touching_CC[group] & ((sides_C > 0.5) == which))
-            left.append(_difference(totals[which], _sum([moments[other] for other in near])))
-        if not pure or min(one[0] for one in left) < least:
-            won[side].append(False)
-            continue
-        own, other = (float(_log_density(rows[group], *one).mean()) for one in left)
-        won[side].append(own > other)
-        better_N[group_N == group] = side == (own > other)
-    return min(float(np.mean(side)) if side else 0.0 for side in won.values()), better_N
+    sides_C = np.bincount(group_N, member_N) / moments.counts_C
+    first_C = sides_C > 0.5
+    learned = [~touching_CC & side_C for side_C in (first_C, ~first_C)]
+    scores_2C = np.stack([_explained(moments, learned_CC.astype(np.float64)) for learned_CC in learned])
+    least = max(12, moments.sums_CR.shape[1] // 4)
+    decided_C = np.min([learned_CC @ moments.counts_C for learned_CC in learned], axis=0) >= least
+    decided_C &= (sides_C <= 0.2) | (sides_C >= 0.8)
+    says_first_C = scores_2C[0] > scores_2C[1]
+    won_C = decided_C & (says_first_C == first_C)
+    share = min(float(won_C[side_C].mean()) if side_C.any() else 0.0 for side_C in (first_C, ~first_C))
+    better_C = np.where(first_C, 1, -1) * (scores_2C[0] - scores_2C[1])
+    contrast = min(float(np.median(better_C[side_C])) if side_C.any() else 0.0 for side_C in (first_C, ~first_C))
+    return share, contrast, np.where(decided_C[group_N], says_first_C[group_N], member_N)
 
 
-def _sum(moments: Sequence[Moments]) -> Moments | None:
-    if not moments:
-        return None
-    return (
-        sum(one[0] for one in moments),
-        np.sum([one[1] for one in moments], 0),
-        np.sum([one[2] for one in moments], 0),
-    )
-
-
-def _difference(whole: Moments | None, part: Moments | None) -> Moments:
-    if whole is None:
-        return 0.0, np.empty(0, np.float32), np.empty((0, 0), np.float32)
-    return whole if part is None else (whole[0] - part[0], whole[1] - part[1], whole[2] - part[2])
+def _explained(moments: GroupMoments, learned_CC: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Mean log density [C] of each group's rows, but for a constant, under the Gaussian of the groups that it learns from."""
+    num_C, dimension = learned_CC @ moments.counts_C, moments.sums_CR.shape[1]
+    mean_CR = (learned_CC @ moments.sums_CR) / np.maximum(num_C, 1)[:, None]
+    outer_CRR = np.tensordot(learned_CC, moments.outers_CRR, 1)
+    scatter_CRR = outer_CRR - num_C[:, None, None] * mean_CR[:, :, None] * mean_CR[:, None, :]
+    strength = dimension + 2
+    covariance_CRR = (scatter_CRR + strength * np.eye(dimension)) / (num_C + strength)[:, None, None]
+    own_CR = moments.sums_CR / moments.counts_C[:, None]
+    cross_CRR = own_CR[:, :, None] * mean_CR[:, None, :]
+    away_CRR = moments.outers_CRR / moments.counts_C[:, None, None] - cross_CRR - cross_CRR.transpose(0, 2, 1)
+    away_CRR += mean_CR[:, :, None] * mean_CR[:, None, :]
+    squares_C = (np.linalg.inv(covariance_CRR) * away_CRR).sum(axis=(1, 2))
+    return np.asarray(-0.5 * (squares_C + np.linalg.slogdet(covariance_CRR)[1]))

@@ -4,14 +4,15 @@ Vectors of two models cannot be compared, and an index that holds both finds not
 or two classes, of one model in three ways, and all three must hold before anything is said:
 
     crossing     hardly a vector of the smaller group has a nearest neighbour in the larger one
-    recognised   a Gaussian of each group knows neighbourhoods that it has not seen (`subspace_mixture`): a group of
-                 clusters of one model says nothing of its other clusters, a model's mean and axes show in all of them
+    recognised   how near rows differ from each other tells the group, in neighbourhoods that the groups' Gaussians have not
+                 seen (`subspace_mixture`), by several nats a row: near rows differ along the same axes in all topics and
+                 clusters of a model, and along others by another model
     diversity    the smaller group has as much variety as equally many rows of the larger one: a class, or a few
                  clusters, has less
 
-What it cannot see: a second model whose vectors have the same mean and covariance (a rotation of a space without
-preferred directions); one with fewer than about thirty rows among those that are judged; half and half, where the groups
-cannot be told from two large topics by variety. It takes a few seconds of one core for 4,000 rows.
+What it cannot see: a second model along whose axes near rows differ as along the first one's (a rotation of a space
+without preferred directions; the same model with another mean); one with fewer than LEAST_MEMBERS of the rows that are
+judged. It takes a few seconds of one core for 3,000 rows.
 Array legend: N rows, D numbers of a vector, R principal axes.
 """
 
@@ -24,20 +25,29 @@ import numpy.typing as npt
 
 from fct_ray.evaluation.gallery_statistics import unit
 from fct_ray.evaluation.neighbourhoods import crossing_shares, nearest, small_groups, touching
-from fct_ray.evaluation.subspace_mixture import candidates, principal_rows, recognised
+from fct_ray.evaluation.subspace_mixture import candidates, group_moments, principal_rows, recognised
 from fct_ray.gallery_facts import SpacesFacts
 
 FloatArray = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
-MOST_ROWS, LEAST_ROWS = 4_000, 300
+MOST_ROWS, LEAST_ROWS = 3_000, 300
 """Rows that are judged: a sample of more, and nothing is said of fewer."""
-NEIGHBOURS, ROWS_PER_GROUP, MOST_GROUPS = 10, 25, 160
-MOST_CROSSING, LEAST_RECOGNISED, LEAST_DIVERSITY = 0.03, 0.93, 0.5
-LEAST_MEMBERS, REFINEMENTS, WORTH_A_LOOK = 25, 3, 3.0
-CERTAIN = 0.5
-"""A split that is so clearly one of two spaces is not bettered by looking at others."""
+NEIGHBOURS, ROWS_PER_GROUP, MOST_GROUPS = 10, 25, 120
+MOST_CROSSING, LEAST_RECOGNISED, LEAST_DIVERSITY, LEAST_CONTRAST = 0.03, 0.82, 0.5, 9.0
+LEAST_MEMBERS, REFINEMENTS, WORTH_A_LOOK = 25, 3, 0.7
+CERTAIN, HOPELESS = 0.5, 0.5
+"""A split that is so clearly one of two spaces is not bettered by looking at others; a split whose neighbourhoods are
+recognised so rarely by how their rows differ is not looked at further."""
 _NOTHING = SpacesFacts(
-    num_rows=0, suspected=False, share=0.0, crossing=1.0, recognised=0.0, diversity=0.0, placed=0.0, objects=0
+    num_rows=0,
+    suspected=False,
+    share=0.0,
+    crossing=1.0,
+    recognised=0.0,
+    contrast=0.0,
+    diversity=0.0,
+    placed=0.0,
+    objects=0,
 )
 
 
@@ -81,6 +91,10 @@ class _Sample:
             num_groups = int(np.clip(len(vectors_ND) // ROWS_PER_GROUP, 10, MOST_GROUPS))
             self.group_N = small_groups(self.rows_NR, num_groups, rng)
             self.touching_CC = touching(self.group_N, self.neighbours_NK)
+            self.place = group_moments(self.whitened_NR, self.group_N)
+            # How rows differ from their neighbours: where the neighbourhood lies, its topic or class, is gone.
+            means_CR = self.place.sums_CR / self.place.counts_C[:, None]
+            self.local = group_moments((self.whitened_NR - means_CR[self.group_N]).astype(np.float32), self.group_N)
 
     def judged(self, member_N: Mask, best: SpacesFacts) -> tuple[SpacesFacts, Mask | None]:
         """The signs of a split, and a refined one; the dearest sign only where it could still be the best split."""
@@ -88,13 +102,17 @@ class _Sample:
         if member_N.sum() < LEAST_MEMBERS:
             return facts, None
         crossing = crossing_shares(self.neighbours_NK, member_N)
-        facts = replace(facts, crossing=crossing, recognised=1.0, diversity=1.0)
-        if crossing < WORTH_A_LOOK * MOST_CROSSING:
-            facts = replace(facts, diversity=diversity(self.rows_NR, member_N, self.rng))
-        if _likeness(facts) <= max(_likeness(best), _likeness(_NOTHING)) or crossing >= WORTH_A_LOOK * MOST_CROSSING:
-            return replace(facts, recognised=0.0), None
-        share, better_N = recognised(self.whitened_NR, member_N, self.group_N, self.touching_CC)
-        return replace(facts, recognised=share), better_N
+        facts = replace(facts, crossing=crossing, recognised=1.0, contrast=2 * LEAST_CONTRAST)
+        if crossing > 2 * MOST_CROSSING:
+            return replace(facts, recognised=0.0, contrast=0.0), None
+        facts = replace(facts, diversity=diversity(self.rows_NR, member_N, self.rng))
+        if facts.diversity < WORTH_A_LOOK * LEAST_DIVERSITY or _likeness(facts) <= _likeness(best):
+            return replace(facts, recognised=0.0, contrast=0.0), None
+        share, contrast, _ = recognised(self.local, member_N, self.group_N, self.touching_CC)
+        facts = replace(facts, recognised=share, contrast=contrast)
+        if share < HOPELESS:
+            return facts, None
+        return facts, recognised(self.place, member_N, self.group_N, self.touching_CC)[2]
 
 
 def diversity(rows_NR: FloatArray, member_N: Mask, rng: np.random.Generator) -> float:
@@ -121,10 +139,11 @@ def _rate(variances_R: npt.NDArray[np.float64], grain: float) -> float:
 
 
 def _likeness(facts: SpacesFacts) -> float:
-    """How far the worst of the three signs is above what it must be, as a part of its range; 0 or more is a suspicion."""
+    """How far the worst of the signs is above what it must be, as a part of its range; 0 or more is a suspicion."""
     return min(
         (MOST_CROSSING - facts.crossing) / MOST_CROSSING,
         (facts.recognised - LEAST_RECOGNISED) / (1 - LEAST_RECOGNISED),
+        (facts.contrast - LEAST_CONTRAST) / LEAST_CONTRAST,
         (facts.diversity - LEAST_DIVERSITY) / LEAST_DIVERSITY,
     )
 

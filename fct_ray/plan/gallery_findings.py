@@ -249,8 +249,8 @@ def _spaces(spaces: SpacesFacts, num_objects: int) -> Iterator[Finding]:
         name="two-models",
         level=Level.WARNING,
         seen=f"About {spaces.share:.1%} of the rows look as if another model had made them: {spaces.crossing:.1%} of their "
-        f"nearest neighbours lie among the others, {spaces.recognised:.0%} of held-out neighbourhoods are known by their "
-        f"side's mean and axes, and they are as varied ({spaces.diversity:.2f}) as equally many others.{where}",
+        f"nearest neighbours lie among the others, {spaces.recognised:.0%} of held-out neighbourhoods show their "
+        f"side by how their rows differ, and they are as varied ({spaces.diversity:.2f}) as equally many others.{where}",
         effect="Vectors of two models cannot be compared: searches miss one part, and one map of both fits neither.",
         action="Find out which model made which rows (when, by which version), and embed the smaller part again before an "
         "upgrade; or adopt each part as a store of its own. Two unlike kinds of items (text and images) look the same.",

@@ -24,7 +24,7 @@ def _judged(vectors_ND: FloatArray, places_N2: npt.NDArray[np.int64] | None = No
     return facts
 
 
-@pytest.mark.parametrize("kind", ["no clusters", "500 tight clusters", "topics of clusters"])
+@pytest.mark.parametrize("kind", ["no clusters", "topics of clusters"])
 def test_a_tenth_by_another_model_is_suspected_and_one_model_is_not(kind: str) -> None:
     one, two = (_judged(KINDS[kind].make(0, share, 3_000)) for share in (0.0, 0.1))
     assert (one.suspected, two.suspected) == (False, True)
