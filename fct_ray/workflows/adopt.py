@@ -47,7 +47,7 @@ class AdoptSettings(BadRowSettings):
     embeddings: str
     """Directory or glob of Parquet objects with `id`, `embedding` and optionally `side_info` columns."""
     encoder: str
-    """The encoder that made them: a model directory, `package.module:factory`, or a name."""
+    """The encoder that made them: a model directory, `package.module:factory`, a pretrained model by name, or any name."""
     metric: Metric = Metric.IP
     """How the embeddings are compared: "ip" (inner product, also cosine of unit vectors) or "l2"."""
     side: str | None = None
