@@ -34,7 +34,8 @@ from fct_ray.workflows.upgrade.settings import UpgradeSettings
 from fct_ray.workflows.verify import Verified, VerifySettings, verify_store
 
 Encoder = str | Path | BatchEncoder
-"""A model directory, an import path `package.module:factory`, a bare name, or an object with `encode`."""
+"""A model directory, an import path `package.module:factory`, a pretrained model such as `timm:resnet50.a1_in1k`, a bare
+name, or an object with `encode`."""
 
 
 class Store:

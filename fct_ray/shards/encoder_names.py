@@ -14,7 +14,7 @@ from typing import TypeGuard
 
 from fct_ray.errors import ModelError, SettingsError
 from fct_ray.models.batch_encoder import BatchEncoder, check_encoder, load_factory
-from fct_ray.models.by_name.registry import KINDS, kind_of, open_named
+from fct_ray.models.by_name.registry import KINDS, kind_of, open_named, with_absolute_paths
 from fct_ray.models.model_json import ModelDocument, parse_document
 from fct_ray.storage import objects
 from fct_ray.storage.store import Store
@@ -84,15 +84,16 @@ def resolve_encoder(name: EncoderSpec, store: Store | None) -> EncoderChoice:
 
 
 def _pretrained(name: str, store: Store | None) -> EncoderChoice:
+    spec = with_absolute_paths(name)
     try:
-        fingerprint = open_named(name).fingerprint
+        fingerprint = open_named(spec).fingerprint
     except (ModelError, SettingsError) as error:
         known = None if store is None else _encoder_of_versions(name, store)
         if known is None:
             raise
         logger.warning("%s: its vectors are known by the store, and it cannot embed now: %s", name, error)
         return EncoderChoice(ref=known, uri=None, problem=str(error))
-    return EncoderChoice(ref=EncoderRef(name=name, fingerprint=fingerprint), uri=name)
+    return EncoderChoice(ref=EncoderRef(name=name, fingerprint=fingerprint), uri=spec)
 
 
 def _encoder_of_versions(name: str, store: Store) -> EncoderRef | None:

@@ -83,7 +83,7 @@ class AdoptSettings(BadRowSettings):
     columns: ColumnNames = field(default_factory=ColumnNames)
     """What these columns are called."""
     encoder: str
-    """The encoder that made them: a model directory, `package.module:factory`, or a name."""
+    """The encoder that made them: a model directory, `package.module:factory`, a pretrained model by name, or any name."""
     metric: Metric | Literal["cosine"] = Metric.IP
     """How the embeddings are compared: "ip" (inner product, also cosine of unit vectors), "l2", or "cosine": vectors are
     scaled to length 1 whenever they are read, and compared by inner product."""

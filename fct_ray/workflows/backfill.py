@@ -63,7 +63,8 @@ class BackfillSettings(BadRowSettings):
     """Raw items, e.g. "images:s3://bucket/photos", "parquet:texts/*.parquet?text=body", "fashion-mnist:gallery". A source
     that calls its items by text or UUIDs (an id column of these; "images:DIR?id=path") makes a store with these as keys."""
     encoder: str
-    """The encoder: a model directory or `package.module:factory`."""
+    """The encoder: a model directory, `package.module:factory`, or a pretrained model by name, e.g.
+    "sentence-transformers:all-MiniLM-L6-v2", "timm:resnet50.a1_in1k", "openai:MODEL@URL"."""
     side: str | None = None
     """The side-information model, likewise. None: store none (then a later upgrade has less to work with)."""
     side_dtype: Literal["float32", "float16", "int8"] = "float32"

@@ -42,6 +42,7 @@ IMPORTS_BY_NAME = {
     "fct_ray/__init__.py",  # modules of a fixed table
     "fct_ray/cli/main.py",  # modules of a fixed table
     "fct_ray/sources/registry.py",  # modules of a fixed table
+    "fct_ray/models/by_name/registry.py",  # likewise
     "fct_ray/bench/pipelines/__init__.py",  # likewise
 }
 

@@ -39,7 +39,8 @@ class Settings(JobSettings, UpgradeSettings):
     store: str = ""
     """The store: a directory or s3:// prefix. Empty: the quick start."""
     encoder: str = ""
-    """The new encoder: a model directory, `package.module:factory`, or (with --pairs) any name for it."""
+    """The new encoder: a model directory, `package.module:factory`, a pretrained model by name (e.g. "openai:MODEL@URL"), or
+    (with --pairs) any name for it."""
     plan: bool = False
     """Stop after planning: print what would be done, what each way of upgrading takes and, with --pairs, what it is worth.
     Nothing is embedded, and the versions of the store are untouched."""

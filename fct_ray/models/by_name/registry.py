@@ -9,7 +9,8 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from urllib.parse import parse_qsl
+from pathlib import Path
+from urllib.parse import parse_qsl, urlencode
 
 from fct_ray.errors import SettingsError
 from fct_ray.models.batch_encoder import BatchEncoder
@@ -62,6 +63,24 @@ def open_named(spec: str) -> BatchEncoder:
         )
     opener: Callable[[str, str, Mapping[str, str]], BatchEncoder] = module.open_named
     return opener(spec, head.partition(":")[2], options)
+
+
+def with_absolute_paths(spec: str) -> str:
+    """The same name, its directory or file of weights as an absolute path: workers may have another working directory.
+
+    Examples:
+        >>> with_absolute_paths("timm:resnet50.a1_in1k?batch=8")
+        'timm:resnet50.a1_in1k?batch=8'
+    """
+    head, mark, query = spec.partition("?")
+    kind, _, location = head.partition(":")
+    if kind == "sentence-transformers" and Path(location).is_dir():
+        head = f"{kind}:{Path(location).absolute()}"
+    options = [(name, value) for name, value in parse_qsl(query, keep_blank_values=True)]
+    if any(name == "weights" and Path(value).is_file() for name, value in options):
+        absolute = [(name, str(Path(value).absolute()) if name == "weights" else value) for name, value in options]
+        query = urlencode(absolute, safe="/")
+    return f"{head}{mark}{query}"
 
 
 def missing_extra(spec: str, extra: str, error: ImportError) -> SettingsError:

@@ -13,7 +13,6 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 from fct_ray.errors import ModelError
@@ -49,6 +48,7 @@ def tensors_of_file(spec: str, file: str) -> dict[str, Tensor]:
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
+    from torch._weights_only_unpickler import UnpicklingError  # type: ignore[attr-defined]
 
     try:
         if file.endswith(".safetensors"):

@@ -35,7 +35,8 @@ class FitOnPairsSettings(CheckedSettings):
     store: str
     """The store: a directory or s3:// prefix."""
     encoder: str
-    """The new encoder: a model directory, `package.module:factory`, or (with --pairs) any name for it."""
+    """The new encoder: a model directory, `package.module:factory`, a pretrained model by name (e.g. "openai:MODEL@URL"), or
+    (with --pairs) any name for it."""
     pairs: str | None = None
     """Parquet file of (id, embedding): the new model's embeddings of a sample of the gallery's ids."""
     source: str | None = None
@@ -50,7 +51,8 @@ class FitOnPairsSettings(CheckedSettings):
     images) or "span:CHARS" (what follows the first CHARS characters of a text) with --source, or a source that has the ids
     of the gallery, e.g. "parquet:DIR?text=title"."""
     old_encoder: str | None = None
-    """With --views: the encoder of the store's vectors, a model directory or `package.module:factory`."""
+    """With --views: the encoder of the store's vectors: a model directory, `package.module:factory` or a pretrained model by
+    name."""
     side_encoder: str | None = None
     """With --views: the model of the store's side-information, likewise; without it ways that join side-information are not
     judged by pseudo-queries, and so not published on them."""

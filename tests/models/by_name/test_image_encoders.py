@@ -14,7 +14,8 @@ from torchvision import models
 from fct_ray.errors import ModelError, SettingsError
 from fct_ray.kinds import Metric
 from fct_ray.models.batch_encoder import BatchEncoder, encode_metered
-from fct_ray.models.by_name.registry import kind_of, open_named
+from fct_ray.models.by_name.registry import kind_of, open_named, with_absolute_paths
+from fct_ray.shards.encoder_names import resolve_encoder
 from tests.models.by_name.packaged_models import efficientnet_weights, timm_checkpoint
 from tests.sources.image_files import picture
 
@@ -166,3 +167,16 @@ def test_the_same_name_is_opened_once(torchvision_file: Path) -> None:
     spec = f"torchvision:mobilenet_v3_small?weights={torchvision_file}"
     encoder: BatchEncoder = open_named(spec)
     assert open_named(spec) is encoder
+
+
+def test_a_relative_path_reaches_workers_as_an_absolute_one(
+    torchvision_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(torchvision_file.parent)
+    spec = f"torchvision:mobilenet_v3_small?weights={torchvision_file.name}&batch=3"
+    choice = resolve_encoder(spec, None)
+    assert choice.ref.name == spec
+    assert choice.uri == f"torchvision:mobilenet_v3_small?weights={torchvision_file}&batch=3"
+    monkeypatch.chdir(tmp_path)
+    assert open_named(str(choice.uri)).fingerprint == choice.ref.fingerprint
+    assert with_absolute_paths("openai:m@http://host/v1?key=A&batch=2") == "openai:m@http://host/v1?key=A&batch=2"
