@@ -78,7 +78,11 @@ def _gained(report: Report) -> tuple[str, ...]:
     """What the chosen way recovers of a full backfill's gain; nothing where one of the two was not measured."""
     rows = {row.method: row for row in report.compatibility}
     chosen = None if report.gate is None else report.gate.chosen
-    if chosen is None or chosen not in report.recovered_share or not {chosen, Method.OLD_OLD, Method.NEW_NEW} <= rows.keys():
+    if (
+        chosen is None
+        or chosen not in report.recovered_share
+        or not {chosen, Method.OLD_OLD, Method.NEW_NEW} <= rows.keys()
+    ):
         return ()
     old_map, new_map = rows[Method.OLD_OLD].map, rows[Method.NEW_NEW].map
     if new_map <= old_map:
