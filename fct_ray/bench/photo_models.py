@@ -56,7 +56,7 @@ def _photos(split: str, most: int) -> tuple[FloatArray, npt.NDArray[np.int64]]:
     source = open_source(f"fashion-mnist:{split}")
     assert source.labels_N is not None  # noqa: S101 (Fashion-MNIST has labels)
     num = min(most, len(source.ids_N))
-    pixels = np.asarray(source.read(np.arange(num)).columns["image"], np.float32).reshape(num, -1) / 255
+    pixels = np.asarray(source.read(np.arange(num)).columns["image"], np.float32).reshape(num, -1) / np.float32(255)
     return pixels, source.labels_N[:num]
 
 
@@ -81,9 +81,9 @@ def _network(*, seed: int, width: int, classes: int) -> FloatArray:
         batch = torch.randint(len(images), (BATCH,), generator=order)
         loss = nn.functional.cross_entropy(head(body(images[batch])), labels[batch])
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     body.eval()
     gallery = torch.from_numpy(_photos("gallery", NUM_PHOTOS)[0]).reshape(-1, 1, 28, 28)
     with torch.inference_mode():
-        return np.concatenate([body(part).numpy() for part in gallery.split(1_000)])
+        return np.concatenate([body(part).numpy() for part in torch.split(gallery, 1_000)])

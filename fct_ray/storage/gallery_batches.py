@@ -125,7 +125,9 @@ def dimensions_of(footers: Sequence[ObjectFooter], groups: Sequence[GroupToRead]
     lengths: dict[str, Counter[int]] = {name: Counter() for name in names}
     for chosen in groups[:4]:
         batch = next(_batches(footers[chosen.group.object], chosen, names), None)
-        for name in names if batch is not None else ():
+        if batch is None:
+            continue
+        for name in names:
             found = _lengths(_lists(batch.column(name)))
             lengths[name].update(found[found >= 0].tolist())
     return {name: counts.most_common(1)[0][0] if counts else 0 for name, counts in lengths.items()}

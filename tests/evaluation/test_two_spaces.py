@@ -42,7 +42,9 @@ def test_where_the_other_model_wrote_is_told() -> None:
 
 
 def test_a_rotation_of_a_space_whose_axes_are_alike_is_not_seen() -> None:
-    kind = replace(KINDS["clusters"], decay=0.0, mean=0.0)  # type: ignore[type-var]
+    clusters = KINDS["clusters"]
+    assert isinstance(clusters, Synthetic)
+    kind = replace(clusters, decay=0.0, mean=0.0)
     assert not _judged(kind.make(0, 0.1, 3_000)).suspected
 
 
