@@ -33,6 +33,7 @@ from fct_ray.storage.gallery_batches import (
 from fct_ray.storage.gallery_columns import ColumnNames, Columns, find_columns
 from fct_ray.storage.gallery_files import GalleryFooters, ObjectFooter, read_footers
 from fct_ray.storage.store import Store
+from fct_ray.values import AdoptedLayout
 
 logger = logging.getLogger(__name__)
 IDS_OF_A_SAMPLE, IDS_OF_ALL = 5_000_000, 100_000_000
@@ -88,10 +89,23 @@ def examine(place: str, settings: DoctorSettings) -> Diagnosis:
     if current is None:
         uris = parquet_listing.list_parquet(place)
     else:
-        uris = sorted({store.uri_of(record.embeddings.path) for record in store.manifest().shards})
+        manifest = store.manifest()
+        uris = sorted({store.uri_of(record.embeddings.path) for record in manifest.shards})
+        if manifest.adopted is not None and all(manifest.is_adopted(record.embeddings) for record in manifest.shards):
+            wanted = _as_adopted(wanted, manifest.adopted, has_side=manifest.side_info is not None)
     footers = read_footers(uris, settings.seed)
     facts = _facts(place, footers, wanted, settings, is_store=current is not None)
     return diagnose(facts, encoder=settings.encoder, rewritten=f"{objects.absolute(place).rstrip('/*')}-rewritten")
+
+
+def _as_adopted(names: ColumnNames, layout: AdoptedLayout, *, has_side: bool) -> ColumnNames:
+    """Names that were given, else those by which a store reads the objects that it adopted; labels are found by themselves."""
+    return ColumnNames(
+        id=names.id or layout.id,
+        embedding=names.embedding or layout.embedding,
+        side_info=names.side_info or (layout.side_info if has_side else None),
+        label=names.label,
+    )
 
 
 def _facts(
