@@ -99,7 +99,7 @@ def examine(place: str, settings: DoctorSettings) -> Diagnosis:
 
 
 def _as_adopted(names: ColumnNames, layout: AdoptedLayout, *, has_side: bool) -> ColumnNames:
-    """Names that were given, else those by which a store reads the objects that it adopted; labels are found by themselves."""
+    """Names that were given, else those by which a store reads the objects that it adopted; labels are found."""
     return ColumnNames(
         id=names.id or layout.id,
         embedding=names.embedding or layout.embedding,
