@@ -27,7 +27,7 @@ from fct_ray.bench.cases.truth import queries_of, search
 from fct_ray.engine.cluster import ClusterSettings, ClusterSize, connected
 from fct_ray.judgements import GateResult
 from fct_ray.kinds import Accept, QueryRole, Task, Verdict
-from fct_ray.report.tables import Table
+from fct_ray.report.text_table import Table
 from fct_ray.settings import CheckedSettings, Seed
 from fct_ray.sources.data_directory import data_directory
 from fct_ray.storage.store import Store

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from fct_ray.bench.figures import figures_json
 from fct_ray.bench.growth import GrowthResult, Point, shard_overhead_s
 from fct_ray.report.quantities import bytes_text, count, duration, money, ratio
-from fct_ray.report.tables import Table
+from fct_ray.report.text_table import Table
 
 
 def growth_tables(result: GrowthResult) -> tuple[Table, ...]:

@@ -21,7 +21,7 @@ from fct_ray.kinds import Precision
 from fct_ray.models.matrix_rate import matrix_rate
 from fct_ray.models.transformation_runner import DTYPES, TransformRunner, fast_precision
 from fct_ray.report.quantities import count, percent
-from fct_ray.report.tables import Table
+from fct_ray.report.text_table import Table
 from fct_ray.settings import CheckedSettings, Count
 from fct_ray.shards.model_directory import load_model
 from fct_ray.storage import shards

@@ -16,7 +16,7 @@ from fct_ray.engine.actor_pool import PoolSettings
 from fct_ray.engine.cluster import ClusterSettings, connected
 from fct_ray.errors import SettingsError
 from fct_ray.report.quantities import bytes_text, ratio
-from fct_ray.report.tables import Table
+from fct_ray.report.text_table import Table
 from fct_ray.settings import CheckedSettings, Count
 from fct_ray.shards.model_directory import load_model
 from fct_ray.storage import objects

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from fct_ray.index import build, factory, search
 from fct_ray.kinds import Metric
 from fct_ray.report.quantities import count, duration, percent
-from fct_ray.report.tables import Table
+from fct_ray.report.text_table import Table
 from fct_ray.settings import CheckedSettings, Count, Seed
 
 FloatArray = npt.NDArray[np.float32]

@@ -13,7 +13,7 @@ from fct_ray.bench.mixed_galleries import BLIND, KINDS, NUM_ROWS
 from fct_ray.errors import SettingsError
 from fct_ray.evaluation.two_spaces import find_two_spaces
 from fct_ray.report.quantities import percent
-from fct_ray.report.tables import Table
+from fct_ray.report.text_table import Table
 from fct_ray.settings import CheckedSettings, Count, PartOrNone, Seed
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class Suspicions:
     shares: tuple[float, ...]
     num_seeds: int
     wall_s: float
-    """Of one gallery, making it included."""
+    """Seconds that one gallery took, making it included."""
 
 
 def run_suspicions(settings: SuspicionSettings) -> list[Suspicions]:

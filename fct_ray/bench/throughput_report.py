@@ -13,7 +13,7 @@ from fct_ray.bench.pipeline_process import Measurement
 from fct_ray.bench.pipelines import PIPELINES
 from fct_ray.bench.throughput import ThroughputResult, ratios
 from fct_ray.report.quantities import bytes_text, count, duration, percent, ratio
-from fct_ray.report.tables import Table
+from fct_ray.report.text_table import Table
 
 SAME_WORK = ("loop", "ours", "plain_ray_data", "daft")
 

@@ -12,7 +12,8 @@ from rich.text import Text
 
 from fct_ray.report.content import Report
 from fct_ray.report.explanations import what_it_shows
-from fct_ray.report.tables import Table, tables_of
+from fct_ray.report.tables import tables_of
+from fct_ray.report.text_table import Table
 
 _NARROW_COLUMNS = 110
 """Below this width the compatibility table drops the two columns that its method names already say."""

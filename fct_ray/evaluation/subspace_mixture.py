@@ -124,7 +124,7 @@ def _responsibilities(rows_NR: FloatArray, moments: Sequence[Moments]) -> npt.ND
 
 
 def _moments(rows_NR: FloatArray, weight_N: npt.NDArray[np.float64]) -> Moments:
-    """Of weighted rows."""
+    """What weighted rows give."""
     weighted_NR = rows_NR * weight_N[:, None].astype(np.float32)
     return float(weight_N.sum()), weighted_NR.sum(axis=0), weighted_NR.T @ rows_NR
 

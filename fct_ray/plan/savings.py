@@ -30,9 +30,9 @@ class InAdvance:
     """What side-information took when the old index was made."""
 
     embedding: Usage
-    """Of all rows of the gallery."""
+    """Embedding all rows of the gallery with it."""
     fitting: Usage
-    """Of its model; nothing where this package did not fit it."""
+    """Fitting its model; nothing where this package did not fit it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from fct_ray.gallery_facts import Diagnosis, GalleryFacts, SpacesFacts, VectorFacts
 from fct_ray.report.quantities import bytes_text, count, percent
-from fct_ray.report.tables import Table
+from fct_ray.report.text_table import Table
 
 
 def diagnosis_tables(facts: GalleryFacts) -> tuple[Table, ...]:

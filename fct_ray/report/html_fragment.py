@@ -8,7 +8,8 @@ import jinja2
 
 from fct_ray.report.content import Report
 from fct_ray.report.explanations import what_it_shows
-from fct_ray.report.tables import Table, tables_of
+from fct_ray.report.tables import tables_of
+from fct_ray.report.text_table import Table
 
 _TEMPLATE = """\
 <div>

@@ -10,7 +10,8 @@ import re
 from fct_ray.report.content import Report
 from fct_ray.report.explanations import what_it_shows
 from fct_ray.report.quantities import count, store_name
-from fct_ray.report.tables import Table, tables_of
+from fct_ray.report.tables import tables_of
+from fct_ray.report.text_table import Table
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~])")
 

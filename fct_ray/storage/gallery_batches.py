@@ -42,7 +42,7 @@ class VectorBatch:
     """The vectors of a batch."""
 
     num_rows: int
-    """Of the batch."""
+    """Rows of the batch, with a vector or without."""
     nulls: int
     other_dimension: int
     rows_N: npt.NDArray[np.int64]

@@ -20,7 +20,7 @@ from fct_ray.gallery_facts import ObjectFacts
 from fct_ray.storage import objects, parquet_tables
 
 MAX_FOOTERS = 2_000
-"""Of more objects a seeded sample is looked at: each footer on S3 is two requests."""
+"""Where there are more objects, a seeded sample is looked at: each footer on S3 is two requests."""
 _THREADS = 16
 
 
@@ -34,7 +34,7 @@ class RowGroup:
     first_row: int
     num_rows: int
     num_bytes: int
-    """Of all columns, unpacked."""
+    """What all columns take, unpacked."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

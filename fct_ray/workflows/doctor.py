@@ -68,7 +68,7 @@ class DoctorSettings(CheckedSettings):
     sample_bytes: NumBytes = 256 << 20
     """A gallery that is larger than this (unpacked) is read in part: row groups drawn from all objects."""
     sample_rows: Count = 20_000
-    """Of so many of the rows that are read, at most, norms, spectrum and spaces are computed."""
+    """Norms, spectrum and spaces are computed of at most so many of the rows that are read."""
     seed: Seed = 0
     """Seed of the samples."""
 

@@ -93,7 +93,7 @@ class SentenceEncoder:
 
     @cached_property
     def dimension(self) -> int:
-        """Of the embeddings."""
+        """How many numbers an embedding has."""
         return len(self._embed(["dimension"])[0])
 
     @property
