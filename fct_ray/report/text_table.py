@@ -1,4 +1,4 @@
-"""One table of a report: a title, a sentence, text cells. Which tables there are is `tables`; how one looks is the renderer's."""
+"""One table of a report: a title, a sentence, text cells. Which there are: `tables`. How one looks is up to the renderer."""
 
 from __future__ import annotations
 
