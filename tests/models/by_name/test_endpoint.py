@@ -34,7 +34,9 @@ def vectors() -> dict[str, npt.NDArray[np.float32]]:
 @pytest.fixture
 def server(vectors: dict[str, npt.NDArray[np.float32]], monkeypatch: pytest.MonkeyPatch) -> Iterator[EmbeddingsServer]:
     def encode(texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        return np.array([vectors[text] for text in texts]) * 3.0  # not of unit length, as some servers have it
+        return np.array([vectors[text] for text in texts]) * np.float32(
+            3
+        )  # not of unit length, as some servers have it
 
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     with embeddings_server(encode, KEY) as running:
