@@ -31,10 +31,19 @@ class BatchEncoder(Protocol):
 
     name: str
     fingerprint: str
-    dimension: int
-    metric: Metric
-    normalized: bool
     flops_per_item: float
+
+    @property
+    def dimension(self) -> int:
+        """Numbers in an embedding."""
+
+    @property
+    def metric(self) -> Metric:
+        """How its embeddings are compared."""
+
+    @property
+    def normalized(self) -> bool:
+        """Whether its embeddings have length 1."""
 
     def encode(self, columns: Mapping[str, Any]) -> NDArray[np.float32]:
         """embeddings_ND float32 of one batch, in order.

@@ -66,5 +66,6 @@ def test_tokens_are_in_the_receipt_the_key_is_nowhere_and_a_row_of_nan_is_left_o
     )
     wanted = model.encode({"text": list(TEXTS[1:])})
     np.testing.assert_allclose(shard.embeddings_ND, wanted, atol=1e-5)
+    assert shard.side_info_NS is not None
     np.testing.assert_allclose(shard.side_info_NS, wanted, atol=1e-5)
     assert not any(KEY.encode() in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())

@@ -103,7 +103,7 @@ class EndpointEncoder:
 
     @cached_property
     def dimension(self) -> int:
-        """How many numbers a vector has: asked of the endpoint, by one short text, unless `dimensions` says it. Raises ModelError."""
+        """How many numbers an embedding has, as one short text shows, unless `dimensions` says it. Raises ModelError."""
         if self.settings.dimensions is not None:
             return self.settings.dimensions
         return len(self._counted(self._requests.embed(["dimension"], None, attempts=PROBE_ATTEMPTS))[0])

@@ -93,15 +93,15 @@ class SentenceEncoder:
 
     @cached_property
     def dimension(self) -> int:
-        """How many numbers a vector has."""
+        """How many numbers an embedding has."""
         return len(self._embed(["dimension"])[0])
 
-    @cached_property
+    @property
     def metric(self) -> Metric:
         """L2 for a model that was made for Euclidean or Manhattan distance; else inner product."""
         return Metric.L2 if str(self.model.similarity_fn_name) in ("euclidean", "manhattan") else Metric.IP
 
-    @cached_property
+    @property
     def normalized(self) -> bool:
         """Whether vectors are scaled to unit length: for a model that was made for cosine similarity."""
         return str(self.model.similarity_fn_name) == "cosine"

@@ -35,7 +35,7 @@ def vectors() -> dict[str, npt.NDArray[np.float32]]:
 def server(vectors: dict[str, npt.NDArray[np.float32]], monkeypatch: pytest.MonkeyPatch) -> Iterator[EmbeddingsServer]:
     def encode(texts: Sequence[str]) -> npt.NDArray[np.float32]:
         return np.array([vectors[text] for text in texts]) * np.float32(
-            3
+            3.0
         )  # not of unit length, as some servers have it
 
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
