@@ -35,7 +35,7 @@ def read_document(uri: str) -> ModelDocument:
 
 def is_model_uri(name: EncoderSpec) -> TypeGuard[str]:
     """Whether an encoder's name is the location of a model directory."""
-    return isinstance(name, str) and objects.exists(objects.join(name, MODEL_JSON))
+    return isinstance(name, str) and kind_of(name) is None and objects.exists(objects.join(name, MODEL_JSON))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

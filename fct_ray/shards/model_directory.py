@@ -95,7 +95,7 @@ def open_encoder(uri: EncoderSpec) -> BatchEncoder:
     """A ready encoder from a model directory, a name or an import path; one that is ready already is returned as it is."""
     if not isinstance(uri, str):
         return uri
-    if kind_of(uri) is not None and not is_model_uri(uri):
+    if kind_of(uri) is not None:
         return open_named(uri)
     if IMPORT_PATH.match(uri) and not is_model_uri(uri):
         return load_factory(uri)
