@@ -105,4 +105,5 @@ def _unique(file: pq.ParquetFile, names: list[str]) -> list[str]:
         return []
     if batch is None:
         return names
-    return [one for one in names if batch[one].null_count == 0 and len(pc.unique(batch[one])) == len(batch)]
+    once = [name for name in names if batch.schema.names.count(name) == 1]
+    return [name for name in once if batch[name].null_count == 0 and len(pc.unique(batch[name])) == len(batch)]

@@ -139,5 +139,5 @@ def test_a_misspelt_or_absurd_setting_is_refused_by_name(settings: dict[str, Any
 
 
 def test_a_metric_that_does_not_exist_is_refused_with_those_that_do(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"metric is 'cosine'.*'ip' or 'l2'"):
-        fct_ray.adopt(tmp_path / "store", embeddings=tmp_path, encoder="api-v1", metric="cosine")
+    with pytest.raises(SettingsError, match=r"metric is 'hamming'.*'ip', 'l2' or 'cosine'"):
+        fct_ray.adopt(tmp_path / "store", embeddings=tmp_path, encoder="api-v1", metric="hamming")

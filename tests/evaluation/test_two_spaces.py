@@ -53,5 +53,6 @@ def test_copies_one_direction_and_few_rows_are_no_sign() -> None:
     rows = rng.standard_normal((3_000, 16)).astype(np.float32)
     copies = np.concatenate([rows, np.repeat(rows[:30], 20, axis=0)])
     assert not _judged(copies).suspected
-    assert find_two_spaces(np.outer(np.arange(1, 1_000), np.ones(8)).astype(np.float32), seed=0) is None
+    one_direction = find_two_spaces(np.outer(np.arange(1, 1_000), np.ones(8)).astype(np.float32), seed=0)
+    assert one_direction is None or not one_direction.suspected
     assert find_two_spaces(rows[:200], seed=0) is None

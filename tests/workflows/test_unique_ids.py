@@ -29,7 +29,7 @@ def _records(store: Store, ids_by_shard: list[IdArray]) -> list[ShardRecord]:
         records.append(
             ShardRecord(
                 shard=shard,
-                embeddings=ObjectRef(path=Store.shard_path(1, shard), bytes=1, sha256="x"),
+                embeddings=ObjectRef(path=Store.shard_path(1, shard), bytes=path.stat().st_size, sha256="x"),
                 index=None,
                 rows=len(ids_N),
                 id_min=int(ids_N.min()),
