@@ -46,6 +46,17 @@ class Provenance(StrEnum):
     """Some rows are transformed, others embedded; the counts of the shard say how many."""
 
 
+class VectorMetric(StrEnum):
+    """How vectors that are brought are compared."""
+
+    IP = "ip"
+    """Inner product, also cosine of unit vectors."""
+    L2 = "l2"
+    """Euclidean distance."""
+    COSINE = "cosine"
+    """Inner product of vectors that are scaled to length 1 whenever they are read."""
+
+
 class Method(StrEnum):
     """A way to search a gallery, from doing nothing to the full backfill; the keys of reports."""
 

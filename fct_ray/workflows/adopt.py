@@ -11,10 +11,9 @@ import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 from fct_ray.errors import FormatError, SettingsError
-from fct_ray.kinds import Metric
+from fct_ray.kinds import Metric, VectorMetric
 from fct_ray.metering.meters import StageMeter
 from fct_ray.plan.identity import run_id
 from fct_ray.plan.versions import adopted_manifest
@@ -84,7 +83,7 @@ class AdoptSettings(BadRowSettings):
     """What these columns are called."""
     encoder: str
     """The encoder that made them: a model directory, `package.module:factory`, a pretrained model by name, or any name."""
-    metric: Metric | Literal["cosine"] = Metric.IP
+    metric: VectorMetric = VectorMetric.IP
     """How the embeddings are compared: "ip" (inner product, also cosine of unit vectors), "l2", or "cosine": vectors are
     scaled to length 1 whenever they are read, and compared by inner product."""
     truncate: Count | None = None
@@ -132,7 +131,7 @@ def plan_adopt(
     choice = resolve_encoder(settings.encoder if encoder is None else encoder, store)
     uris = parquet_listing.list_parquet(settings.embeddings)
     paths.adopted_root(uris)
-    layout = settings.columns.layout(truncate=settings.truncate, normalize=settings.metric == "cosine")
+    layout = settings.columns.layout(truncate=settings.truncate, normalize=settings.metric is VectorMetric.COSINE)
     marks = objects.marks(uris)
     object_schema.check_object(uris[0], layout)
     decisive = (*uris, *marks, choice.ref.fingerprint, str(settings.metric), str(settings.on_bad_row))
@@ -151,7 +150,7 @@ def plan_adopt(
         side=settings.side if side is None else side,
         uris=tuple(uris),
         layout=layout,
-        metric=Metric.IP if settings.metric == "cosine" else Metric(settings.metric),
+        metric=Metric.IP if settings.metric is VectorMetric.COSINE else Metric(settings.metric),
         run=run_of(newest) if finished is None else finished.run,
         finished=finished,
     )
