@@ -88,12 +88,15 @@ def _gained(report: Report) -> tuple[str, ...]:
     if new_map <= old_map:
         return ()
     share = report.recovered_share[chosen].map
-    verdict = (
-        f"{percent(share)} of the gain, without embedding the gallery again" if share > 0 else "it would do harm here"
-    )
+    kept = f"{percent(share)} of the gain in mAP, without embedding the gallery again"
+    verdict = kept if share > 0 else "it would do harm here"
+    figures = {
+        method: f"{percent(rows[method].map)} mAP and {percent(rows[method].top1)} top-1"
+        for method in (chosen, Method.OLD_OLD, Method.NEW_NEW)
+    }
     text = (
-        f"The upgrade ({METHOD_TITLES[chosen]}) gives {percent(rows[chosen].map)} mAP, where doing nothing gives "
-        f"{percent(old_map)} and a full backfill {percent(new_map)}: {verdict}."
+        f"The upgrade ({METHOD_TITLES[chosen]}) gives {figures[chosen]}, where doing nothing gives "
+        f"{figures[Method.OLD_OLD]}, and a full backfill {figures[Method.NEW_NEW]}: {verdict}."
     )
     return (text,)
 

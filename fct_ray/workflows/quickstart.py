@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from fct_ray.engine.cluster import ClusterSize
-from fct_ray.kinds import QueryRole, Task, WayChoice
+from fct_ray.kinds import QueryRole, Task
 from fct_ray.models.encoder_loop import EncoderFit, EncoderLoss
 from fct_ray.models.transformation_loop import TransformationFit
 from fct_ray.settings import CheckedSettings, Count
@@ -35,7 +35,7 @@ from fct_ray.workflows.upgrade.settings import UpgradeSettings
 
 logger = logging.getLogger(__name__)
 MAX_GALLERY, MAX_QUERIES = 50_000, 2_000
-MAX_JUDGED = 5_000  # rows of its gallery that judge: a fixed cost, which weighs in a gallery as small as this one
+MAX_JUDGED = 10_000  # rows of its gallery that judge: a fixed cost, which weighs in a gallery as small as this one
 NUM_EXAMPLES, NUM_NEIGHBOURS = 5, 5
 
 
@@ -48,12 +48,12 @@ class NewModel(StrEnum):
     @property
     def default_source(self) -> str:
         """Labelled items that fit it."""
-        return "fashion-mnist:fit?limit=4000" if self is NewModel.PRETRAINED else "fashion-mnist:fit"
+        return "fashion-mnist:fit?limit=6000" if self is NewModel.PRETRAINED else "fashion-mnist:fit"
 
     @property
     def default_num_pairs(self) -> int:
         """Pairs: each costs as much as embedding an item in a full backfill."""
-        return 2000 if self is NewModel.PRETRAINED else 6000
+        return 3000 if self is NewModel.PRETRAINED else 6000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,20 +71,20 @@ class QuickstartSettings(CheckedSettings):
     costs about 50 times what the old model takes) or `small` (as small as the old one, all of it fitted here: a full backfill
     of so few items is then cheaper than any upgrade)."""
     new_source: str | None = None
-    """What the new model is fitted on. None: "fashion-mnist:fit", of which the pretrained one wants 4,000 images."""
+    """What the new model is fitted on. None: "fashion-mnist:fit", of which the pretrained one wants 6,000 images."""
     gallery: str = "fashion-mnist:gallery"
     """The items of the index."""
     queries: str = "fashion-mnist:query?limit=2000"
     """What searches it."""
     num_pairs: Count | None = None
-    """Gallery items embedded with the new model to fit and judge h. None: 2,000 with the pretrained new model, 6,000 with
+    """Gallery items embedded with the new model to fit and judge h. None: 3,000 with the pretrained new model, 6,000 with
     the small one."""
     rows_per_shard: Count = 5000
     """Items per shard."""
     old: EncoderFit = field(default_factory=lambda: EncoderFit(backbone="small_cnn-8", dimension=128, epochs=3))
     """How the old model is fitted."""
     side: EncoderFit = field(
-        default_factory=lambda: EncoderFit(backbone="small_cnn-16", dimension=128, epochs=4, loss=EncoderLoss.SIMCLR)
+        default_factory=lambda: EncoderFit(backbone="small_cnn-16", dimension=128, epochs=5, loss=EncoderLoss.SIMCLR)
     )
     """How the side-information model is fitted."""
     pretrained: EncoderFit = field(
@@ -92,7 +92,7 @@ class QuickstartSettings(CheckedSettings):
             backbone="efficientnet_lite0",
             pretrained=True,
             freeze_backbone=True,
-            image_size=80,
+            image_size=96,
             dimension=128,
             head_width=256,
             epochs=20,
@@ -169,7 +169,6 @@ def _run(
         fit=settings.h,
         fit_dir=objects.join(root, "models/h"),
         controls=True,
-        way=WayChoice.H if upgrade.way is WayChoice.AUTO else upgrade.way,
         task=upgrade.task or Task.SIMILAR,
         gate=replace(upgrade.gate, gallery_rows=min(upgrade.gate.gallery_rows, MAX_JUDGED)),
     )
