@@ -44,6 +44,7 @@ IMPORTS_BY_NAME = {
     "fct_ray/sources/registry.py",  # modules of a fixed table
     "fct_ray/models/by_name/registry.py",  # likewise
     "fct_ray/bench/pipelines/__init__.py",  # likewise
+    "fct_ray/sources/image_formats.py",  # asks whether one library is installed, and imports none by name
 }
 
 
