@@ -54,14 +54,23 @@ def key_type_of(kind: pa.DataType) -> KeyType | None:
     return KeyType.BINARY if is_bytes or pa.types.is_fixed_size_binary(kind) else None
 
 
+def calls_items(kind: pa.DataType) -> bool:
+    """Whether a column of this type may hold ids: whole numbers of any width, or keys."""
+    return bool(pa.types.is_integer(_values_type(kind))) or key_type_of(kind) is not None
+
+
 def plain(column: Any) -> Any:
-    """A column in one piece, without dictionaries and extension types."""
+    """A column in one piece, without dictionaries and extension types; nulls stay."""
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if isinstance(array, pa.ChunkedArray):  # strings of more than 2 GB
         array = pa.concat_arrays([in_type(chunk, pa.large_string()) for chunk in array.chunks])
-    if isinstance(array, pa.ExtensionArray):
-        array = array.storage
-    return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
+    while True:
+        if isinstance(array, pa.ExtensionArray):
+            array = array.storage
+        elif pa.types.is_dictionary(array.type):
+            array = array.dictionary_decode()
+        else:
+            return array
 
 
 def in_type(column: Any, kind: pa.DataType) -> Any:
@@ -119,9 +128,14 @@ def to_python(ids: UserIds) -> npt.NDArray[Any]:
 
 
 def _values_type(kind: Any) -> Any:
-    if isinstance(kind, pa.BaseExtensionType):
-        kind = kind.storage_type
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
+    """The type below extension types and dictionaries."""
+    while True:
+        if isinstance(kind, pa.BaseExtensionType):
+            kind = kind.storage_type
+        elif pa.types.is_dictionary(kind):
+            kind = kind.value_type
+        else:
+            return kind
 
 
 def _is_text(kind: pa.DataType) -> bool:

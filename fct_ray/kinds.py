@@ -100,11 +100,6 @@ class Method(StrEnum):
         """Whether it needs side-information."""
         return self in (Method.FUSED, Method.FUSED_WHITENED, Method.LINEAR_SIDE, Method.FCT_SIDE)
 
-    @property
-    def is_control(self) -> bool:
-        """Whether it shows, where a store has side-information, what maps are worth without it."""
-        return self in (Method.LINEAR_NOSIDE, Method.FCT_NOSIDE)
-
 
 def method_of_transformation(kind: Literal["mlp", "linear", "corrected", "blocks"], *, reads_side: bool) -> Method:
     """The method by which a transformation of this architecture is reported: all but linear ones as h."""

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 
 from fct_ray.gallery_facts import Diagnosis, Finding, GalleryFacts, Level, Role, SpacesFacts, VectorFacts
 from fct_ray.plan.next_commands import next_commands, rewrite_command
+from fct_ray.plan.portions import MOST_TOGETHER, SHARD_BYTES, SLACK, SMALL_SHARE
 
 TINY_ROWS, MANY_OBJECTS = 4_096, 1_000
-"""More objects than this with fewer rows than that: each becomes a shard, a FAISS file and a receipt of its own."""
-LARGE_GROUP_BYTES = 1 << 30
-"""A worker holds a row group in memory, and about three times its size in all."""
+"""More objects than this with fewer rows than that."""
+LARGE_GROUP_BYTES = SLACK * SHARD_BYTES
 FEW_ROWS = 1_000
 MUCH_REPEATED, MANY_ZEROS = 0.01, 0.001
 MEAN_OF_ONE_SIDE = 0.6
@@ -66,7 +66,7 @@ def _schema(facts: GalleryFacts) -> Iterator[Finding]:
         yield Finding(
             name="types-differ",
             level=Level.ERROR,
-            seen=f"{facts.objects.other_schema:,} objects lack the columns of the first one, or hold them in other types.",
+            seen=f"{facts.objects.other_schema:,} objects lack columns of the first, or hold no vectors or other ids there.",
             effect="Refused: one store holds one kind of embedding.",
             action="Adopt objects of each kind as a store of its own, or write them again with one schema.",
         )
@@ -104,16 +104,17 @@ def _objects(facts: GalleryFacts, rewritten: str) -> Iterator[Finding]:
             name="tiny-objects",
             level=Level.WARNING,
             seen=f"{objects.num_objects:,} objects, half of them with {objects.rows_median:,} rows or fewer.",
-            effect="Each becomes a shard with an index file and a receipt: opening them takes longer than the work.",
-            action=f"Write fewer, larger ones and adopt those: {rewrite}",
+            effect=f"Those below {SHARD_BYTES // SMALL_SHARE >> 20} MiB are copied into the store, up to {MOST_TOGETHER:,} "
+            "in a shard; larger ones become a shard each, with an index file and a receipt.",
+            action=f"To leave them where they are, write fewer, larger ones and adopt those: {rewrite}",
         )
     if objects.group_bytes_max > LARGE_GROUP_BYTES:
         yield Finding(
             name="large-row-groups",
             level=Level.WARNING,
             seen=f"A row group has {objects.group_rows_max:,} rows, {objects.group_bytes_max / 2**30:.1f} GiB unpacked.",
-            effect="A worker holds a whole row group in memory: about three times that.",
-            action=f"Write smaller ones: {rewrite}",
+            effect=f"Groups above {LARGE_GROUP_BYTES >> 20} MiB are copied into the store in slices.",
+            action=f"To leave them where they are, write smaller ones: {rewrite}",
         )
     if objects.num_empty and objects.num_rows:
         yield Finding(

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from fct_ray.values import RowGroups
 
 Span = tuple[int, int]
+SHARD_BYTES = 128 * 2**20
+"""What a shard loads at most, where nothing else is asked for."""
 SMALL_SHARE, MOST_SMALL, MOST_TOGETHER = 32, 256, 4096
 """An object below 1/32 of a shard is small; from 257 such objects on up to 4,096 neighbours become one shard."""
 LARGE_SHARE = 4

@@ -1,15 +1,14 @@
 """What an upgrade saved against the full backfill it replaced: the factors, and from which gallery on it pays.
 
-Owns: which work counts as what. Work is counted in parts, because they grow differently:
+Owns: which work counts as what. Work is counted in three parts, because they grow differently:
 
     per row     stream + verify + publish of the upgrade
     one-off     embedding pairs, fitting h, the gate
-    not at all  fitting controls without side-information, which only show what it is worth
     in advance  embedding the gallery with the side-information model, and fitting that model: paid when the old index
                 was made
 
 At other sizes the work for each row is taken to stay what it was here; both sides then hold the start of their processes in
-it, which weighs more on the upgrade's shorter stages: real factors are better than those that are told.
+it, which weighs more on the upgrade's shorter stages, so that its factor is probably told too small.
 """
 
 from __future__ import annotations
@@ -64,18 +63,15 @@ def work_saved(
     rows: int,
     in_advance: InAdvance | None,
     usd_per_node_hour: float | None,
-    control_chosen: bool = False,
 ) -> SavedWork:
     """Factors and break-even of an upgrade against a full backfill of the same rows.
 
     `all_work` counts per-row and one-off work; the variant "with_side_information" adds what was paid in advance,
-    "without_fitting_h" leaves the one-off work out. The break-even gallery is in busy compute. Fitting controls counts only
-    where the gate chose one (`control_chosen`).
+    "without_fitting_h" leaves the one-off work out. The break-even gallery is in busy compute.
     """
     backfill = sum((full[name] for name in full), Usage())
     per_row = sum((usage for name, usage in upgrade.items() if STAGES[name] is Growth.PER_ROW), Usage())
-    fixed = {Growth.FIXED, *([Growth.NOT_NEEDED] if control_chosen else [])}
-    one_off = sum((usage for name, usage in upgrade.items() if STAGES[name] in fixed), Usage())
+    one_off = sum((usage for name, usage in upgrade.items() if STAGES[name] is Growth.FIXED), Usage())
 
     def factors(work: Usage) -> Mapping[str, float]:
         return saved(backfill, work, usd_per_node_hour=usd_per_node_hour)

@@ -17,8 +17,6 @@ class Growth(StrEnum):
     """With the number of pairs: it is the same for a gallery ten times as large."""
     PER_ROW = "per_row"
     """With the rows of the gallery."""
-    NOT_NEEDED = "not_needed"
-    """Not at all: only a demonstration wants it. Reports show it; savings leave it out."""
 
 
 STAGES: Mapping[str, Growth] = {
@@ -26,7 +24,6 @@ STAGES: Mapping[str, Growth] = {
     "pairs": Growth.FIXED,
     "refine": Growth.PER_ROW,
     "fit": Growth.FIXED,
-    "controls": Growth.NOT_NEEDED,
     "gate": Growth.FIXED,
     "stream": Growth.PER_ROW,
     "verify": Growth.PER_ROW,

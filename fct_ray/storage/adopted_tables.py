@@ -9,8 +9,6 @@ stay as they are, but for names that belong to the format: these get an undersco
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pyarrow as pa
 
@@ -138,11 +136,6 @@ def finished(vectors_ND: FloatArray, layout: AdoptedLayout, uri: str) -> FloatAr
         lengths_N1 = np.linalg.norm(vectors_ND, axis=1, keepdims=True)
         vectors_ND = np.divide(vectors_ND, np.where(lengths_N1 > 0, lengths_N1, np.float32(1)), dtype=np.float32)
     return vectors_ND
-
-
-def without_layout(layout: AdoptedLayout) -> AdoptedLayout:
-    """A layout by which vectors are read as they are: neither cut nor scaled."""
-    return dataclasses.replace(layout, truncate=None, normalize=False)
 
 
 def _only(schema: pa.Schema, name: str, uri: str) -> pa.Field:

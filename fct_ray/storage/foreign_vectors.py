@@ -20,7 +20,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fct_ray.errors import FormatError
-from fct_ray.storage.id_columns import stored
 from fct_ray.storage.vector_columns import FLOATS, ArrowArray, ArrowField
 
 EXTENSION_NAME, _EXTENSION_SHAPE = b"ARROW:extension:name", b"ARROW:extension:metadata"
@@ -32,7 +31,7 @@ def vector_lists(column: ArrowArray, field: ArrowField, uri: str) -> ArrowArray:
     """A column of vectors as list, large_list or fixed_size_list of NUMBERS. Raises FormatError: it holds no vectors."""
     check_vectors(field, uri)
     if isinstance(column.type, pa.BaseExtensionType):
-        column = stored(column)
+        column = pa.chunked_array([chunk.storage for chunk in column.chunks], type=column.type.storage_type)
     if _is_ragged_tensor(column.type):
         if pc.any(pc.not_equal(pc.list_value_length(pc.struct_field(column, "shape")), 1)).as_py():
             raise FormatError(
@@ -61,7 +60,7 @@ def check_vectors(field: ArrowField, uri: str) -> None:
     if is_any_list(kind) and kind.value_type in NUMBERS:
         return
     raise FormatError(
-        f"{uri}: column {name!r} is {field.type}; wanted lists of float32, one a row. {_advice(kind, name)}"
+        f"{uri}: column {name!r} is {field.type}; wanted lists of float32, one a row. {conversion(kind, name)}"
     )
 
 
@@ -118,7 +117,7 @@ def _shape(field: ArrowField) -> list[int] | None:
     return shape if isinstance(shape, list) and all(isinstance(size, int) for size in shape) else None
 
 
-def _advice(kind: pa.DataType, name: str) -> str:
+def conversion(kind: pa.DataType, name: str) -> str:
     """How to make vectors of what a column holds instead: one sentence."""
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         return (

@@ -18,10 +18,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from fct_ray.key_types import plain
 from fct_ray.storage import parquet_tables
-from fct_ray.storage.gallery_columns import ROW_NUMBERS, Columns
+from fct_ray.storage.foreign_vectors import vector_lists
+from fct_ray.storage.gallery_columns import Columns
 from fct_ray.storage.gallery_files import ObjectFooter, RowGroup, open_object
 from fct_ray.storage.vector_columns import ArrowArray, ArrowField, FloatArray
+from fct_ray.values import ROW_NUMBERS
 
 BATCH_ROWS = 8_192
 LEAST_SHARES = 64
@@ -128,7 +131,7 @@ def dimensions_of(footers: Sequence[ObjectFooter], groups: Sequence[GroupToRead]
         if batch is None:
             continue
         for name in names:
-            found = _lengths(_lists(batch.column(name)))
+            found = _lengths(_lists(batch, name))
             lengths[name].update(found[found >= 0].tolist())
     return {name: counts.most_common(1)[0][0] if counts else 0 for name, counts in lengths.items()}
 
@@ -149,7 +152,7 @@ def count_ids(footers: Sequence[ObjectFooter], column: str | None, most_rows: in
             continue
         with open_object(footer.uri) as source, parquet_tables.readable(footer.uri):
             table = parquet_tables.open_parquet(source, footer.uri, buffer_bytes=_BUFFER_BYTES).read(columns=[column])
-        pieces += [_plain(chunk) for chunk in table.column(column).chunks]
+        pieces.append(plain(table.column(column)))
     kinds = {piece.type for piece in pieces}
     if len(kinds) > 1:
         pieces = [piece.cast(pa.string()) for piece in pieces]
@@ -177,7 +180,7 @@ def _batches(footer: ObjectFooter, chosen: GroupToRead, columns: list[str]) -> I
 
 
 def _vectors(batch: pa.RecordBatch, name: str, dimensions: dict[str, int]) -> VectorBatch:
-    lists, dimension = _lists(batch.column(name)), dimensions[name]
+    lists, dimension = _lists(batch, name), dimensions[name]
     lengths_N = _lengths(lists)
     has_vector_N = lengths_N == dimension
     kept = lists.filter(pa.array(has_vector_N)) if not has_vector_N.all() else lists
@@ -199,13 +202,10 @@ def _vectors(batch: pa.RecordBatch, name: str, dimensions: dict[str, int]) -> Ve
     )
 
 
-def _lists(array: ArrowArray) -> ArrowArray:
-    """Lists with offsets, or of one length, that a type is made of."""
-    if isinstance(array, pa.ExtensionArray):
-        array = array.storage
-    if pa.types.is_list_view(array.type) or pa.types.is_large_list_view(array.type):
-        array = array.cast(pa.large_list(array.type.value_type))
-    return array
+def _lists(batch: pa.RecordBatch, name: str) -> ArrowArray:
+    """A column of vectors as lists with offsets, or of one length."""
+    column = pa.chunked_array([batch.column(name)])
+    return vector_lists(column, batch.schema.field(name), name).combine_chunks()
 
 
 def _lengths(lists: ArrowArray) -> npt.NDArray[np.int64]:
@@ -219,12 +219,3 @@ def _scale(field: ArrowField) -> np.float32:
         return np.float32(float((field.metadata or {}).get(b"scale", b"1")))
     except ValueError:
         return np.float32(1)
-
-
-def _plain(array: ArrowArray) -> ArrowArray:
-    """Ids as plain values: without dictionary, without an extension."""
-    if isinstance(array, pa.ExtensionArray):
-        array = array.storage
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
-    return array

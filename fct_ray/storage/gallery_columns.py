@@ -2,40 +2,43 @@
 
     doc_id: string, emb: list<double>, text: string    ->    --columns.id doc_id --columns.embedding emb
 
-Owns: which types may hold ids and vectors, which names are usual, and the sentence for a column that cannot be used. A
+Owns: which column is taken for what, and the sentence for one that cannot be used. Which types may hold ids and vectors is
+the rule of `adopt` (`key_types`, `foreign_vectors`). A
 column that has the format's own name is taken; of others only one that is the only candidate.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 
 from fct_ray.gallery_facts import ColumnFacts, Role
-from fct_ray.storage.vector_columns import FLOATS
+from fct_ray.key_types import calls_items
+from fct_ray.settings import CheckedSettings
+from fct_ray.storage.foreign_vectors import conversion, could_be_vectors
+from fct_ray.storage.id_columns import is_name_of_ids
+from fct_ray.values import ROW_NUMBERS
 
-ROW_NUMBERS = "row"
-"""What is given for the id column of objects without one: ids are then the positions of the rows."""
-_ID_NAMES = {
-    "_id", "uid", "uuid", "guid", "key", "pk", "ids", "idx", "index", "item", "document", "row", "sku", "asin",
-}  # fmt: skip
-"""Besides all that end with `_id`."""
 _VECTOR_NAMES = {
     "emb", "embs", "embeddings", "vector", "vectors", "vec", "feature", "features", "embed", "dense", "dense_vector",
 }  # fmt: skip
 _LABEL_NAMES = {"labels", "class", "class_id", "category", "category_id", "target", "y"}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ColumnNames:
-    """What the columns are called; None: find out."""
+@dataclass(frozen=True, kw_only=True)
+class GivenColumns(CheckedSettings):
+    """What the columns are called, where they have other names than the format's."""
 
     id: str | None = None
+    """The column of ids; "row": there is none, ids are the positions of the rows. None: find it."""
     embedding: str | None = None
+    """The column of vectors. None: find it."""
     side_info: str | None = None
+    """The column of side-information. None: `side_info`, if there is one."""
     label: str | None = None
+    """The column of labels. None: find it, if there is one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,7 +57,7 @@ class Columns:
     """Settings that name columns whose names are not the format's."""
 
 
-def find_columns(schema: pa.Schema, names: ColumnNames) -> Columns:
+def find_columns(schema: pa.Schema, names: GivenColumns) -> Columns:
     """The role of every column of `schema`; `names` are those that the user gave."""
     problems: list[str] = []
     id_name, id_why = _id(schema, names.id, problems)
@@ -83,48 +86,18 @@ def find_columns(schema: pa.Schema, names: ColumnNames) -> Columns:
     )
 
 
-def vector_value_type(kind: pa.DataType) -> pa.DataType | None:
-    """The type of one number of a column of vectors; None where the type holds no lists."""
-    if isinstance(kind, pa.FixedShapeTensorType):
-        return kind.value_type
-    lists = (
-        pa.types.is_list,
-        pa.types.is_large_list,
-        pa.types.is_fixed_size_list,
-        pa.types.is_list_view,
-        pa.types.is_large_list_view,
-    )
-    return kind.value_type if any(is_one(kind) for is_one in lists) else None
-
-
-def is_id_type(kind: pa.DataType) -> bool:
-    """Whether ids may have this type: whole numbers, text, UUIDs and other short bytes."""
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    if isinstance(kind, pa.ExtensionType | pa.BaseExtensionType):
-        kind = kind.storage_type
-    texts = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
-    others = (pa.types.is_integer, pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
-    return any(is_one(kind) for is_one in (*texts, *others))
-
-
-def _is_vector(kind: pa.DataType) -> bool:
-    value = vector_value_type(kind)
-    return value is not None and (value in FLOATS or pa.types.is_int8(value))
-
-
 def _id(schema: pa.Schema, given: str | None, problems: list[str]) -> tuple[str | None, str]:
     if given == ROW_NUMBERS and given not in schema.names:
         return ROW_NUMBERS, "as you say: positions of rows"
     if given is not None:
-        return _given(schema, given, Role.ID, is_id_type, problems), "as you say"
+        return _given(schema, given, Role.ID, _may_be_ids, problems), "as you say"
     if "id" in schema.names:
-        if is_id_type(schema.field("id").type):
+        if _may_be_ids(schema.field("id")):
             return "id", "by its name"
         problems.append(f"column 'id' is {schema.field('id').type}; wanted whole numbers, text or UUIDs. Cast it")
         return None, ""
-    fields = [field for field in schema if is_id_type(field.type)]
-    usual = [field.name for field in fields if field.name.lower() in _ID_NAMES or field.name.lower().endswith("_id")]
+    fields = [field for field in schema if _may_be_ids(field)]
+    usual = [field.name for field in fields if is_name_of_ids(field.name)]
     candidates = usual or [field.name for field in fields if pa.types.is_integer(field.type)]
     if len(candidates) == 1:
         return candidates[0], "the only candidate"
@@ -138,14 +111,16 @@ def _id(schema: pa.Schema, given: str | None, problems: list[str]) -> tuple[str 
 
 def _embedding(schema: pa.Schema, given: str | None, problems: list[str]) -> tuple[str | None, str]:
     if given is not None:
-        return _given(schema, given, Role.EMBEDDING, _is_vector, problems), "as you say"
+        return _given(schema, given, Role.EMBEDDING, could_be_vectors, problems), "as you say"
     if "embedding" in schema.names:
         kind = schema.field("embedding").type
-        if _is_vector(kind):
+        if could_be_vectors(schema.field("embedding")):
             return "embedding", "by its name"
-        problems.append(f"column 'embedding' is {kind}; wanted one list of float numbers per row. {_conversion(kind)}")
+        problems.append(
+            f"column 'embedding' is {kind}; wanted one list of float numbers per row. {conversion(kind, 'embedding')}"
+        )
         return None, ""
-    vectors = [field.name for field in schema if _is_vector(field.type) and field.name != "side_info"]
+    vectors = [field.name for field in schema if could_be_vectors(field) and field.name != "side_info"]
     usual = [name for name in vectors if name.lower() in _VECTOR_NAMES]
     candidates = usual if len(usual) == 1 else vectors
     if len(candidates) == 1:
@@ -161,9 +136,9 @@ def _optional(
     schema: pa.Schema, given: str | None, role: Role, others: Sequence[str | None], problems: list[str]
 ) -> tuple[str | None, str]:
     if given is not None:
-        return _given(schema, given, role, _is_vector, problems), "as you say"
+        return _given(schema, given, role, could_be_vectors, problems), "as you say"
     name = role.value
-    found = name in schema.names and name not in others and _is_vector(schema.field(name).type)
+    found = name in schema.names and name not in others and could_be_vectors(schema.field(name))
     return (name, "by its name") if found else (None, "")
 
 
@@ -171,7 +146,7 @@ def _label(
     schema: pa.Schema, given: str | None, others: Sequence[str | None], problems: list[str]
 ) -> tuple[str | None, str]:
     if given is not None:
-        return _given(schema, given, Role.LABEL, lambda kind: vector_value_type(kind) is None, problems), "as you say"
+        return _given(schema, given, Role.LABEL, lambda field: not could_be_vectors(field), problems), "as you say"
     if "label" in schema.names:
         return "label", "by its name"
     candidates = [
@@ -182,14 +157,17 @@ def _label(
     return (candidates[0], "the only candidate") if len(candidates) == 1 else (None, "")
 
 
-def _given(schema: pa.Schema, name: str, role: Role, is_possible: object, problems: list[str]) -> str | None:
+def _given(
+    schema: pa.Schema, name: str, role: Role, is_possible: Callable[[pa.Field], bool], problems: list[str]
+) -> str | None:
     flag = f"--columns.{role.value.replace('_', '-')} {name}"
     if schema.names.count(name) != 1:
         problems.append(f"{flag}: {schema.names.count(name)} columns of this name; there are {_listed(schema.names)}")
         return None
     kind = schema.field(name).type
-    if not (callable(is_possible) and is_possible(kind)):
-        problems.append(f"{flag}: its type is {kind}, which cannot be the {role.value}. {_conversion(kind)}".strip())
+    if not is_possible(schema.field(name)):
+        advice = conversion(kind, name) if role in (Role.EMBEDDING, Role.SIDE_INFO) else ""
+        problems.append(f"{flag}: its type is {kind}, which cannot be the {role.value}. {advice}".strip())
         return None
     return name
 
@@ -201,29 +179,19 @@ def _flags(found: dict[Role, str | None]) -> Iterable[str]:
 
 
 def _why_carried(field: pa.Field, side_info: str | None) -> str:
-    if _is_vector(field.type) and side_info is None:
+    if could_be_vectors(field) and side_info is None:
         return f"carried as it is; --columns.side-info {field.name} makes it side-information"
     return "carried as it is"
 
 
-def _conversion(kind: pa.DataType) -> str:
-    """How a column of this type becomes one of vectors, in a sentence."""
-    value = vector_value_type(kind)
-    if value is not None and pa.types.is_integer(value):
-        return (
-            "Binary or scaled codes must be unpacked to floats first: numpy.unpackbits(codes, axis=1), or codes * scale"
-        )
-    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
-        return "If the bytes are numbers, numpy.frombuffer(value, 'float32') makes a list of each"
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return "If the text is a list, json.loads(value) makes a list of each"
-    return ""
-
-
 def _hint(schema: pa.Schema) -> str:
     """The conversion of the first column whose name says that it has vectors."""
-    named = [field.type for field in schema if field.name.lower() in _VECTOR_NAMES]
-    return _conversion(named[0]) if named else ""
+    named = [field for field in schema if field.name.lower() in _VECTOR_NAMES]
+    return conversion(named[0].type, named[0].name) if named else ""
+
+
+def _may_be_ids(field: pa.Field) -> bool:
+    return calls_items(field.type)
 
 
 def _listed(names: Sequence[str], most: int = 8) -> str:

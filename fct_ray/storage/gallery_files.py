@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median_low
 
 import pyarrow as pa
@@ -140,10 +140,4 @@ def _groups(file: pq.ParquetFile) -> list[RowGroup]:
 
 
 def _numbered(footer: ObjectFooter, place: int) -> ObjectFooter:
-    groups = tuple(
-        RowGroup(object=place, group=g.group, first_row=g.first_row, num_rows=g.num_rows, num_bytes=g.num_bytes)
-        for g in footer.groups
-    )
-    return ObjectFooter(
-        uri=footer.uri, num_bytes=footer.num_bytes, num_rows=footer.num_rows, schema=footer.schema, groups=groups
-    )
+    return replace(footer, groups=tuple(replace(group, object=place) for group in footer.groups))

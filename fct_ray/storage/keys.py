@@ -18,8 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fct_ray.errors import DataError, FormatError
-from fct_ray.key_types import KEY_TYPES, UUID_BYTES, WORDS, UserIds, in_type, key_type_of, plain, texts
+from fct_ray.key_types import KEY_TYPES, UUID_BYTES, WORDS, UserIds, calls_items, in_type, key_type_of, plain, texts
 from fct_ray.kinds import KeyType
+from fct_ray.storage.id_columns import integer_ids
 from fct_ray.storage.vector_columns import ArrowArray, first_true, single_column
 
 
@@ -44,7 +45,7 @@ def plain_ids(column: ArrowArray, uri: str, name: str = "id") -> UserIds:
     """
     column = plain(column)
     found = key_type_of(column.type)
-    if found is None and not pa.types.is_integer(column.type):
+    if not calls_items(column.type):
         raise FormatError(
             f"{uri}: column {name!r} is {column.type}; wanted whole numbers (int64), strings, UUIDs or bytes: cast the ids "
             "to one of these"
@@ -52,13 +53,7 @@ def plain_ids(column: ArrowArray, uri: str, name: str = "id") -> UserIds:
     if column.null_count:
         raise DataError(f"{uri}: row {first_true(column.is_null())}: the id is null; wanted a unique id for every row")
     if found is None:
-        try:
-            return column.cast(pa.int64())
-        except pa.ArrowInvalid as error:
-            raise FormatError(
-                f"{uri}: column {name!r} is {column.type} with a number beyond int64; wanted int64: cast the ids to strings, "
-                "which are taken as they are"
-            ) from error
+        return integer_ids(column, name, uri)
     ids = in_type(column, KEY_TYPES[found])
     try:
         ids.validate(full=True)

@@ -8,23 +8,21 @@ Owns: reading a footer (and of the first row group what may be ids), and the pro
 
 from __future__ import annotations
 
-import re
-
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fct_ray.errors import FormatError
+from fct_ray.key_types import calls_items
 from fct_ray.storage import pairs
 from fct_ray.storage.adopted_tables import check_columns
 from fct_ray.storage.foreign_vectors import could_be_vectors
-from fct_ray.storage.id_columns import kind_of_ids
+from fct_ray.storage.id_columns import is_name_of_ids
 from fct_ray.storage.parquet_tables import PARQUET_ERRORS
 from fct_ray.storage.partitions import partition_values
 from fct_ray.values import ROW_NUMBERS, AdoptedLayout
 
 LOOKED_AT_ROWS = 10_000
-_NAMES_OF_IDS = re.compile(r"(.*[_.-])?(id|ids|uuid|guid|key|pk|index)", re.IGNORECASE)
 _DEFAULTS = AdoptedLayout()
 
 
@@ -64,7 +62,7 @@ def _sentence(uri: str, file: pq.ParquetFile, layout: AdoptedLayout, missing: li
     flags, choices = [], []
     for name in missing:
         flag = f"--columns.{name.replace('_', '-')}"
-        found = _candidates(file, free, name, uri)
+        found = _candidates(file, free, name)
         if len(found) == 1:
             flags.append(f"{flag} {found[0]}")
         elif found:
@@ -78,23 +76,15 @@ def _sentence(uri: str, file: pq.ParquetFile, layout: AdoptedLayout, missing: li
     return f"{uri}: has no column {lacks}; its columns are {seen:.500}. Add {' '.join([' '.join(flags), *choices]).strip()}"
 
 
-def _candidates(file: pq.ParquetFile, fields: list[pa.Field], name: str, uri: str) -> list[str]:
+def _candidates(file: pq.ParquetFile, fields: list[pa.Field], name: str) -> list[str]:
     """The names of the columns that could be meant, by their types and, for ids, by what they hold."""
     if name in ("embedding", "side_info"):
         return [field.name for field in fields if could_be_vectors(field)]
     if name == "label":
         return [field.name for field in fields if pa.types.is_integer(field.type) or pa.types.is_string(field.type)]
-    callable_by = [field.name for field in fields if _calls(field, uri)]
-    named = [one for one in callable_by if _NAMES_OF_IDS.fullmatch(one)]
+    callable_by = [field.name for field in fields if calls_items(field.type)]
+    named = [one for one in callable_by if is_name_of_ids(one)]
     return named or _unique(file, callable_by)
-
-
-def _calls(field: pa.Field, uri: str) -> bool:
-    try:
-        kind_of_ids(field.type, field.name, uri)
-    except FormatError:
-        return False
-    return True
 
 
 def _unique(file: pq.ParquetFile, names: list[str]) -> list[str]:

@@ -65,8 +65,8 @@ def read_queries(uri: str, roles: Sequence[str] = ()) -> QueriesFile:
     missing = [role for role in roles if role not in table.column_names]
     if missing:
         raise FormatError(
-            f"{uri}: has the columns {table.column_names}; this version is searched by the embeddings {list(roles)}: write "
-            "one column of embeddings for each, beside `id`"
+            f"{uri}: has the columns {table.column_names}; this version is searched by the embeddings "
+            f"{', '.join(map(str, roles))}: write one column of embeddings for each, beside `id`"
         )
     embeddings = {str(role): vectors_of(table, role, uri, None, FLOATS) for role in roles}
     return QueriesFile(ids=user_ids_of(table, uri), embeddings=embeddings)

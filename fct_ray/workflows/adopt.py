@@ -16,6 +16,7 @@ from fct_ray.errors import FormatError, SettingsError
 from fct_ray.kinds import Metric, VectorMetric
 from fct_ray.metering.meters import StageMeter
 from fct_ray.plan.identity import run_id
+from fct_ray.plan.portions import SHARD_BYTES
 from fct_ray.plan.versions import adopted_manifest
 from fct_ray.settings import CheckedSettings, Count, NumBytes
 from fct_ray.shards.edited_shard import EditJob
@@ -37,7 +38,7 @@ from fct_ray.workflows.commit import (
     published_by,
     published_now,
 )
-from fct_ray.workflows.inspection import SHARD_BYTES, InspectedObjects, copy_into_store, inspect_objects
+from fct_ray.workflows.inspection import InspectedObjects, copy_into_store, inspect_objects
 from fct_ray.workflows.unique_ids import check_unique_ids
 
 logger = logging.getLogger(__name__)

@@ -232,7 +232,6 @@ def compare_with_backfill(
         rows=old.num_rows,
         in_advance=side_information_work(made_in, old, encoders.side_uri),
         usd_per_node_hour=usd_per_node_hour,
-        control_chosen=upgrade.plan.use_side and upgrade.judged.result.chosen.is_control,
     )
     return AgainstBackfill(backfill=backfill, quality=quality, saved=saved)
 

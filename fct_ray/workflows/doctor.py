@@ -18,9 +18,11 @@ from fct_ray.errors import FormatError
 from fct_ray.evaluation.gallery_statistics import VectorStatistics
 from fct_ray.evaluation.two_spaces import find_two_spaces
 from fct_ray.gallery_facts import Diagnosis, GalleryFacts, IdFacts, LabelFacts, SampleFacts
+from fct_ray.key_types import calls_items, key_type_of
 from fct_ray.plan.gallery_findings import diagnose
 from fct_ray.settings import CheckedSettings, Count, NumBytes, Seed
 from fct_ray.storage import objects, parquet_listing
+from fct_ray.storage.foreign_vectors import could_be_vectors
 from fct_ray.storage.gallery_batches import (
     GalleryBatch,
     GroupToRead,
@@ -30,7 +32,7 @@ from fct_ray.storage.gallery_batches import (
     groups_to_read,
     read_batches,
 )
-from fct_ray.storage.gallery_columns import ColumnNames, Columns, find_columns
+from fct_ray.storage.gallery_columns import Columns, GivenColumns, find_columns
 from fct_ray.storage.gallery_files import GalleryFooters, ObjectFooter, read_footers
 from fct_ray.storage.store import Store
 from fct_ray.values import AdoptedLayout
@@ -42,24 +44,10 @@ MOST_CLASSES, SHOWN = 1_000_000, 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class ColumnSettings(CheckedSettings):
-    """What the columns are called, where they have other names than the format's."""
-
-    id: str | None = None
-    """The column of ids; "row": there is none, ids are the positions of the rows. None: find it."""
-    embedding: str | None = None
-    """The column of vectors. None: find it."""
-    side_info: str | None = None
-    """The column of side-information. None: `side_info`, if there is one."""
-    label: str | None = None
-    """The column of labels. None: find it, if there is one."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class DoctorSettings(CheckedSettings):
     """Look at a gallery before anything is done with it."""
 
-    columns: ColumnSettings = field(default_factory=ColumnSettings)
+    columns: GivenColumns = field(default_factory=GivenColumns)
     """What the columns are called."""
     encoder: str | None = None
     """The name of the model that made the vectors, for the commands that are proposed."""
@@ -84,8 +72,7 @@ def examine(place: str, settings: DoctorSettings) -> Diagnosis:
     """
     store = Store(place)
     current = None if any(sign in place for sign in "*?[") else store.current()
-    names = settings.columns
-    wanted = ColumnNames(id=names.id, embedding=names.embedding, side_info=names.side_info, label=names.label)
+    wanted = settings.columns
     if current is None:
         uris = parquet_listing.list_parquet(place)
     else:
@@ -98,9 +85,9 @@ def examine(place: str, settings: DoctorSettings) -> Diagnosis:
     return diagnose(facts, encoder=settings.encoder, rewritten=f"{objects.absolute(place).rstrip('/*')}-rewritten")
 
 
-def _as_adopted(names: ColumnNames, layout: AdoptedLayout, *, has_side: bool) -> ColumnNames:
+def _as_adopted(names: GivenColumns, layout: AdoptedLayout, *, has_side: bool) -> GivenColumns:
     """Names that were given, else those by which a store reads the objects that it adopted; labels are found."""
-    return ColumnNames(
+    return GivenColumns(
         id=names.id or layout.id,
         embedding=names.embedding or layout.embedding,
         side_info=names.side_info or (layout.side_info if has_side else None),
@@ -109,7 +96,7 @@ def _as_adopted(names: ColumnNames, layout: AdoptedLayout, *, has_side: bool) ->
 
 
 def _facts(
-    place: str, footers: GalleryFooters, names: ColumnNames, settings: DoctorSettings, *, is_store: bool
+    place: str, footers: GalleryFooters, names: GivenColumns, settings: DoctorSettings, *, is_store: bool
 ) -> GalleryFacts:
     with_rows = footers.with_rows
     nothing = SampleFacts(whole=False, num_rows=0, num_objects=0, num_groups=0, seed=settings.seed, detailed_rows=0)
@@ -123,7 +110,7 @@ def _facts(
             unreadable=footers.unreadable[:SHOWN],
         )
     columns = find_columns(with_rows[0].schema, names)
-    alike = [footer for footer in with_rows if _same_types(footer, with_rows[0], columns)]
+    alike = [footer for footer in with_rows if _goes_with(footer, with_rows[0], columns)]
     facts = GalleryFacts(
         place=place,
         is_store=is_store,
@@ -240,10 +227,14 @@ def _add(statistics: VectorStatistics, batch: GalleryBatch, vectors: VectorBatch
     )
 
 
-def _same_types(footer: ObjectFooter, first: ObjectFooter, columns: Columns) -> bool:
-    """Whether an object has the first one's columns of ids and vectors, in the same types."""
-    names = [name for name in (columns.id, columns.embedding, columns.side_info) if name in first.schema.names]
-    return all(
-        name in footer.schema.names and footer.schema.field(name).type.equals(first.schema.field(name).type)
-        for name in names
-    )
+def _goes_with(footer: ObjectFooter, first: ObjectFooter, columns: Columns) -> bool:
+    """Whether an object has the first one's columns of vectors, and ids of the same kind: what `adopt` puts together."""
+    names = [name for name in (columns.embedding, columns.side_info) if name is not None]
+    schema, ids = footer.schema, columns.id
+    if not all(name in schema.names and could_be_vectors(schema.field(name)) for name in names):
+        return False
+    if ids is None or ids not in first.schema.names:
+        return True
+    if ids not in schema.names or not calls_items(schema.field(ids).type):
+        return False
+    return key_type_of(schema.field(ids).type) is key_type_of(first.schema.field(ids).type)

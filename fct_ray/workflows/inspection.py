@@ -15,9 +15,8 @@ from fct_ray.engine.tasks import map_tasks
 from fct_ray.errors import FormatError
 from fct_ray.kinds import KeyType, OnBadRow
 from fct_ray.metering.meters import StageMeter
-from fct_ray.plan.portions import Portion, is_large, portions
+from fct_ray.plan.portions import SHARD_BYTES, Portion, is_large, portions
 from fct_ray.plan.resume import shards_to_do
-from fct_ray.settings import NumBytes
 from fct_ray.shards.copied_shards import CopyTask, write_copies
 from fct_ray.shards.edited_shard import EditJob
 from fct_ray.shards.inspected_objects import Inspected, inspect_portion, row_groups_of
@@ -25,7 +24,6 @@ from fct_ray.storage import objects, parquet_parts
 from fct_ray.values import ROW_NUMBERS, AdoptedLayout, Receipt, ShardRecord
 
 SHOWN = 3
-SHARD_BYTES: NumBytes = 128 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

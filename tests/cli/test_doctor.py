@@ -16,9 +16,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from fct_ray.cli.commands.doctor import Settings, run
-from fct_ray.errors import NotFoundError
+from fct_ray.errors import FormatError, NotFoundError
 from fct_ray.gallery_facts import Diagnosis, Level
-from fct_ray.workflows.doctor import ColumnSettings, DoctorSettings, examine
+from fct_ray.storage.gallery_columns import GivenColumns
+from fct_ray.storage.object_schema import check_object
+from fct_ray.values import AdoptedLayout
+from fct_ray.workflows.doctor import DoctorSettings, examine
 from tests.conftest import ROOT
 from tests.gallery_files import clustered, lists, write_objects
 
@@ -98,7 +101,7 @@ def test_columns_of_other_names_come_with_the_settings_that_name_them(tmp_path: 
     assert flags in diagnosis.commands[0]
     assert diagnosis.facts.label is not None
     assert diagnosis.facts.label.num_classes == 7
-    assert _look(gallery, columns=ColumnSettings(id="row")).facts.ids is None
+    assert _look(gallery, columns=GivenColumns(id="row")).facts.ids is None
 
 
 @pytest.mark.parametrize(
@@ -196,3 +199,50 @@ def test_fail_on_ends_with_code_two_and_json_is_one_object_without_ray(tmp_path:
 def test_a_place_without_objects_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="no Parquet objects"):
         _look(tmp_path / "nothing")
+
+
+ROWS = [[0.5, -1.0, 2.0], [3.0, 0.0, -0.25]]
+RAGGED = pa.array(
+    [{"data": row, "shape": [3]} for row in ROWS],
+    pa.struct([("data", pa.list_(pa.float32())), ("shape", pa.list_(pa.int64()))]),
+)
+
+
+@pytest.mark.parametrize(
+    ("column", "is_taken"),
+    [
+        *((pa.array(ROWS, kind), True) for kind in (pa.list_view(pa.float32()), pa.large_list_view(pa.float64()))),
+        (RAGGED, True),
+        (pa.array([[1, 2], [3, 4]], pa.list_(pa.int64())), False),
+        (pa.array([[1, 2], [3, 4]], pa.list_(pa.uint8())), False),
+        (pa.array(["[1, 2]", "[3, 4]"], pa.string_view()), False),
+        (pa.array([{"data": 1, "shape": 2}] * 2), False),
+    ],
+    ids=lambda value: str(value.type) if isinstance(value, pa.Array) else "",
+)  # fmt: skip
+def test_doctor_takes_for_vectors_what_adopt_takes(tmp_path: Path, column: pa.Array, is_taken: bool) -> None:
+    (tmp_path / "g").mkdir()
+    place = tmp_path / "g/a.parquet"
+    pq.write_table(pa.table({"id": [4, 9], "embedding": column}), place)
+    facts = _look(tmp_path / "g").facts
+    assert (facts.problems == ()) is is_taken
+    if is_taken:
+        assert facts.vectors is not None
+        assert (facts.vectors.dimension, facts.vectors.usable) == (3, 2)
+        check_object(place.as_uri(), AdoptedLayout())
+    else:
+        with pytest.raises(FormatError):
+            check_object(place.as_uri(), AdoptedLayout())
+
+
+def test_objects_whose_vectors_and_ids_are_of_one_kind_in_other_types_are_one_gallery(tmp_path: Path) -> None:
+    gallery = write_objects(tmp_path / "g", 1, id=np.arange(1_000), embedding=lists(clustered(1_000)))
+    other = {
+        "id": pa.array(np.arange(1_000, 2_000), pa.int32()),
+        "embedding": lists(clustered(1_000), pa.list_(pa.float64())),
+    }
+    pq.write_table(pa.table(other), gallery / "z.parquet")
+    diagnosis = _look(gallery)
+    assert "types-differ" not in _levels(diagnosis)
+    assert diagnosis.facts.vectors is not None
+    assert diagnosis.facts.vectors.usable == 2_000

@@ -60,12 +60,3 @@ def test_at_other_sizes_work_for_rows_grows_and_fixed_work_does_not(saved: Saved
 def test_smaller_sizes_than_the_measured_one_are_not_told() -> None:
     saved = work_saved(FULL, UPGRADE, rows=2_000_000, in_advance=None, usd_per_node_hour=None)
     assert [projection.rows for projection in saved.projections] == [2_000_000, 100_000_000, 1_000_000_000]
-
-
-def test_fitting_controls_counts_only_where_one_of_them_was_chosen() -> None:
-    upgrade = UPGRADE | {"controls": Usage(busy_cpu_s=100.0)}
-    shown, chosen = (
-        work_saved(FULL, upgrade, rows=ROWS, in_advance=None, usd_per_node_hour=None, control_chosen=control_chosen)
-        for control_chosen in (False, True)
-    )
-    assert (shown.all_work["busy_compute"], chosen.all_work["busy_compute"]) == (4.0, 2.0)

@@ -165,15 +165,7 @@ def _fit(plan: UpgradePlan, fit_on: Pairs, held_out: Pairs, log: RunUsage, size:
         pilot=settings.asks_pilot,
     )
     candidates = fit_candidates(fit_on, held_out, direction_of(plan), job, size)
-    fit, controls = Usage(), Usage()
-    for candidate in candidates:
-        if plan.use_side and candidate.method.is_control:
-            controls += candidate.usage
-        else:
-            fit += candidate.usage
-    log.record_part("fit", "candidates", fit)
-    if controls != Usage():
-        log.record_part("controls", "candidates", controls)
+    log.record_part("fit", "candidates", sum((candidate.usage for candidate in candidates), Usage()))
     return candidates
 
 
