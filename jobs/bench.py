@@ -18,7 +18,8 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-from fct_ray.bench.calibration import CalibrationSettings, calibration_plot, calibration_table, run_calibration
+from fct_ray.bench.calibration import CalibrationSettings, run_calibration
+from fct_ray.bench.calibration_report import calibration_plot, calibration_table
 from fct_ray.bench.figures import figures_json
 from fct_ray.bench.growth import GrowthSettings, run_growth
 from fct_ray.bench.growth_report import growth_json, growth_plot, growth_tables

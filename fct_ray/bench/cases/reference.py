@@ -7,7 +7,7 @@ rows, Q queries, P pairs, D numbers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -76,23 +76,52 @@ def fused(blocks: Sequence[Block]) -> tuple[FloatArray, FloatArray]:
 
 
 def ridge_map(case: CaseData, *, with_side: bool) -> FloatArray:
-    """The gallery through a linear map of [old, side, 1] to new, fitted on the pairs, of length 1.
+    """The gallery through a linear map of [old, side] to new, fitted on the pairs, of length 1."""
+    side = [case.side_NS] if with_side and case.side_NS is not None else []
+    return ridge_between(np.concatenate([case.old_NO, *side], axis=1), case.new_NW, case.pair_ids_P)
 
-    The penalty is the one of RIDGES with the best cosine on held-out pairs (the last fifth of them, shuffled); the map is
+
+def ridge_between(from_ND: FloatArray, to_NW: FloatArray, pair_ids_P: npt.NDArray[np.int64]) -> FloatArray:
+    """All rows through a linear map (with a constant) that was fitted on those of the pairs, of length 1.
+
+    The penalty is the one of RIDGES with the best cosine on held-out pairs (the first fifth of them, shuffled); the map is
     then fitted on all.
     """
-    side = [case.side_NS] if with_side and case.side_NS is not None else []
-    inputs_ND = np.concatenate([case.old_NO, *side, np.ones((len(case.old_NO), 1), np.float32)], axis=1)
-    order = np.random.default_rng(0).permutation(case.pair_ids_P)
+    inputs_ND = np.concatenate([from_ND, np.ones((len(from_ND), 1), np.float32)], axis=1)
+    order = np.random.default_rng(0).permutation(pair_ids_P)
     held_out = order[: int(len(order) * HELD_OUT_SHARE)]
     fitted_on = order[len(held_out) :]
 
     def cosine(ridge: float) -> float:
-        mapped = unit(inputs_ND[held_out] @ _ridge(inputs_ND[fitted_on], case.new_NW[fitted_on], ridge))
-        return float((mapped * unit(case.new_NW[held_out])).sum(axis=1).mean())
+        mapped = unit(inputs_ND[held_out] @ _ridge(inputs_ND[fitted_on], to_NW[fitted_on], ridge))
+        return float((mapped * unit(to_NW[held_out])).sum(axis=1).mean())
 
     best = max(RIDGES, key=cosine)
-    return unit(inputs_ND @ _ridge(inputs_ND[order], case.new_NW[order], best))
+    return unit(inputs_ND @ _ridge(inputs_ND[order], to_NW[order], best))
+
+
+def simple_ways(case: CaseData) -> Iterator[tuple[str, FloatArray, FloatArray]]:
+    """(name, queries [Q, D], gallery [N, D]) of the ways that need no fitted network: whitened, joined, a ridge map.
+
+    Raises:
+        SettingsError: the case has no queries.
+    """
+    queries = queries_of(case)
+    old_white = fit_whitening(case.old_NO)
+    old = Block(query_QD=old_white(queries.old_QO), gallery_ND=old_white(case.old_NO), weight=0.5)
+    yield "whitened old", old.query_QD, old.gallery_ND
+    yield "ridge", queries.new_QW, ridge_map(case, with_side=False)
+    if case.side_NS is None or queries.side_QS is None:
+        return
+    raw = [
+        Block(query_QD=queries.old_QO, gallery_ND=case.old_NO, weight=0.5),
+        Block(query_QD=queries.side_QS, gallery_ND=case.side_NS, weight=0.5),
+    ]
+    yield "fused old + side", *fused(raw)
+    side_white = fit_whitening(case.side_NS)
+    side = Block(query_QD=side_white(queries.side_QS), gallery_ND=side_white(case.side_NS), weight=0.5)
+    yield "fused whitened old + side", *fused([old, side])
+    yield "ridge with side", queries.new_QW, ridge_map(case, with_side=True)
 
 
 def reference_truths(case: CaseData) -> dict[str, dict[str, Any]]:
@@ -102,25 +131,14 @@ def reference_truths(case: CaseData) -> dict[str, dict[str, Any]]:
         SettingsError: the case has no queries.
     """
     queries, backfill = queries_of(case), backfill_found(case)
-    old_white, new_white = fit_whitening(case.old_NO), fit_whitening(case.new_NW)
-    old = Block(query_QD=old_white(queries.old_QO), gallery_ND=old_white(case.old_NO), weight=0.5)
+    new_white = fit_whitening(case.new_NW)
     ways = {
         "keep": keep_truth(case, backfill),
         "full backfill": backfill_truth(case, backfill),
-        "whitened old": truth_of(case, old.query_QD, old.gallery_ND, backfill),
         "whitened new": truth_of(case, new_white(queries.new_QW), new_white(case.new_NW), backfill),
-        "ridge": truth_of(case, queries.new_QW, ridge_map(case, with_side=False), backfill),
     }
-    if case.side_NS is not None and queries.side_QS is not None:
-        raw = [
-            Block(query_QD=queries.old_QO, gallery_ND=case.old_NO, weight=0.5),
-            Block(query_QD=queries.side_QS, gallery_ND=case.side_NS, weight=0.5),
-        ]
-        side_white = fit_whitening(case.side_NS)
-        side = Block(query_QD=side_white(queries.side_QS), gallery_ND=side_white(case.side_NS), weight=0.5)
-        ways["fused old + side"] = truth_of(case, *fused(raw), backfill)
-        ways["fused whitened old + side"] = truth_of(case, *fused([old, side]), backfill)
-        ways["ridge with side"] = truth_of(case, queries.new_QW, ridge_map(case, with_side=True), backfill)
+    for name, query_QD, gallery_ND in simple_ways(case):
+        ways[name] = truth_of(case, query_QD, gallery_ND, backfill)
     return {way: {name: _rounded(value) for name, value in asdict(truth).items()} for way, truth in ways.items()}
 
 

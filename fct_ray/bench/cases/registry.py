@@ -10,13 +10,15 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fct_ray.bench.cases.case_files import ABOUT, CaseData, CaseTask, write_case
+from fct_ray.bench.cases.emoji import make_emoji
 from fct_ray.bench.cases.geometry import GeometrySettings, Relation, make_geometry
+from fct_ray.bench.cases.images import make_known_kanji, make_photos, make_unseen_kanji
 from fct_ray.bench.cases.latent import LatentSettings, make_latent
-from fct_ray.bench.cases.texts import TextSettings, make_texts
+from fct_ray.bench.cases.texts import SIDE, TextSettings, make_texts
 from fct_ray.errors import SettingsError
 
 FEW, MANY = 2_000, 20_000
@@ -35,14 +37,15 @@ class Case:
     """(name, seed of the sample) -> the case."""
 
 
-def _text(about: str, num_documents: int, num_characters: int, num_queries: int) -> Case:
+def _text(about: str, settings: TextSettings) -> Case:
     def make(name: str, seed: int) -> CaseData:
-        settings = TextSettings(
-            num_documents=num_documents, num_characters=num_characters, num_queries=num_queries, sample_seed=seed
-        )
-        return make_texts(name, settings)
+        return make_texts(name, replace(settings, sample_seed=seed))
 
     return Case(about=about, make=make)
+
+
+def _images(about: str, make_images: Callable[[str, int], CaseData]) -> Case:
+    return Case(about=about, make=make_images)
 
 
 def _synthetic(about: str, num_pairs: int, *, with_side: bool, task: CaseTask) -> Case:
@@ -60,8 +63,23 @@ def _geometry(about: str, relation: Relation) -> Case:
 
 
 CASES: Mapping[str, Case] = {
-    "text-4000": _text("4,000 package descriptions, MiniLM-L3 -> L6, 1,200 pairs", 4_000, 256, 400),
-    "text-26000": _text("26,000 package descriptions, MiniLM-L3 -> L6, 7,800 pairs", 26_000, 400, 1_000),
+    "text-4000": _text("4,000 package descriptions, MiniLM-L3 -> L6, 1,200 pairs", TextSettings()),
+    "text-26000": _text(
+        "26,000 package descriptions, MiniLM-L3 -> L6, 7,800 pairs",
+        TextSettings(num_documents=26_000, num_characters=400, num_queries=1_000),
+    ),
+    "text-static": _text(
+        "4,000 package descriptions, WordLlama -> L6, 1,200 pairs, no side-information",
+        TextSettings(old=SIDE, side=None),
+    ),
+    "chain": _text(
+        "4,000 package descriptions, WordLlama, mapped to L3 by an earlier upgrade -> L6, 1,200 pairs, no side-information",
+        TextSettings(chained_from=SIDE, side=None),
+    ),
+    "photos": _images("30,000 photos, small models, 5 of 10 classes -> all, 4,800 pairs", make_photos),
+    "kanji-known": _images("11,600 glyphs of known characters, small models, a tenth are pairs", make_known_kanji),
+    "kanji-unseen": _images("11,600 glyphs of unseen characters, small models, a tenth are pairs", make_unseen_kanji),
+    "emoji-worse": _images("1,860 emoji, EfficientNet-Lite0 -> Lite2, which is worse here, 500 pairs", make_emoji),
     "synthetic-few": _synthetic(
         "200,000 rows, 2,000 pairs, no side-information", FEW, with_side=False, task=CaseTask.KNOWN_ITEM
     ),

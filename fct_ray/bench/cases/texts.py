@@ -1,8 +1,8 @@
-"""Text cases: a package's short description must find its long one; paraphrase-MiniLM-L3-v2 -> all-MiniLM-L6-v2.
+"""Text cases: a package's short description must find its long one.
 
-Side-information is WordLlama; labels are the archive's sections. No document of a query is a pair. Embeddings are kept in
-the data directory by model and view, so that another sample of pairs and queries costs seconds. Owns: which texts are
-shown to which model, and the samples.
+By default paraphrase-MiniLM-L3-v2 -> all-MiniLM-L6-v2, with WordLlama as side-information; labels are the archive's sections.
+No document of a query is a pair. Embeddings are kept in the data directory by model and view, so that another sample of pairs
+and queries costs seconds. Owns: which texts are shown to which model, and the samples.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from fct_ray.bench.cases.case_files import CaseData, CaseTask, Queries
 from fct_ray.bench.cases.debian_texts import PackageText, package_texts
 from fct_ray.bench.cases.embedding_cache import cached_embeddings
-from fct_ray.bench.cases.reference import with_known
+from fct_ray.bench.cases.reference import ridge_between, with_known
 from fct_ray.bench.cases.text_models import ENCODERS
 from fct_ray.errors import SettingsError
 from fct_ray.settings import CheckedSettings, Count, Part, Seed
@@ -25,6 +25,7 @@ from fct_ray.sources.data_directory import data_directory
 
 FloatArray = npt.NDArray[np.float32]
 OLD, NEW, SIDE = "paraphrase-MiniLM-L3-v2", "all-MiniLM-L6-v2", "WordLlama-256"
+VERDICT = "a map of old to new harms; fused whitened old + side is at least a full backfill, unfitted"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,14 @@ class TextSettings(CheckedSettings):
     """Short descriptions that search."""
     pair_share: Part = 0.3
     """Share of the gallery that is embedded by the new model."""
+    old: str = OLD
+    """The old model, one of text_models.ENCODERS."""
+    new: str = NEW
+    """The new model."""
+    side: str | None = SIDE
+    """The model of the side-information."""
+    chained_from: str | None = None
+    """The gallery was embedded by this model, and its vectors were mapped to the old model's by an earlier upgrade."""
     sample_seed: Seed = 0
     """Which documents are asked for and which are pairs."""
 
@@ -51,11 +60,16 @@ def make_texts(name: str, settings: TextSettings) -> CaseData:
         SettingsError: too few texts, or a model's package is not installed.
     """
     num = settings.num_documents
-    old_NO, new_NW, side_NS = (document_vectors(model, num, settings.num_characters) for model in (OLD, NEW, SIDE))
+    old_NO, new_NW, side_NS = (_documents(model, settings) for model in (settings.old, settings.new, settings.side))
+    assert old_NO is not None  # noqa: S101 (both models have a name)
+    assert new_NW is not None  # noqa: S101
     order_N = np.random.default_rng((settings.sample_seed, num)).permutation(num)
     asked_Q = np.sort(order_N[: settings.num_queries])
     pair_ids_P = np.sort(order_N[settings.num_queries :][: round(num * settings.pair_share)])
-    old_QO, new_QW, side_QS = (title_vectors(model, num)[asked_Q] for model in (OLD, NEW, SIDE))
+    old_QO, new_QW = (title_vectors(model, num)[asked_Q] for model in (settings.old, settings.new))
+    side_QS = None if settings.side is None else title_vectors(settings.side, num)[asked_Q]
+    if settings.chained_from is not None:
+        old_NO = _mapped_before(settings.chained_from, old_NO, settings)
     labels_N, sections = section_labels(num)
     case = CaseData(
         name=name,
@@ -76,13 +90,23 @@ def make_texts(name: str, settings: TextSettings) -> CaseData:
         sources={
             "data": "Debian package descriptions (Translation-en): long ones are documents, short ones queries",
             "labels": sections,
-            "models": {"old": OLD, "new": NEW, "side": SIDE},
+            "models": {"old": settings.old, "new": settings.new, "side": settings.side},
             "settings": asdict(settings),
         },
     )
-    return with_known(
-        case, "a map of old to new harms; fused whitened old + side is at least a full backfill, unfitted"
-    )
+    return with_known(case, VERDICT if settings.side == SIDE else "see what was measured")
+
+
+def _documents(model: str | None, settings: TextSettings) -> FloatArray | None:
+    return None if model is None else document_vectors(model, settings.num_documents, settings.num_characters)
+
+
+def _mapped_before(first: str, old_NO: FloatArray, settings: TextSettings) -> FloatArray:
+    """What an earlier upgrade left: a ridge map of the first model's vectors to the old model's, fitted on other pairs."""
+    first_NF = document_vectors(first, settings.num_documents, settings.num_characters)
+    num = settings.num_documents
+    pair_ids_P = np.random.default_rng((settings.sample_seed, num, 1)).permutation(num)
+    return ridge_between(first_NF, old_NO, pair_ids_P[: round(num * settings.pair_share)])
 
 
 def document_vectors(model: str, num_documents: int, num_characters: int) -> FloatArray:

@@ -18,8 +18,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from fct_ray.bench.cases.case_files import CaseData, Queries
+from fct_ray.bench.cases.case_files import CaseData, CaseTask, Queries
 from fct_ray.errors import SettingsError
+from fct_ray.evaluation.retrieval import per_query
+from fct_ray.kinds import Metric
 
 FloatArray = npt.NDArray[np.float32]
 IdArray = npt.NDArray[np.int64]
@@ -141,6 +143,25 @@ def harm(version: Truth, keep: Truth) -> dict[str, float]:
     if version.precision is not None and keep.precision is not None:
         changes["precision"] = version.precision - keep.precision
     return changes
+
+
+def measured(
+    case: CaseData, query_QD: FloatArray, gallery_ND: FloatArray, chosen_C: IdArray
+) -> npt.NDArray[np.float64]:
+    """What each of the chosen queries [C] finds, 0 to 1, by the measure of the case's task.
+
+    1 / rank of the first relevant item (known items), or average precision by labels over the full ranking (similar ones).
+
+    Raises:
+        SettingsError: the case has no queries, or no labels where its task wants them.
+    """
+    queries = queries_of(case)
+    if case.task is CaseTask.KNOWN_ITEM:
+        return 1 / search(query_QD[chosen_C], gallery_ND, [queries.relevant[place] for place in chosen_C]).ranks_Q
+    if queries.labels_Q is None or case.labels_N is None:
+        raise SettingsError(f"case {case.name} has no labels, so nothing says which items are similar")
+    labels_C = queries.labels_Q[chosen_C]
+    return per_query(query_QD[chosen_C], gallery_ND, labels_C, case.labels_N, metric=Metric.IP).average_precision_Q
 
 
 def queries_of(case: CaseData) -> Queries:

@@ -1,0 +1,177 @@
+"""One case judged by one kind of evidence: adopted, upgraded by the product as users would, and searched by other queries.
+
+Owns: which evidence a case allows, how the product is asked for it, and measuring what it published. The truth
+(`new.parquet`) is shown to the product only where it asks for embeddings of items, as a user would embed them.
+Array legend: Q queries of the case, R those that do not judge, D numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fct_ray.bench.calibration_outcomes import CaseOutcome, Difference, Level
+from fct_ray.bench.cases.case_files import CaseData, CaseTask
+from fct_ray.bench.cases.reference import simple_ways
+from fct_ray.bench.cases.truth import measured, queries_of
+from fct_ray.engine.cluster import ClusterSize
+from fct_ray.kinds import Accept, QueryRole, Task, Verdict
+from fct_ray.storage.store import Store
+from fct_ray.storage.vector_columns import vector_array
+from fct_ray.workflows.adopt import AdoptSettings, ColumnNames, plan_adopt, run_adopt
+from fct_ray.workflows.quality import gallery_vectors
+from fct_ray.workflows.search import open_searcher
+from fct_ray.workflows.upgrade.kinds_of_evidence import WANTED_EMBEDDINGS, WANTED_IDS
+from fct_ray.workflows.upgrade.plan import plan_upgrade
+from fct_ray.workflows.upgrade.run import UpgradeOutcome, run_upgrade
+from fct_ray.workflows.upgrade.settings import UpgradeSettings
+
+MOST_SEARCHING = 1000
+"""Queries that measure: an average precision over a large gallery costs a sort of it."""
+NO_LABELS = "no-such-column"
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgedCase:
+    """A case, where it lies, and which of its queries judge."""
+
+    case: CaseData
+    directory: Path
+    scratch: Path
+    seed: int
+
+    @cached_property
+    def judging_Q(self) -> npt.NDArray[np.bool_]:  # noqa: N802 (its shape)
+        """A random half of the queries."""
+        num = len(queries_of(self.case).relevant)
+        return np.asarray(np.random.default_rng(self.seed).permutation(num) % 2 == 0)
+
+    @cached_property
+    def rest_R(self) -> npt.NDArray[np.int64]:  # noqa: N802 (its shape)
+        """Positions of the queries that measure what then happens."""
+        return np.flatnonzero(~self.judging_Q)[:MOST_SEARCHING]
+
+
+def levels_of(case: CaseData) -> list[Level]:
+    """Which evidence a case allows, the strongest first."""
+    known_items = case.queries is not None and case.task is CaseTask.KNOWN_ITEM
+    has = {Level.QUERIES: known_items, Level.LABELS: case.labels_N is not None, Level.VIEWS: False}
+    return [level for level in Level if has.get(level, True)]
+
+
+def judge_case(job: JudgedCase, level: Level, size: ClusterSize) -> CaseOutcome:
+    """Upgrade the case by this evidence, and search what was published with the queries that did not judge.
+
+    Raises:
+        FctRayError: the upgrade failed; a refusal is an outcome.
+    """
+    case, queries, store = job.case, queries_of(job.case), str(job.scratch / "store")
+    _adopt(job, store, with_labels=level is Level.LABELS)
+    settings = _settings(job, store, level)
+    outcome = _upgraded(job, settings, level, size)
+    assert outcome.judged is not None  # noqa: S101 (a new store was judged just now)
+    gate = outcome.judged.result
+    keep_R = measured(case, queries.old_QO, case.old_NO, job.rest_R)
+    published = None if outcome.published is None else _difference(job, store, keep_R)
+    accepted = None
+    if gate.verdict is Verdict.MORE_EVIDENCE:
+        again = run_upgrade(plan_upgrade(replace(settings, accept=Accept.PROVISIONAL), None, size), size)
+        accepted = None if again.published is None else _difference(job, store, keep_R)
+    simple = {
+        name: Difference.of(measured(case, query_QD, gallery_ND, job.rest_R), keep_R)
+        for name, query_QD, gallery_ND in simple_ways(case)
+    }
+    best = max(simple, key=lambda name: simple[name].mean)
+    first = gate.checks[0]
+    return CaseOutcome(
+        case=case.name,
+        task=case.task,
+        level=level,
+        evidence=gate.evidence.value,
+        verdict=gate.verdict,
+        way=gate.chosen.value,
+        measure=first.measure,
+        predicted=first.margin,
+        low=first.margin_low,
+        keep=float(keep_R.mean()),
+        backfill=Difference.of(measured(case, queries.new_QW, case.new_NW, job.rest_R), keep_R),
+        simple=simple[best],
+        simple_way=best,
+        published=published,
+        accepted=accepted,
+    )
+
+
+def _adopt(job: JudgedCase, store: str, *, with_labels: bool) -> None:
+    columns = ColumnNames() if with_labels else ColumnNames(label=NO_LABELS)
+    settings = AdoptSettings(
+        store=store,
+        embeddings=str(job.directory / "gallery"),
+        encoder="old-v1",
+        side=None if job.case.side_NS is None else "side-v1",
+        columns=columns,
+    )
+    run_adopt(plan_adopt(settings))
+
+
+def _settings(job: JudgedCase, store: str, level: Level) -> UpgradeSettings:
+    """What a user with this evidence, and with the task of the case, would say."""
+    file = None
+    if level is Level.QUERIES:
+        file = job.scratch / "queries.parquet"
+        pq.write_table(_queries_table(job), file)
+    return UpgradeSettings(
+        store=store,
+        encoder="new-v1",
+        pairs=str(job.directory / "pairs.parquet"),
+        queries=None if file is None else str(file),
+        task=None if file is not None else Task(job.case.task.value),
+        seed=job.seed,
+    )
+
+
+def _upgraded(job: JudgedCase, settings: UpgradeSettings, level: Level, size: ClusterSize) -> UpgradeOutcome:
+    """The upgrade; where it asks for embeddings and the evidence is a pool, they are brought and it is run again."""
+    outcome = run_upgrade(plan_upgrade(settings, None, size), size)
+    wanted = Path(settings.store) / "runs" / outcome.plan.run / WANTED_IDS
+    if level is not Level.POOLED or not wanted.is_file():
+        return outcome
+    ids = pq.read_table(wanted)["id"]
+    columns = {"id": ids, "embedding": vector_array(job.case.new_NW[ids.to_numpy()], "float32")}
+    pq.write_table(pa.table(columns), wanted.with_name(WANTED_EMBEDDINGS))
+    return run_upgrade(plan_upgrade(settings, None, size), size)
+
+
+def _difference(job: JudgedCase, store_uri: str, keep_R: npt.NDArray[np.float64]) -> Difference:
+    """What is published, searched as users search it, against doing nothing."""
+    queries, store = queries_of(job.case), Store(store_uri)
+    manifest = store.manifest()
+    searcher = open_searcher(store_uri, None if manifest.queries else manifest.encoder.name)
+    given = {QueryRole.OLD: queries.old_QO, QueryRole.NEW: queries.new_QW, QueryRole.SIDE: queries.side_QS}
+    roles = [query.role for query in manifest.queries]
+    query_QD = searcher.query_vectors(
+        {role.value: vectors for role, vectors in given.items() if role in roles and vectors is not None}
+        if roles
+        else (queries.old_QO if manifest.encoder.name == "old-v1" else queries.new_QW)
+    )
+    gallery_ND = gallery_vectors(store, manifest, manifest.num_rows, job.seed).embeddings_GD
+    return Difference.of(measured(job.case, query_QD, gallery_ND, job.rest_R), keep_R)
+
+
+def _queries_table(job: JudgedCase) -> pa.Table:
+    queries, chosen = queries_of(job.case), np.flatnonzero(job.judging_Q)
+    columns = {
+        "query": pa.array(chosen),
+        "old": vector_array(queries.old_QO[chosen], "float32"),
+        "new": vector_array(queries.new_QW[chosen], "float32"),
+        "relevant": pa.array([list(queries.relevant[place]) for place in chosen], pa.list_(pa.int64())),
+    }
+    if queries.side_QS is not None:
+        columns["side"] = vector_array(queries.side_QS[chosen], "float32")
+    return pa.table(columns)
