@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fct_ray.bench.calibration_outcomes import CaseOutcome, Level
-from fct_ray.bench.cases.case_files import ABOUT, read_case
+from fct_ray.bench.cases.case_files import read_case
 from fct_ray.bench.cases.registry import CASES, make_case
 from fct_ray.bench.judged_case import JudgedCase, judge_case, levels_of
 from fct_ray.engine.cluster import ClusterSettings, connected
@@ -48,10 +48,9 @@ def run_calibration(settings: CalibrationSettings) -> list[CaseOutcome]:
     with connected(ClusterSettings()) as size, bar(len(settings.cases), "judge", "case") as shown:
         for name in settings.cases:
             directory = root / name
-            if not (directory / ABOUT).is_file():
-                make_case(name, root)
+            make_case(name, root)
             case, judged = read_case(directory), root / "judged" / f"{name}-seed-{settings.seed}"
-            for level in (level for level in levels_of(case) if level in settings.levels):
+            for level in (level for level in levels_of(case, directory) if level in settings.levels):
                 path = judged / f"{level.value}.json"
                 if not path.is_file():
                     with tempfile.TemporaryDirectory(prefix="fct-ray-case-") as scratch:

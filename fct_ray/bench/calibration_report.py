@@ -34,8 +34,8 @@ def calibration_table(outcomes: Sequence[CaseOutcome]) -> Table:
         title="Verdicts against what then happens",
         sentence=f"By the best evidence that each allows, {sum(one.is_right for one in best)} of {len(best)} verdicts were "
         f"right. {harmful} of {len(outcomes)} judgements published harm. Predicted: the difference of the deciding "
-        "measure to doing nothing, as the gate saw it. All others are differences in MRR (known items) or mAP (similar items) over "
-        "queries that did not judge; in brackets what --accept provisional published.",
+        "measure to doing nothing, as the gate saw it. All others are differences in MRR (known items) or mAP (similar "
+        "items) over queries that did not judge; in brackets what --accept provisional published.",
         header=(
             "case", "task", "evidence", "verdict", "right", "best way", "predicted", "at least", "published",
             "full backfill", "best simple way", "doing nothing",

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fct_ray.bench.calibration_outcomes import CaseOutcome, Difference, Level
-from fct_ray.bench.cases.case_files import CaseData, CaseTask
+from fct_ray.bench.cases.case_files import VIEWS, CaseData, CaseTask
 from fct_ray.bench.cases.reference import simple_ways
 from fct_ray.bench.cases.truth import measured, queries_of
 from fct_ray.engine.cluster import ClusterSize
@@ -26,7 +26,7 @@ from fct_ray.storage.store import Store
 from fct_ray.storage.vector_columns import vector_array
 from fct_ray.workflows.adopt import AdoptSettings, ColumnNames, plan_adopt, run_adopt
 from fct_ray.workflows.quality import gallery_vectors
-from fct_ray.workflows.search import open_searcher
+from fct_ray.workflows.search import Searcher
 from fct_ray.workflows.upgrade.kinds_of_evidence import WANTED_EMBEDDINGS, WANTED_IDS
 from fct_ray.workflows.upgrade.plan import plan_upgrade
 from fct_ray.workflows.upgrade.run import UpgradeOutcome, run_upgrade
@@ -58,10 +58,14 @@ class JudgedCase:
         return np.flatnonzero(~self.judging_Q)[:MOST_SEARCHING]
 
 
-def levels_of(case: CaseData) -> list[Level]:
+def levels_of(case: CaseData, directory: Path) -> list[Level]:
     """Which evidence a case allows, the strongest first."""
     known_items = case.queries is not None and case.task is CaseTask.KNOWN_ITEM
-    has = {Level.QUERIES: known_items, Level.LABELS: case.labels_N is not None, Level.VIEWS: False}
+    has = {
+        Level.QUERIES: known_items,
+        Level.LABELS: case.labels_N is not None,
+        Level.VIEWS: (directory / VIEWS).is_dir(),
+    }
     return [level for level in Level if has.get(level, True)]
 
 
@@ -72,7 +76,7 @@ def judge_case(job: JudgedCase, level: Level, size: ClusterSize) -> CaseOutcome:
         FctRayError: the upgrade failed; a refusal is an outcome.
     """
     case, queries, store = job.case, queries_of(job.case), str(job.scratch / "store")
-    _adopt(job, store, with_labels=level is Level.LABELS)
+    _adopt(job, store, _encoders(job, level), with_labels=level is Level.LABELS)
     settings = _settings(job, store, level)
     outcome = _upgraded(job, settings, level, size)
     assert outcome.judged is not None  # noqa: S101 (a new store was judged just now)
@@ -108,13 +112,20 @@ def judge_case(job: JudgedCase, level: Level, size: ClusterSize) -> CaseOutcome:
     )
 
 
-def _adopt(job: JudgedCase, store: str, *, with_labels: bool) -> None:
+def _encoders(job: JudgedCase, level: Level) -> dict[str, str]:
+    """Names of the encoders: of what embeds views, where views judge, else names alone."""
+    if level is Level.VIEWS:
+        return dict(job.case.encoders)
+    return {"old": "old-v1", "new": "new-v1"} | ({} if job.case.side_NS is None else {"side": "side-v1"})
+
+
+def _adopt(job: JudgedCase, store: str, encoders: dict[str, str], *, with_labels: bool) -> None:
     columns = ColumnNames() if with_labels else ColumnNames(label=NO_LABELS)
     settings = AdoptSettings(
         store=store,
         embeddings=str(job.directory / "gallery"),
-        encoder="old-v1",
-        side=None if job.case.side_NS is None else "side-v1",
+        encoder=encoders["old"],
+        side=encoders.get("side"),
         columns=columns,
     )
     run_adopt(plan_adopt(settings))
@@ -126,9 +137,13 @@ def _settings(job: JudgedCase, store: str, level: Level) -> UpgradeSettings:
     if level is Level.QUERIES:
         file = job.scratch / "queries.parquet"
         pq.write_table(_queries_table(job), file)
+    encoders, by_views = _encoders(job, level), level is Level.VIEWS
     return UpgradeSettings(
         store=store,
-        encoder="new-v1",
+        encoder=encoders["new"],
+        views=f"parquet:{job.directory / VIEWS}?text=text" if by_views else None,
+        old_encoder=encoders["old"] if by_views else None,
+        side_encoder=encoders.get("side") if by_views else None,
         pairs=str(job.directory / "pairs.parquet"),
         queries=None if file is None else str(file),
         task=None if file is not None else Task(job.case.task.value),
@@ -152,13 +167,13 @@ def _difference(job: JudgedCase, store_uri: str, keep_R: npt.NDArray[np.float64]
     """What is published, searched as users search it, against doing nothing."""
     queries, store = queries_of(job.case), Store(store_uri)
     manifest = store.manifest()
-    searcher = open_searcher(store_uri, None if manifest.queries else manifest.encoder.name)
+    searcher = Searcher(manifest, store)
     given = {QueryRole.OLD: queries.old_QO, QueryRole.NEW: queries.new_QW, QueryRole.SIDE: queries.side_QS}
     roles = [query.role for query in manifest.queries]
     query_QD = searcher.query_vectors(
         {role.value: vectors for role, vectors in given.items() if role in roles and vectors is not None}
         if roles
-        else (queries.old_QO if manifest.encoder.name == "old-v1" else queries.new_QW)
+        else (queries.old_QO if manifest.encoder == store.manifest(1).encoder else queries.new_QW)
     )
     gallery_ND = gallery_vectors(store, manifest, manifest.num_rows, job.seed).embeddings_GD
     return Difference.of(measured(job.case, query_QD, gallery_ND, job.rest_R), keep_R)

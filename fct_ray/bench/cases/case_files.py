@@ -3,6 +3,7 @@
     DIR/gallery/part-00000.parquet ...   id int64, embedding, side_info (if any), label int64 (if any)
     DIR/pairs.parquet                    id, embedding      the new model on a random sample of ids
     DIR/queries.parquet                  query int64, old, new, side (if any), label (if any), relevant list<int64>
+    DIR/views/part-00000.parquet         id, text           of texts: what the index does not hold of them, if there is more
     DIR/new.parquet                      id, embedding      the truth: the new model over the whole gallery
     DIR/case.json                        name, task, counts, what is known about the right verdict, sources; written last
 
@@ -14,8 +15,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,8 @@ FloatArray = npt.NDArray[np.float32]
 IdArray = npt.NDArray[np.int64]
 ROWS_PER_SHARD = 20_000
 ABOUT = "case.json"
-VERSION = 1
+VIEWS = "views"
+VERSION = 2
 
 
 class CaseTask(StrEnum):
@@ -71,6 +73,10 @@ class CaseData:
     pair_ids_P: IdArray
     """Ascending."""
     queries: Queries | None = None
+    views_N: tuple[str, ...] | None = None
+    """For texts: what follows the part that was embedded, for each row, or an empty text. Not read back."""
+    encoders: Mapping[str, str] = field(default_factory=dict)
+    """What can embed these views: the names of the "old", "new" and "side" encoders, as `--encoder` takes them."""
     known: Mapping[str, Any]
     """What is known about the right verdict, for `case.json`."""
     sources: Mapping[str, Any]
@@ -94,6 +100,8 @@ def write_case(directory: Path, case: CaseData) -> None:
     _write(directory / "new.parquet", shards.build_table(ids_N, case.new_NW, None, {}))
     if case.queries is not None:
         _write(directory / "queries.parquet", _queries_table(case.queries))
+    if case.views_N is not None:
+        _write_views(directory / VIEWS, ids_N, case.views_N)
     about = {
         "version": VERSION,
         "name": case.name,
@@ -101,10 +109,17 @@ def write_case(directory: Path, case: CaseData) -> None:
         "num_rows": num_rows,
         "num_pairs": len(case.pair_ids_P),
         "num_queries": 0 if case.queries is None else len(case.queries.relevant),
+        "encoders": dict(case.encoders),
         "known": dict(case.known),
         "sources": dict(case.sources),
     }
     (directory / ABOUT).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+
+
+def is_whole(directory: Path) -> bool:
+    """Whether a complete case of this version lies there."""
+    about = directory / ABOUT
+    return about.is_file() and json.loads(about.read_text(encoding="utf-8"))["version"] == VERSION
 
 
 def read_case(directory: Path) -> CaseData:
@@ -114,8 +129,8 @@ def read_case(directory: Path) -> CaseData:
         NotFoundError: no complete case lies there.
         DataError: its files do not belong together.
     """
-    if not (directory / ABOUT).is_file():
-        raise NotFoundError(f"{directory}: no {ABOUT}, so no complete case; make it first")
+    if not is_whole(directory):
+        raise NotFoundError(f"{directory}: no {ABOUT} of version {VERSION}, so no complete case; make it first")
     about = json.loads((directory / ABOUT).read_text(encoding="utf-8"))
     parts = sorted((directory / "gallery").glob("part-*.parquet"))
     gallery = pa.concat_tables([pq.read_table(path) for path in parts])
@@ -132,9 +147,17 @@ def read_case(directory: Path) -> CaseData:
         labels_N=_integers(gallery, "label"),
         pair_ids_P=pairs["id"].to_numpy(),
         queries=_read_queries(pq.read_table(directory / "queries.parquet")) if has_queries else None,
+        encoders=about["encoders"],
         known=about["known"],
         sources=about["sources"],
     )
+
+
+def _write_views(directory: Path, ids_N: IdArray, views_N: Sequence[str]) -> None:
+    directory.mkdir()
+    rows = [row for row, text in enumerate(views_N) if text]
+    table = pa.table({"id": ids_N[rows], "text": pa.array([views_N[row] for row in rows], pa.string())})
+    pq.write_table(table, directory / "part-00000.parquet")
 
 
 def _queries_table(queries: Queries) -> pa.Table:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fct_ray.bench.cases.case_files import ABOUT, CaseData, CaseTask, write_case
+from fct_ray.bench.cases.case_files import ABOUT, CaseData, CaseTask, is_whole, write_case
 from fct_ray.bench.cases.emoji import make_emoji
 from fct_ray.bench.cases.geometry import GeometrySettings, Relation, make_geometry
 from fct_ray.bench.cases.images import make_known_kanji, make_photos, make_unseen_kanji
@@ -105,7 +105,7 @@ def make_case(name: str, root: Path, seed: int = 0) -> Path:
     if name not in CASES:
         raise SettingsError(f"no case {name!r}; want one of {', '.join(CASES)}")
     directory = root / (name if seed == 0 else f"{name}-seed-{seed}")
-    if not (directory / ABOUT).is_file():
+    if not is_whole(directory):
         write_case(directory, CASES[name].make(name, seed))
         measured = json.loads((directory / ABOUT).read_text(encoding="utf-8"))["known"]["measured"]
         logger.info("made %s: R@1 %s", directory, {way: truth["r1"] for way, truth in measured.items()})

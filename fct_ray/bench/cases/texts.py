@@ -18,10 +18,12 @@ from fct_ray.bench.cases.case_files import CaseData, CaseTask, Queries
 from fct_ray.bench.cases.debian_texts import PackageText, package_texts
 from fct_ray.bench.cases.embedding_cache import cached_embeddings
 from fct_ray.bench.cases.reference import ridge_between, with_known
+from fct_ray.bench.cases.text_encoders import encoder_name
 from fct_ray.bench.cases.text_models import ENCODERS
 from fct_ray.errors import SettingsError
 from fct_ray.settings import CheckedSettings, Count, Part, Seed
 from fct_ray.sources.data_directory import data_directory
+from fct_ray.sources.views import LEAST_CHARS
 
 FloatArray = npt.NDArray[np.float32]
 OLD, NEW, SIDE = "paraphrase-MiniLM-L3-v2", "all-MiniLM-L6-v2", "WordLlama-256"
@@ -86,6 +88,12 @@ def make_texts(name: str, settings: TextSettings) -> CaseData:
             labels_Q=labels_N[asked_Q],
             relevant=tuple((int(row),) for row in asked_Q),
         ),
+        views_N=None if settings.chained_from else _later_parts(settings),
+        encoders={
+            role: encoder_name(model, settings.num_characters)
+            for role, model in {"old": settings.old, "new": settings.new, "side": settings.side}.items()
+            if model is not None
+        },
         known={},
         sources={
             "data": "Debian package descriptions (Translation-en): long ones are documents, short ones queries",
@@ -99,6 +107,12 @@ def make_texts(name: str, settings: TextSettings) -> CaseData:
 
 def _documents(model: str | None, settings: TextSettings) -> FloatArray | None:
     return None if model is None else document_vectors(model, settings.num_documents, settings.num_characters)
+
+
+def _later_parts(settings: TextSettings) -> tuple[str, ...]:
+    """Of each document what follows the part that was embedded; empty where that is next to nothing."""
+    later = [text.long[settings.num_characters :].strip() for text in _texts(settings.num_documents)]
+    return tuple(part if len(part) >= LEAST_CHARS else "" for part in later[: settings.num_documents])
 
 
 def _mapped_before(first: str, old_NO: FloatArray, settings: TextSettings) -> FloatArray:
