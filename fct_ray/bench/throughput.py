@@ -42,7 +42,7 @@ class ThroughputSettings(CheckedSettings):
     """Where data and outputs go."""
     pipelines: tuple[str, ...] = ("loop", "ours", "plain_ray_data", "daft")
     """What is compared, ratios against the first. Known:
-    loop, ours, ours_whole, plain_ray_data, daft, backfill_small, backfill_resnet50."""
+    loop, durable_loop, ours, ours_whole, plain_ray_data, daft, backfill_small, backfill_resnet50."""
     rounds: Count = 3
     """Measured rounds; the median is reported."""
     warm_up_rows: CountOrZero = 40_000

@@ -15,7 +15,7 @@ from fct_ray.bench.throughput import ThroughputResult, ratios
 from fct_ray.report.quantities import bytes_text, count, duration, percent, ratio
 from fct_ray.report.text_table import Table
 
-SAME_WORK = ("loop", "ours", "plain_ray_data", "daft")
+SAME_WORK = ("loop", "durable_loop", "ours", "plain_ray_data", "daft")
 
 
 def throughput_table(result: ThroughputResult) -> Table:

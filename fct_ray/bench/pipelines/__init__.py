@@ -65,6 +65,9 @@ class Entry:
 
 PIPELINES = {
     "loop": Entry(module="loop", about="one process, no Ray: pyarrow, torch, faiss; read and write in side threads"),
+    "durable_loop": Entry(
+        module="loop", function="prepare_durable", about="the same, which hashes and flushes every file as ours does"
+    ),
     "ours": Entry(module="upgrade", function="prepare_stage", about="the streaming stage of jobs/upgrade.py"),
     "ours_whole": Entry(
         module="upgrade", function="prepare_whole", about="jobs/upgrade.py --pairs, all stages, its own h"
