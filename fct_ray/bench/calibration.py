@@ -19,7 +19,6 @@ from fct_ray.bench.judged_case import JudgedCase, judge_case, levels_of
 from fct_ray.engine.cluster import ClusterSettings, connected
 from fct_ray.engine.progress import bar
 from fct_ray.settings import CheckedSettings, Seed
-from fct_ray.sources.data_directory import data_directory
 from fct_ray.storage import documents
 
 
@@ -31,8 +30,8 @@ class CalibrationSettings(CheckedSettings):
     """Names of cases; those that are not there yet are made (texts need the extra `cases`)."""
     levels: tuple[Level, ...] = tuple(Level)
     """Kinds of evidence that each is judged by, of those that it allows."""
-    directory: str | None = None
-    """Where the cases lie, and what was measured of each: a second run goes on. None: `cases` below the data directory."""
+    directory: str = ".data/cases"
+    """Where the cases lie, and what was measured of each: a second run goes on."""
     seed: Seed = 0
     """Which queries judge, and seed of the upgrades."""
 
@@ -43,8 +42,7 @@ def run_calibration(settings: CalibrationSettings) -> list[CaseOutcome]:
     Raises:
         FctRayError: a case cannot be made, or an upgrade failed.
     """
-    root = data_directory() / "cases" if settings.directory is None else Path(settings.directory)
-    outcomes = []
+    root, outcomes = Path(settings.directory), []
     with connected(ClusterSettings()) as size, bar(len(settings.cases), "judge", "case") as shown:
         for name in settings.cases:
             directory = root / name

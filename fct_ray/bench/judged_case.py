@@ -24,7 +24,7 @@ from fct_ray.engine.cluster import ClusterSize
 from fct_ray.kinds import Accept, QueryRole, Task, Verdict
 from fct_ray.storage.store import Store
 from fct_ray.storage.vector_columns import vector_array
-from fct_ray.workflows.adopt import AdoptSettings, ColumnNames, plan_adopt, run_adopt
+from fct_ray.workflows.adopt import AdoptSettings, plan_adopt, run_adopt
 from fct_ray.workflows.quality import gallery_vectors
 from fct_ray.workflows.search import Searcher
 from fct_ray.workflows.upgrade.kinds_of_evidence import WANTED_EMBEDDINGS, WANTED_IDS
@@ -34,7 +34,6 @@ from fct_ray.workflows.upgrade.settings import UpgradeSettings
 
 MOST_SEARCHING = 1000
 """Queries that measure: an average precision over a large gallery costs a sort of it."""
-NO_LABELS = "no-such-column"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,15 +119,23 @@ def _encoders(job: JudgedCase, level: Level) -> dict[str, str]:
 
 
 def _adopt(job: JudgedCase, store: str, encoders: dict[str, str], *, with_labels: bool) -> None:
-    columns = ColumnNames() if with_labels else ColumnNames(label=NO_LABELS)
+    gallery = job.directory / "gallery"
+    if not with_labels and job.case.labels_N is not None:
+        gallery = _without_labels(gallery, job.scratch / "gallery")
     settings = AdoptSettings(
         store=store,
-        embeddings=str(job.directory / "gallery"),
+        embeddings=str(gallery),
         encoder=encoders["old"],
         side=encoders.get("side"),
-        columns=columns,
     )
     run_adopt(plan_adopt(settings))
+
+
+def _without_labels(gallery: Path, copy: Path) -> Path:
+    copy.mkdir()
+    for path in gallery.glob("*.parquet"):
+        pq.write_table(pq.read_table(path).drop_columns(["label"]), copy / path.name)
+    return copy
 
 
 def _settings(job: JudgedCase, store: str, level: Level) -> UpgradeSettings:
