@@ -52,7 +52,13 @@ def run_calibration(settings: CalibrationSettings) -> list[CaseOutcome]:
                 path = judged / f"{level.value}.json"
                 if not path.is_file():
                     with tempfile.TemporaryDirectory(prefix="fct-ray-case-") as scratch:
-                        job = JudgedCase(case=case, directory=directory, scratch=Path(scratch), seed=settings.seed)
+                        job = JudgedCase(
+                            case=case,
+                            directory=directory.absolute(),
+                            scratch=Path(scratch),
+                            fits=judged.absolute() / "fits",
+                            seed=settings.seed,
+                        )
                         outcome = judge_case(job, level, size)
                     judged.mkdir(parents=True, exist_ok=True)
                     path.write_bytes(documents.dump(outcome))

@@ -43,6 +43,8 @@ class JudgedCase:
     case: CaseData
     directory: Path
     scratch: Path
+    fits: Path
+    """Where fitted maps are kept: the same pairs are fitted once for all kinds of evidence."""
     seed: int
 
     @cached_property
@@ -154,6 +156,7 @@ def _settings(job: JudgedCase, store: str, level: Level) -> UpgradeSettings:
         pairs=str(job.directory / "pairs.parquet"),
         queries=None if file is None else str(file),
         task=None if file is not None else Task(job.case.task.value),
+        fit_dir=str(job.fits),
         seed=job.seed,
     )
 
