@@ -32,6 +32,8 @@ class CalibrationSettings(CheckedSettings):
     """Kinds of evidence that each is judged by, of those that it allows."""
     directory: str = ".data/cases"
     """Where the cases lie, and what was measured of each: a second run goes on."""
+    sample: Seed = 0
+    """Which sample of queries and pairs a case has (synthetic ones: of everything)."""
     seed: Seed = 0
     """Which queries judge, and seed of the upgrades."""
 
@@ -45,9 +47,8 @@ def run_calibration(settings: CalibrationSettings) -> list[CaseOutcome]:
     root, outcomes = Path(settings.directory), []
     with connected(ClusterSettings()) as size, bar(len(settings.cases), "judge", "case") as shown:
         for name in settings.cases:
-            directory = root / name
-            make_case(name, root)
-            case, judged = read_case(directory), root / "judged" / f"{name}-seed-{settings.seed}"
+            directory = make_case(name, root, settings.sample)
+            case, judged = read_case(directory), root / "judged" / f"{directory.name}-by-{settings.seed}"
             for level in (level for level in levels_of(case, directory) if level in settings.levels):
                 path = judged / f"{level.value}.json"
                 if not path.is_file():

@@ -6,7 +6,7 @@ task (MRR for known items, mAP for similar ones), over the queries that did not 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 import numpy as np
@@ -81,6 +81,9 @@ class CaseOutcome:
     """What was published; None where nothing was."""
     accepted: Difference | None = None
     """What `--accept provisional` published where more evidence was asked for."""
+    recall_at_1: dict[str, float] = field(default_factory=dict)
+    """Of known items: the share of queries whose first result is relevant, by doing nothing ("keep"), a full backfill
+    ("backfill") and what was published ("published")."""
 
     @property
     def does_harm(self) -> bool:

@@ -38,7 +38,7 @@ def calibration_table(outcomes: Sequence[CaseOutcome]) -> Table:
         "items) over queries that did not judge; in brackets what --accept provisional published.",
         header=(
             "case", "task", "evidence", "verdict", "right", "best way", "predicted", "at least", "published",
-            "full backfill", "best simple way", "doing nothing",
+            "full backfill", "best simple way", "doing nothing", "R@1: nothing, published, backfill",
         ),
         rows=tuple(_row(one) for one in outcomes),
     )  # fmt: skip
@@ -93,6 +93,9 @@ def _row(one: CaseOutcome) -> tuple[str, ...]:
         _shown(one.backfill),
         f"{_shown(one.simple)} {one.simple_way}",
         f"{one.keep:.3f}",
+        ", ".join(
+            f"{one.recall_at_1[name]:.3f}" for name in ("keep", "published", "backfill") if name in one.recall_at_1
+        ),
     )
 
 

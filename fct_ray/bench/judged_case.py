@@ -83,11 +83,13 @@ def judge_case(job: JudgedCase, level: Level, size: ClusterSize) -> CaseOutcome:
     assert outcome.judged is not None  # noqa: S101 (a new store was judged just now)
     gate = outcome.judged.result
     keep_R = measured(case, queries.old_QO, case.old_NO, job.rest_R)
-    published = None if outcome.published is None else _difference(job, store, keep_R)
+    found = {"keep": keep_R, "backfill": measured(case, queries.new_QW, case.new_NW, job.rest_R)}
+    if outcome.published is not None:
+        found["published"] = _published(job, store)
     accepted = None
     if gate.verdict is Verdict.MORE_EVIDENCE:
         again = run_upgrade(plan_upgrade(replace(settings, accept=Accept.PROVISIONAL), None, size), size)
-        accepted = None if again.published is None else _difference(job, store, keep_R)
+        accepted = None if again.published is None else Difference.of(_published(job, store), keep_R)
     simple = {
         name: Difference.of(measured(case, query_QD, gallery_ND, job.rest_R), keep_R)
         for name, query_QD, gallery_ND in simple_ways(case)
@@ -105,11 +107,16 @@ def judge_case(job: JudgedCase, level: Level, size: ClusterSize) -> CaseOutcome:
         predicted=first.margin,
         low=first.margin_low,
         keep=float(keep_R.mean()),
-        backfill=Difference.of(measured(case, queries.new_QW, case.new_NW, job.rest_R), keep_R),
+        backfill=Difference.of(found["backfill"], keep_R),
         simple=simple[best],
         simple_way=best,
-        published=published,
+        published=None if outcome.published is None else Difference.of(found["published"], keep_R),
         accepted=accepted,
+        recall_at_1=(
+            {name: float((found_R == 1).mean()) for name, found_R in found.items()}
+            if case.task is CaseTask.KNOWN_ITEM
+            else {}
+        ),
     )
 
 
@@ -173,8 +180,8 @@ def _upgraded(job: JudgedCase, settings: UpgradeSettings, level: Level, size: Cl
     return run_upgrade(plan_upgrade(settings, None, size), size)
 
 
-def _difference(job: JudgedCase, store_uri: str, keep_R: npt.NDArray[np.float64]) -> Difference:
-    """What is published, searched as users search it, against doing nothing."""
+def _published(job: JudgedCase, store_uri: str) -> npt.NDArray[np.float64]:
+    """What each of the queries that do not judge finds in what is published, searched as users search it, [R]."""
     queries, store = queries_of(job.case), Store(store_uri)
     manifest = store.manifest()
     searcher = Searcher(manifest, store)
@@ -186,7 +193,7 @@ def _difference(job: JudgedCase, store_uri: str, keep_R: npt.NDArray[np.float64]
         else (queries.old_QO if manifest.encoder == store.manifest(1).encoder else queries.new_QW)
     )
     gallery_ND = gallery_vectors(store, manifest, manifest.num_rows, job.seed).embeddings_GD
-    return Difference.of(measured(job.case, query_QD, gallery_ND, job.rest_R), keep_R)
+    return measured(job.case, query_QD, gallery_ND, job.rest_R)
 
 
 def _queries_table(job: JudgedCase) -> pa.Table:
