@@ -1,4 +1,4 @@
-"""The same as `fct-ray backfill|adopt|append|delete`; `python jobs/embed.py --help` explains it."""
+"""The same as `fct-ray backfill|adopt|import|append|delete`; `python jobs/embed.py --help` explains it."""
 
 from fct_ray.cli.commands.embed import main
 

@@ -19,6 +19,7 @@ VERBS: Mapping[str, tuple[str, tuple[str, ...], str]] = {
     "fit": ("fit", (), "fit one model: old, new, side or transformation"),
     "backfill": ("embed", ("backfill",), "embed raw items as a new version (a full backfill)"),
     "adopt": ("embed", ("adopt",), "make a store out of existing Parquet embeddings"),
+    "import": ("embed", ("import",), "make a store out of a gallery in another system"),
     "append": ("embed", ("append",), "add items"),
     "delete": ("embed", ("delete",), "take items out"),
     "compare": ("compare", (), "measure what an upgrade saves against a full backfill"),

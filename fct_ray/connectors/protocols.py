@@ -37,8 +37,8 @@ class ForeignTable(Protocol):
     def metric(self) -> Metric | None:
         """How the system compares the vectors; None where it does not say."""
 
-    def schema(self) -> pa.Schema:
-        """Names and types of the columns that `read` gives."""
+    def head(self, rows: int) -> pa.Table:
+        """Its first rows, at most so many; their schema is that of every part."""
 
     def parts(self, rows: int) -> Sequence[Part]:
         """The whole table in parts of about `rows` rows."""

@@ -234,6 +234,11 @@ def adopt_report(outcome: Committed, settings: object, pricing: Pricing) -> Repo
     return _committed_report("adopt", outcome, settings, pricing)
 
 
+def import_report(outcome: Committed, settings: object, pricing: Pricing) -> Report:
+    """The report of importing a gallery."""
+    return _committed_report("import", outcome, settings, pricing)
+
+
 def _committed_report(job: str, outcome: Committed, settings: object, pricing: Pricing) -> Report:
     report = version_report(job, outcome.store.uri, outcome.published, outcome.stages, settings, pricing)
     done = f"nothing to do: this very command published version {outcome.published.version} before"

@@ -8,6 +8,8 @@ Owns: reading a footer (and of the first row group what may be ids), and the pro
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -23,6 +25,7 @@ from fct_ray.storage.partitions import partition_values
 from fct_ray.values import ROW_NUMBERS, AdoptedLayout
 
 LOOKED_AT_ROWS = 10_000
+FirstRows = Callable[[list[str]], pa.RecordBatch | None]
 _DEFAULTS = AdoptedLayout()
 
 
@@ -40,9 +43,14 @@ def check_object(uri: str, layout: AdoptedLayout) -> None:
             _ = schema.names  # decodes them: they may not be UTF-8
         except PARQUET_ERRORS as error:
             raise FormatError(f"{uri}: not a readable Parquet file ({error!s:.500}). Write or copy it again") from error
-        missing = _missing(schema, layout, uri)
-        if missing:
-            raise FormatError(_sentence(uri, file, layout, missing))
+        check_schema(uri, schema, layout, lambda names: next(file.iter_batches(LOOKED_AT_ROWS, columns=names), None))
+
+
+def check_schema(uri: str, schema: pa.Schema, layout: AdoptedLayout, first_rows: FirstRows) -> None:
+    """`check_object` by what is known of a table; `first_rows(names)` are rows with these columns, None where it has none."""
+    missing = _missing(schema, layout, uri)
+    if missing:
+        raise FormatError(_sentence(uri, schema, layout, missing, first_rows))
     check_columns(schema, layout, uri)
 
 
@@ -54,15 +62,14 @@ def _missing(schema: pa.Schema, layout: AdoptedLayout, uri: str) -> list[str]:
     return [name for name in needed if getattr(layout, name) not in there]
 
 
-def _sentence(uri: str, file: pq.ParquetFile, layout: AdoptedLayout, missing: list[str]) -> str:
-    schema = file.schema_arrow
+def _sentence(uri: str, schema: pa.Schema, layout: AdoptedLayout, missing: list[str], first_rows: FirstRows) -> str:
     free = [
         field for field in schema if field.name not in {layout.id, layout.embedding, layout.side_info, layout.label}
     ]
     flags, choices = [], []
     for name in missing:
         flag = f"--columns.{name.replace('_', '-')}"
-        found = _candidates(file, free, name)
+        found = _candidates(free, name, first_rows)
         if len(found) == 1:
             flags.append(f"{flag} {found[0]}")
         elif found:
@@ -76,7 +83,7 @@ def _sentence(uri: str, file: pq.ParquetFile, layout: AdoptedLayout, missing: li
     return f"{uri}: has no column {lacks}; its columns are {seen:.500}. Add {' '.join([' '.join(flags), *choices]).strip()}"
 
 
-def _candidates(file: pq.ParquetFile, fields: list[pa.Field], name: str) -> list[str]:
+def _candidates(fields: list[pa.Field], name: str, first_rows: FirstRows) -> list[str]:
     """The names of the columns that could be meant, by their types and, for ids, by what they hold."""
     if name in ("embedding", "side_info"):
         return [field.name for field in fields if could_be_vectors(field)]
@@ -84,13 +91,13 @@ def _candidates(file: pq.ParquetFile, fields: list[pa.Field], name: str) -> list
         return [field.name for field in fields if pa.types.is_integer(field.type) or pa.types.is_string(field.type)]
     callable_by = [field.name for field in fields if calls_items(field.type)]
     named = [one for one in callable_by if is_name_of_ids(one)]
-    return named or _unique(file, callable_by)
+    return named or _unique(callable_by, first_rows)
 
 
-def _unique(file: pq.ParquetFile, names: list[str]) -> list[str]:
+def _unique(names: list[str], first_rows: FirstRows) -> list[str]:
     """Those of the columns in which no value is null or there twice, among the first rows."""
     try:
-        batch = next(file.iter_batches(LOOKED_AT_ROWS, columns=names), None) if names else None
+        batch = first_rows(names) if names else None
     except PARQUET_ERRORS:
         return []
     if batch is None:

@@ -1,8 +1,9 @@
-"""Make a version of a store: embed raw items (full backfill), adopt embeddings that exist, append items, delete items.
+"""Make a version of a store: embed raw items (full backfill), adopt or import embeddings that exist, append, delete items.
 
 Examples:
     fct-ray backfill --store S --source images:s3://bucket/photos --encoder models/old-0123456789ab
     fct-ray adopt --store S --embeddings "s3://bucket/vectors/*.parquet" --encoder NAME --metric ip
+    fct-ray import --store S --origin lancedb:/data/db#items --encoder NAME
     fct-ray append --store S --embeddings new.parquet --encoder NAME
     fct-ray delete --store S --ids gone.parquet
 """
@@ -15,11 +16,12 @@ from fct_ray.cli.finish import Finished, finish
 from fct_ray.cli.job_settings import JobSettings
 from fct_ray.cli.pricing import pricing_of
 from fct_ray.engine.cluster import connected
-from fct_ray.report.outcomes import adopt_report, edit_report, embed_report
+from fct_ray.report.outcomes import adopt_report, edit_report, embed_report, import_report
 from fct_ray.workflows.adopt import AdoptSettings, plan_adopt, run_adopt
 from fct_ray.workflows.append import AppendSettings, append
 from fct_ray.workflows.backfill import BackfillSettings, plan_backfill, run_backfill
 from fct_ray.workflows.delete import DeleteSettings, delete
+from fct_ray.workflows.import_gallery import ImportSettings, plan_import, run_import
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +32,11 @@ class Backfill(JobSettings, BackfillSettings):
 @dataclass(frozen=True, kw_only=True)
 class Adopt(JobSettings, AdoptSettings):
     """Make a store out of existing Parquet embeddings, where they lie: nothing is copied (but objects with bad rows)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Import(JobSettings, ImportSettings):
+    """Make a store out of a gallery in another system: a database, a table format, files of other tools. It is only read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +65,14 @@ def adopt(settings: Adopt) -> Finished:
     return finish(adopt_report(outcome, settings, pricing), settings.report_dir)
 
 
+def import_gallery(settings: Import) -> Finished:
+    """Copy a gallery out of another system."""
+    pricing, plan = pricing_of(settings.pricing), plan_import(settings)
+    with connected(settings.cluster):
+        outcome = run_import(plan)
+    return finish(import_report(outcome, settings, pricing), settings.report_dir)
+
+
 def append_items(settings: Append) -> Finished:
     """Add items."""
     pricing = pricing_of(settings.pricing)
@@ -80,6 +95,7 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
         {
             "backfill": (Backfill, backfill),
             "adopt": (Adopt, adopt),
+            "import": (Import, import_gallery),
             "append": (Append, append_items),
             "delete": (Delete, delete_items),
         },
