@@ -37,13 +37,16 @@ def open_destination(place: Place, target: Target) -> LanceTable:
     return LanceTable(address=place.address, table=table_of(place), target=target)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class LanceTable:
     """One table, written as a version of its data set."""
 
     address: str
     table: str
     target: Target
+    new: Any = None
+    """The detached version, once `finish` has made it."""
+    new_fragments: Sequence[Any] = ()
 
     @property
     def _uri(self) -> str:
@@ -53,7 +56,9 @@ class LanceTable:
     def _schema(self) -> pa.Schema:
         """UUIDs are text: LanceDB filters by text, and not by 16 bytes."""
         fields = [
-            pa.field(field.name, pa.string()) if field.name == self.target.schema.id_column and self._ids_are_text else field
+            pa.field(field.name, pa.string())
+            if field.name == self.target.schema.id_column and self._ids_are_text
+            else field
             for field in self.target.schema.columns
         ]
         return pa.schema(fields)
@@ -67,7 +72,9 @@ class LanceTable:
         try:
             lancedb.connect(self.address)
         except (OSError, ValueError, RuntimeError) as error:
-            raise StoreError(f"lancedb:{self.address}: cannot be opened ({error!s:.200}); check the directory") from error
+            raise StoreError(
+                f"lancedb:{self.address}: cannot be opened ({error!s:.200}); check the directory"
+            ) from error
 
     def present(self) -> Present:
         """What the table says of its origin; an empty one that this run made does not count."""
@@ -100,12 +107,11 @@ class LanceTable:
 
     def finish(self, written: Sequence[str]) -> None:
         """Commit the fragments as a detached version, which only those see who know its number; keep what is committed."""
-        dataset = self._detached(written)
-        object.__setattr__(self, "_committed", (dataset, _fragments(written)))
+        self.new, self.new_fragments = self._detached(written), _fragments(written)
 
     def count(self) -> int:
         """Rows of the detached version."""
-        return int(self._new.count_rows())
+        return int(self.new.count_rows())
 
     def fetch(self, ids: pa.Array) -> pa.Table:
         """Rows of the detached version, by a filter."""
@@ -115,7 +121,7 @@ class LanceTable:
             quoted = ", ".join("'" + value.replace("'", "''") + "'" for value in values)
         else:
             quoted = ", ".join(values)
-        found = self._new.to_table(filter=f"`{name}` IN ({quoted})")
+        found = self.new.to_table(filter=f"`{name}` IN ({quoted})")
         if self._ids_are_text:
             where = pa.compute.index_in(found[name].combine_chunks(), value_set=pa.array(values))
             found = found.set_column(found.schema.get_field_index(name), name, ids.take(where))
@@ -128,10 +134,14 @@ class LanceTable:
             if present is Present.OTHER and not self.target.replace:
                 raise SettingsError(f"{self._uri}: was made by somebody else meanwhile; add --replace to replace it")
             before = lance.dataset(self._uri).version
-            operation = lance.LanceOperation.Overwrite(self._schema.with_metadata({_MARK: self._mark}), self._new_fragments)
+            operation = lance.LanceOperation.Overwrite(
+                self._schema.with_metadata({_MARK: self._mark}), self.new_fragments
+            )
             lance.LanceDataset.commit(self._uri, operation, read_version=before)
             if present is Present.OTHER:
-                notes.append(f"what the table {self.table} held before is its version {before}: table.restore({before})")
+                notes.append(
+                    f"what the table {self.table} held before is its version {before}: table.restore({before})"
+                )
         self._build_index()
         metric, column = _DISTANCES[self.target.schema.metric], self.target.schema.embedding_column
         notes.append(f'search it with table.search(vector, "{column}").distance_type("{metric}")')
@@ -155,21 +165,9 @@ class LanceTable:
 
     def _files_are_there(self, written: Sequence[str]) -> bool:
         """Whether the data files lie where the fragments say: somebody may have dropped the table meanwhile."""
-        listed = {
-            name.rsplit("/", 1)[-1]
-            for name in _names_below(f"{self._uri}/data")
-        }
+        listed = {name.rsplit("/", 1)[-1] for name in _names_below(f"{self._uri}/data")}
         named = {file["path"] for text in written for fragment in json.loads(text) for file in fragment["files"]}
         return named <= listed
-
-    @property
-    def _new(self) -> Any:
-        return object.__getattribute__(self, "_committed")[0]
-
-    @property
-    def _new_fragments(self) -> list[Any]:
-        fragments: list[Any] = object.__getattribute__(self, "_committed")[1]
-        return fragments
 
     @property
     def _mark(self) -> bytes:

@@ -142,7 +142,9 @@ class ParquetDirectory:
 
     def _as_written(self, rows: pa.Table) -> pa.Table:
         name = self.target.schema.id_column
-        return rows.set_column(rows.schema.get_field_index(name), name, self._ids_as_written(rows[name].combine_chunks()))
+        return rows.set_column(
+            rows.schema.get_field_index(name), name, self._ids_as_written(rows[name].combine_chunks())
+        )
 
     def _ids_as_written(self, ids: pa.Array) -> pa.Array:
         """UUIDs as text in a data set of Hugging Face, which has no type of 16 bytes."""

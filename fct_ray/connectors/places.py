@@ -68,7 +68,7 @@ def _holds_secret(address: str) -> bool:
         return any(f"{word}=" in address.lower() for word in _SECRET_WORDS)
     try:
         parts = urlsplit(address)
-        has_password = parts.password is not None
+        has_password = bool(parts.password)
     except ValueError:
         return True
     asked = [name.lower() for name, _ in parse_qsl(parts.query, keep_blank_values=True)]
@@ -76,4 +76,4 @@ def _holds_secret(address: str) -> bool:
 
 
 def _without_secrets(text: str) -> str:
-    return text.split("@")[-1] if "@" in text else text
+    return text.rsplit("@", maxsplit=1)[-1] if "@" in text else text

@@ -1,7 +1,7 @@
 """One FAISS file out of the files of all shards.
 
-    IVF types                     lists are joined: in memory (`merge_from`), or on the disk, where the lists go into a file of
-                                  their own that the index reads as it is searched (OnDiskInvertedLists)
+    IVF types                     lists are joined: in memory (`merge_from`), or on the disk, in a file of their own that the
+                                  index reads as it is searched (OnDiskInvertedLists)
     Flat, and types like it       rows are appended, in memory
     others (HNSW, ...)            are built once more over all rows, in memory; `merge_kind` says so before
 
@@ -64,12 +64,14 @@ def merge_in_memory(parts: Sequence[str], file: str) -> None:
         try:
             merged.merge_from(part, 0)
         except RuntimeError as error:
-            raise FormatError(f"{path} cannot be merged with {parts[0]}: {str(error)[-200:]}; build both again") from error
+            raise FormatError(
+                f"{path} cannot be merged with {parts[0]}: {str(error)[-200:]}; build both again"
+            ) from error
     faiss.write_index(merged, file)
 
 
 def merge_on_disk(template: bytes, parts: Sequence[str], file: str, lists_file: str) -> None:
-    """Merge index files of an IVF type; the rows go to `lists_file`, which `file` names and reads from. Raises FormatError."""
+    """Merge index files of an IVF type; rows go to `lists_file`, which `file` names and reads. Raises FormatError."""
     index = faiss.deserialize_index(np.frombuffer(template, dtype=np.uint8))
     Path(lists_file).unlink(missing_ok=True)
     try:
@@ -79,14 +81,16 @@ def merge_on_disk(template: bytes, parts: Sequence[str], file: str, lists_file: 
     faiss.write_index(index, file)
 
 
-def count_rows(file: str) -> int:
-    """Rows of an index file; lists stay on the disk."""
-    return int(_read(file, memory_map=True).ntotal)
+def count_rows(file: str, *, lists_apart: bool) -> int:
+    """Rows of an index file; its lists are not loaded. `lists_apart`: they are in a file of their own (`merge_on_disk`)."""
+    return int(_read(file, memory_map=not lists_apart).ntotal)
 
 
-def rows_of(file: str, ids_N: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32] | None]:
+def rows_of(
+    file: str, ids_N: npt.NDArray[np.int64], *, lists_apart: bool
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32] | None]:
     """Those of the ids that an index file has, and their vectors; None where its type compresses them."""
-    index = _read(file, memory_map=True)
+    index = _read(file, memory_map=not lists_apart)
     if isinstance(index, faiss.IndexIDMap):
         return _rows_of_map(index, ids_N)
     inverted, exact = inverted_file(index), isinstance(index, faiss.IndexIVFFlat)
@@ -129,8 +133,10 @@ def _rows_of_map(
 
 
 def _read(path: str, *, memory_map: bool = False) -> Any:
-    flags = faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY if memory_map else 0
-    try:
+    flags = faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY if memory_map else faiss.IO_FLAG_READ_ONLY
+    try:  # with IO_FLAG_MMAP an index whose lists lie apart is read, and ends the process at its first search (faiss 1.15)
         return checked_index(faiss.read_index(path, flags), path)
     except (RuntimeError, MemoryError) as error:
-        raise FormatError(f"{path} cannot be read as a FAISS index: {str(error)[-200:]}; run the export again") from error
+        raise FormatError(
+            f"{path} cannot be read as a FAISS index: {str(error)[-200:]}; run the export again"
+        ) from error

@@ -20,8 +20,8 @@ def export_report(outcome: Exported, settings: object, pricing: Pricing) -> Repo
         done = f"nothing to do: this very command exported version {manifest.version} to {outcome.place} before"
     else:
         done = (
-            f"version {manifest.version}, {manifest.num_rows:,} rows, is at {outcome.place}; {outcome.num_compared:,} rows were "
-            "read back before the switch and are as they were written"
+            f"version {manifest.version}, {manifest.num_rows:,} rows, is at {outcome.place}; "
+            f"{outcome.num_compared:,} rows were read back before the switch and are as they were written"
         )
     peak = outcome.peak_memory_bytes
     memory = (f"peak memory of a worker process: {peak / 2**30:.2f} GiB",) if peak else ()

@@ -73,7 +73,9 @@ class FaissFile:
                 f"faiss:{self.path}: want a file on a disk that all workers see; export to a file and copy it"
             )
         if Path(self.path).is_dir():
-            raise SettingsError(f"faiss:{self.path}: is a directory; want the name of a file, such as {self.path}/all.faiss")
+            raise SettingsError(
+                f"faiss:{self.path}: is a directory; want the name of a file, such as {self.path}/all.faiss"
+            )
         check_factory(self.factory, self.target.schema.dimension, self.target.schema.metric)
 
     def present(self) -> Present:
@@ -113,7 +115,7 @@ class FaissFile:
         """Merge the parts, and the other columns."""
         parts = [str(self._stage / name) for name in written]
         schema, kind = self.target.schema, self._kind
-        if kind is MergeKind.LISTS and self.on_disk and self.template is not None:
+        if self._lists_apart and self.template is not None:
             merging.merge_on_disk(self.template, parts, str(self._merged), str(self._lists))
         elif kind is MergeKind.BUILT_AGAIN:
             builder = ShardIndexBuilder(self.template, self.factory, schema.dimension, schema.metric)
@@ -128,7 +130,7 @@ class FaissFile:
 
     def count(self) -> int:
         """Rows of the merged index."""
-        return merging.count_rows(str(self._merged))
+        return merging.count_rows(str(self._merged), lists_apart=self._lists_apart)
 
     def fetch(self, ids: pa.Array) -> pa.Table:
         """Vectors from the merged index, where its type keeps them, with the other columns."""
@@ -139,7 +141,9 @@ class FaissFile:
             file = pads.dataset(str(self._stage / "rows.parquet"), format="parquet")
             table = file.to_table(filter=pc.field(schema.id_column).isin(ids))
             wanted = table[schema.row_id_column or schema.id_column].combine_chunks()
-        found_N, vectors_ND = merging.rows_of(str(self._merged), wanted.to_numpy(zero_copy_only=False))
+        found_N, vectors_ND = merging.rows_of(
+            str(self._merged), wanted.to_numpy(zero_copy_only=False), lists_apart=self._lists_apart
+        )
         order = np.argsort(found_N)
         table = table.take(pc.sort_indices(wanted))
         there = np.isin(np.sort(wanted.to_numpy(zero_copy_only=False)), found_N)
@@ -168,6 +172,10 @@ class FaissFile:
         if self._lists.exists():
             return (f"{self.path} reads its inverted lists from {self._lists}: keep that file where it is",)
         return ()
+
+    @property
+    def _lists_apart(self) -> bool:
+        return self.on_disk and self._kind is MergeKind.LISTS
 
     @property
     def _has_rows(self) -> bool:

@@ -105,12 +105,12 @@ def plan_export(settings: ExportSettings) -> ExportPlan:
     """
     store = Store(settings.store)
     manifest, place = store.manifest(settings.version), _absolute(parse_place(settings.to))
-    schema = schema_of(
-        store, manifest, settings.columns, settings.leave_out, with_row_ids=place.system == "faiss"
-    )
+    schema = schema_of(store, manifest, settings.columns, settings.leave_out, with_row_ids=place.system == "faiss")
     chosen = faiss_choice(manifest, settings.index, settings.memory_bytes) if place.system == "faiss" else None
     if chosen is None and settings.index is not None:
-        raise SettingsError(f"--index {settings.index}: is of faiss:FILE only, and {place} builds its own index; leave it out")
+        raise SettingsError(
+            f"--index {settings.index}: is of faiss:FILE only, and {place} builds its own index; leave it out"
+        )
     run = run_id(
         "export",
         store.manifest_bytes_sha256(manifest.version),
@@ -119,7 +119,7 @@ def plan_export(settings: ExportSettings) -> ExportPlan:
         "" if chosen is None else f"{chosen.factory} {chosen.on_disk}",
     )
     target = Target(run=run, version=manifest.version, schema=schema, replace=settings.replace)
-    destination = _destination(store, place, target, chosen)
+    destination = _destination(place, target, chosen)
     destination.check()
     present = destination.present()
     if present is Present.OTHER and not settings.replace:
@@ -210,7 +210,7 @@ def _trained(plan: ExportPlan, run: RunInProgress) -> Destination:
     return replace(plan.destination, template=template)
 
 
-def _destination(store: Store, place: Place, target: Target, chosen: FaissChoice | None) -> Destination:
+def _destination(place: Place, target: Target, chosen: FaissChoice | None) -> Destination:
     if chosen is None:
         return open_destination(place, target)
     return faiss_destination.FaissFile(
@@ -236,7 +236,8 @@ def _notes(manifest: Manifest) -> Sequence[str]:
     if not manifest.queries:
         return ()
     roles = ", ".join(f"{query.role.value} ({query.encoder.name})" for query in manifest.queries)
-    return (
+    said = (
         f"a query of this version joins several embeddings: {roles}; what `searcher.prepare` makes of them is what the exported "
-        "vectors are compared with",
+        "vectors are compared with"
     )
+    return (said,)

@@ -61,7 +61,9 @@ def compare(fetched: pa.Table, expected: pa.Table, schema: TargetSchema, place: 
     """Raise DataError if the rows that were fetched are not those that were expected, in whatever order."""
     name = schema.id_column
     fetched = fetched.set_column(
-        fetched.schema.get_field_index(name), expected.schema.field(name), fetched[name].cast(expected.schema.field(name).type)
+        fetched.schema.get_field_index(name),
+        expected.schema.field(name),
+        fetched[name].cast(expected.schema.field(name).type),
     )
     fetched, expected = (table.take(pc.sort_indices(table[name])) for table in (fetched, expected))
     if not fetched[name].equals(expected[name]):
@@ -79,7 +81,9 @@ def compare(fetched: pa.Table, expected: pa.Table, schema: TargetSchema, place: 
         if differs_N.any():
             row = int(np.argmax(differs_N))
             which = texts(expected[name].combine_chunks().slice(row, 1))[0]
-            raise _differs(place, f"column {field.name!r} of item {which} differs ({int(differs_N.sum())} items in all)")
+            raise _differs(
+                place, f"column {field.name!r} of item {which} differs ({int(differs_N.sum())} items in all)"
+            )
 
 
 def _vectors_differ(fetched: pa.ChunkedArray, expected: pa.ChunkedArray) -> np.ndarray:
