@@ -24,6 +24,7 @@ VERBS: Mapping[str, tuple[str, tuple[str, ...], str]] = {
     "delete": ("embed", ("delete",), "take items out"),
     "compare": ("compare", (), "measure what an upgrade saves against a full backfill"),
     "search": ("search", (), "search with the embeddings of queries"),
+    "export": ("export", (), "write a version to another system: Parquet, FAISS, LanceDB, pgvector"),
     "doctor": ("doctor", (), "look at a gallery before anything is done with it; reads only"),
     "store": ("store", (), "look at a store, verify it, roll it back, collect garbage"),
 }
