@@ -152,7 +152,7 @@ class NpyDirectory:
             if len(shape) != 2 or dtype.name not in FLOATS or is_fortran:
                 raise SourceError(
                     f"{path}: is {dtype} of shape {shape}{' in Fortran order' if is_fortran else ''}; want float16, "
-                    "float32 or float64 of shape [rows, numbers] in C order: numpy.save(path, numpy.ascontiguousarray(matrix))"
+                    "float32 or float64 of shape [rows, numbers] in C order: numpy.save(path, numpy.ascontiguousarray(m))"
                 )
             return Matrix(path=path, rows=shape[0], numbers=shape[1], dtype=dtype, first_byte=file.tell())
 

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from fct_ray.kinds import KeyType, Metric
+from fct_ray.kinds import KeyType, Metric, VectorMetric
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,7 +35,7 @@ class ForeignTable(Protocol):
         """Which state of the table is read: a version, a snapshot, sizes and times of files. Another mark, another run."""
 
     @property
-    def metric(self) -> Metric | None:
+    def metric(self) -> VectorMetric | None:
         """How the system compares the vectors; None where it does not say."""
 
     def head(self, rows: int) -> pa.Table:
