@@ -136,7 +136,7 @@ class PgvectorSource:
         key = sql.Identifier(self.key.name)
         query = sql.SQL(
             "SELECT first::text, (SELECT count(*) FROM {table}) FROM (SELECT {key} AS first, "
-            "row_number() OVER (ORDER BY {key}) AS n FROM {table}) numbered WHERE (n - 1) %% {rows} = 0 ORDER BY first"
+            "row_number() OVER (ORDER BY {key}) AS n FROM {table}) numbered WHERE (n - 1) % {rows} = 0 ORDER BY first"
         ).format(table=self._table, key=key, rows=sql.Literal(rows))
         found = self._asked(query, ())
         firsts = [first for first, _ in found]

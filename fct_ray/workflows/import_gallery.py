@@ -140,8 +140,8 @@ def plan_import(
     side_NS = columns.side_info_NS
     if side_NS is None and (settings.side is not None or side is not None):
         raise FormatError(
-            f"{settings.origin}: has no column of side-information, but --side {settings.side} was given; leave it out, or name "
-            "the column (--columns.side-info)"
+            f"{settings.origin}: has no column of side-information, but --side {settings.side} was given; leave it out, or "
+            "name the column (--columns.side-info)"
         )
     return ImportPlan(
         settings=settings,

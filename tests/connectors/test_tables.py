@@ -194,11 +194,12 @@ def test_parts_cross_no_file_and_cover_every_row() -> None:
 def test_a_table_of_pgvector_is_read_in_ranges_of_its_key(postgres: str, kind: str) -> None:
     import psycopg
 
-    keys: list[object] = {
+    makers: dict[str, list[object]] = {
         "uuid": [uuid.UUID(int=int(number)) for number in RNG.integers(1, 2**62, NUM)],
         "text": [f"{name}'\"é" for name in NAMES],
         "int": [int(number) - 100 for number in RNG.permutation(NUM)],
-    }[kind]
+    }
+    keys = makers[kind]
     with psycopg.connect(postgres) as connection:
         connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
         connection.execute(f"DROP TABLE IF EXISTS source_{kind}")
@@ -207,7 +208,7 @@ def test_a_table_of_pgvector_is_read_in_ranges_of_its_key(postgres: str, kind: s
         )
         with connection.cursor() as cursor:
             cursor.executemany(
-                f"INSERT INTO source_{kind} VALUES (%s, %s, %s, %s, now())",
+                f"INSERT INTO source_{kind} VALUES (%s, %s, %s, %s, now())",  # noqa: S608 (three names of ours)
                 [
                     (key, str(vector.tolist()), str(vector.tolist()), '{"a": 1}')
                     for key, vector in zip(keys, VECTORS, strict=True)
@@ -228,7 +229,7 @@ def test_a_table_of_pgvector_is_read_in_ranges_of_its_key(postgres: str, kind: s
     before = table.mark
     with psycopg.connect(postgres) as connection:
         connection.execute(
-            f"UPDATE source_{kind} SET meta = '{{}}' WHERE id = (SELECT min(id::text)::{kind} FROM source_{kind})"
+            f"UPDATE source_{kind} SET meta = '{{}}' WHERE id = (SELECT min(id::text)::{kind} FROM source_{kind})"  # noqa: S608
         )
     assert open_table(f"pgvector:{postgres}#source_{kind}").mark != before
 
