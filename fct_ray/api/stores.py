@@ -28,6 +28,7 @@ from fct_ray.workflows.adopt import AdoptSettings, plan_adopt, run_adopt
 from fct_ray.workflows.append import AppendSettings, append
 from fct_ray.workflows.backfill import BackfillSettings, plan_backfill, run_backfill
 from fct_ray.workflows.delete import delete_items
+from fct_ray.workflows.export import Exported, ExportSettings, plan_export, run_export
 from fct_ray.workflows.search import Searcher, open_searcher
 from fct_ray.workflows.upgrade.plan import plan_upgrade
 from fct_ray.workflows.upgrade.settings import UpgradeSettings
@@ -201,6 +202,21 @@ class Store:
             raise SettingsError(str(error)) from error
         connect()
         return delete_items(self._files, given, missing_ok=missing_ok).published.version
+
+    def export(self, to: str, **settings: Any) -> Exported:
+        """Write a version to another system, and switch to it there when it is whole; the same call again does nothing.
+
+        `to` is a place: "parquet:DIR", "huggingface:DIR", "faiss:FILE", "lancedb:DIR#TABLE",
+        "pgvector:postgresql://USER@HOST/DB#TABLE". `version=` chooses another than the published one, `replace=True` replaces
+        what is there.
+
+        Raises:
+            SettingsError: the place cannot hold the version, or is occupied.
+            FctRayError: a shard could not be written, or what was read back differs; what was in use there still is.
+        """
+        plan = plan_export(settings_of(ExportSettings, {**settings, "store": self.uri, "to": to}))
+        connect()
+        return run_export(plan)
 
     def verify(self, **settings: Any) -> Verified:
         """Read a version again and list everything that is wrong with it in `.problems`.

@@ -18,6 +18,8 @@ from typing import Any
 import lance
 import lancedb
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.fs as pafs
 from lance.fragment import FragmentMetadata, write_fragments
 
 from fct_ray.connectors.places import Place, table_of
@@ -100,9 +102,12 @@ class LanceTable:
             return False
 
     def write(self, shard: int, rows: pa.Table) -> str:
-        """Write fragments that belong to no version yet; those of an attempt that left no receipt are never committed."""
+        """Write fragments that belong to no version yet; those of an attempt that left no receipt are never committed.
+
+        (The mode says that their columns need not be those of the table in use; nothing is overwritten here.)
+        """
         del shard
-        fragments = write_fragments(self._as_written(rows), self._uri, schema=self._schema, mode="append")
+        fragments = write_fragments(self._as_written(rows), self._uri, schema=self._schema, mode="overwrite")
         return json.dumps([fragment.to_json() for fragment in fragments])
 
     def finish(self, written: Sequence[str]) -> None:
@@ -123,7 +128,7 @@ class LanceTable:
             quoted = ", ".join(values)
         found = self.new.to_table(filter=f"`{name}` IN ({quoted})")
         if self._ids_are_text:
-            where = pa.compute.index_in(found[name].combine_chunks(), value_set=pa.array(values))
+            where = pc.index_in(found[name].combine_chunks(), value_set=pa.array(values))
             found = found.set_column(found.schema.get_field_index(name), name, ids.take(where))
         return found
 
@@ -192,7 +197,5 @@ def _fragments(written: Sequence[str]) -> list[Any]:
 
 
 def _names_below(uri: str) -> list[str]:
-    from pyarrow import fs
-
-    system, path = fs.FileSystem.from_uri(uri) if "://" in uri else (fs.LocalFileSystem(), uri)
-    return [info.path for info in system.get_file_info(fs.FileSelector(path, allow_not_found=True))]
+    system, path = pafs.FileSystem.from_uri(uri) if "://" in uri else (pafs.LocalFileSystem(), uri)
+    return [info.path for info in system.get_file_info(pafs.FileSelector(path, allow_not_found=True))]

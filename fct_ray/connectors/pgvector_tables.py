@@ -233,7 +233,7 @@ class PgvectorTable:
         tables = {
             key: sql.Identifier(*(part for part in (self.namespace, name) if part)) for key, name in names.items()
         }
-        return sql.SQL(command).format(**{**tables, **parts})  # type: ignore[arg-type] # all commands are literals above
+        return sql.SQL(command).format(**{**tables, **parts})
 
     @contextmanager
     def _connected(self) -> Iterator[psycopg.Connection[Any]]:

@@ -10,7 +10,11 @@ Owns: which of these a type allows, and doing it. Knows no store: paths of local
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import ctypes
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -75,7 +79,8 @@ def merge_on_disk(template: bytes, parts: Sequence[str], file: str, lists_file: 
     index = faiss.deserialize_index(np.frombuffer(template, dtype=np.uint8))
     Path(lists_file).unlink(missing_ok=True)
     try:
-        merge_ondisk(index, list(parts), lists_file)
+        with _stdout_to_stderr():
+            merge_ondisk(index, list(parts), lists_file)
     except (RuntimeError, AssertionError) as error:
         raise FormatError(f"{file}: its parts cannot be merged: {str(error)[-200:]}; run the export again") from error
     faiss.write_index(index, file)
@@ -118,6 +123,21 @@ def all_rows(file: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]
     index = _read(file)
     vectors_ND = faiss.downcast_index(index.index).reconstruct_n(0, int(index.ntotal))
     return faiss.vector_to_array(index.id_map), vectors_ND
+
+
+@contextmanager
+def _stdout_to_stderr() -> Iterator[None]:
+    """FAISS prints the size of the file of lists to standard output, where programs expect nothing but our JSON."""
+    c_library = ctypes.CDLL(None)
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        c_library.fflush(None)
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def _rows_of_map(

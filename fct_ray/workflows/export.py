@@ -237,7 +237,7 @@ def _notes(manifest: Manifest) -> Sequence[str]:
         return ()
     roles = ", ".join(f"{query.role.value} ({query.encoder.name})" for query in manifest.queries)
     said = (
-        f"a query of this version joins several embeddings: {roles}; what `searcher.prepare` makes of them is what the exported "
-        "vectors are compared with"
+        f"a query of this version joins several embeddings: {roles}; the exported vectors are compared with what the "
+        "version's own searcher makes of these"
     )
     return (said,)

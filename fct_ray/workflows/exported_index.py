@@ -51,8 +51,8 @@ def faiss_choice(manifest: Manifest, factory: str | None, memory_bytes: int) -> 
     if needed > memory_bytes and kind is not MergeKind.LISTS:
         lists = 2 ** round(math.log2(max(1.0, math.sqrt(manifest.num_rows))))
         raise SettingsError(
-            f"--index {chosen}: takes about {needed / 2**30:.1f} GiB, more than --memory-bytes {memory_bytes}, and cannot stay "
-            f"on the disk; take an IVF type, e.g. --index IVF{lists},Flat, or allow more memory"
+            f"--index {chosen}: takes about {needed / 2**30:.1f} GiB, more than --memory-bytes {memory_bytes}, and cannot "
+            f"stay on the disk; take an IVF type, e.g. --index IVF{lists},Flat, or allow more memory"
         )
     return FaissChoice(factory=chosen, on_disk=needed > memory_bytes)
 

@@ -110,6 +110,6 @@ def _refuse_one_name_twice(names: list[str]) -> None:
     twice = {name for name in names if names.count(name) > 1}
     if twice:
         raise SettingsError(
-            f"two columns would be called {sorted(twice)}; give others with --columns.id and --columns.embedding, or leave the "
-            "carried one out with --leave-out"
+            f"two columns would be called {sorted(twice)}; give others with --columns.id and --columns.embedding, or leave "
+            "the carried one out with --leave-out"
         )

@@ -80,13 +80,14 @@ def test_what_a_settings_class_contains_checks_itself_too(settings_type: type[Ch
 
 def commands() -> dict[str, type[Any]]:
     """Every verb with its settings class, as the command line has them."""
-    from fct_ray.cli.commands import compare, doctor, embed, fit, search, store, upgrade
+    from fct_ray.cli.commands import compare, doctor, embed, export, fit, search, store, upgrade
 
     return {
         "upgrade": upgrade.Settings, "compare": compare.Settings, "search": search.Settings,
         "backfill": embed.Backfill, "adopt": embed.Adopt, "append": embed.Append, "delete": embed.Delete,
         "fit": fit.FitEncoder, "fit side": fit.FitSide, "fit transformation": fit.FitTransformation,
         "doctor": doctor.Settings,
+        "export": export.Settings,
         "status": store.Look, "verify": store.Verify, "rollback": store.Rollback, "gc": store.Collect,
     }  # fmt: skip
 

@@ -244,7 +244,7 @@ def test_an_index_whose_lists_lie_on_the_disk_answers_as_one_in_memory(tmp_path:
 
 def test_a_server_that_does_not_answer_is_named_before_any_work() -> None:
     place = parse_place("pgvector:postgresql://me@127.0.0.1:1/db#items")
-    with pytest.raises(StoreError, match="127.0.0.1:1/db#items"):
+    with pytest.raises(StoreError, match=r"127\.0\.0\.1:1/db#items"):
         open_destination(place, target(rows(None), None)).check()
 
 

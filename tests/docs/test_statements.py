@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fct_ray.cli.command_line import flags_of_yaml, parse_settings
-from fct_ray.cli.commands import compare, doctor, embed, fit, search, store, upgrade
+from fct_ray.cli.commands import compare, doctor, embed, export, fit, search, store, upgrade
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = {
@@ -31,6 +31,7 @@ SETTINGS: Mapping[tuple[str, ...], type[Any]] = {
     ("search",): search.Settings,
     ("compare",): compare.Settings,
     ("doctor",): doctor.Settings,
+    ("export",): export.Settings,
     ("store", "status"): store.Look,
     ("store", "history"): store.Look,
     ("store", "verify"): store.Verify,
