@@ -169,10 +169,10 @@ def _settings(job: JudgedCase, store: str, level: Level) -> UpgradeSettings:
 
 
 def _upgraded(job: JudgedCase, settings: UpgradeSettings, level: Level, size: ClusterSize) -> UpgradeOutcome:
-    """The upgrade; where it asks for embeddings and the evidence is a pool, they are brought and it is run again."""
+    """The upgrade; where it asks for embeddings, they are brought, unless the case is to show the evidence without them."""
     outcome = run_upgrade(plan_upgrade(settings, None, size), size)
     wanted = Path(settings.store) / "runs" / outcome.plan.run / WANTED_IDS
-    if level is not Level.POOLED or not wanted.is_file():
+    if level in (Level.LABELS, Level.HELD_OUT) or not wanted.is_file():
         return outcome
     ids = pq.read_table(wanted)["id"]
     columns = {"id": ids, "embedding": vector_array(job.case.new_NW[ids.to_numpy()], "float32")}

@@ -14,14 +14,14 @@ from fct_ray.engine.cluster import ClusterSize
 from fct_ray.evaluation.compatibility import cosine_mean
 from fct_ray.evaluation.queries import whole_gallery_k
 from fct_ray.judgements import CompatibilityRow, GateCheck, GateResult, OtherTask
-from fct_ray.kinds import Accept, EvidenceKind, Task
+from fct_ray.kinds import Accept, EvidenceKind, QueryRole, Task
 from fct_ray.models.transformation_runner import TransformRunner, fast_precision
 from fct_ray.plan import verdict, verdict_texts
 from fct_ray.plan.tasks import SHOWS
 from fct_ray.plan.verdict import Judged
 from fct_ray.values import Usage
 from fct_ray.workflows.upgrade.candidates import Candidate
-from fct_ray.workflows.upgrade.evidence import Evidence, NotJudgedError
+from fct_ray.workflows.upgrade.evidence import Evidence, FromQueries, NotJudgedError
 from fct_ray.workflows.upgrade.evidence_by_task import EvidenceByTask, evidence_by_task
 from fct_ray.workflows.upgrade.gate import (
     Metrics,
@@ -32,10 +32,18 @@ from fct_ray.workflows.upgrade.gate import (
     judge_by,
     keys_of,
 )
-from fct_ray.workflows.upgrade.kinds_of_evidence import EvidenceSources, new_against_old, share_without_pairs
+from fct_ray.workflows.upgrade.kinds_of_evidence import (
+    EvidenceSources,
+    looked_for,
+    new_against_old,
+    share_without_pairs,
+)
 from fct_ray.workflows.upgrade.pairs import Pairs
 from fct_ray.workflows.upgrade.plan import UpgradePlan
 from fct_ray.workflows.upgrade.stored_sample import StoredRows
+
+MOST_LOOKED_FOR = 200
+"""Items that queries look for and that the new model embeds to be held against the old one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,6 +69,8 @@ def decide(
         by_task = by_task.without_pool(sources)
         result = _judged_by(plan, by_task, sources, candidates, metrics, work)
         result = _asking_for(missing, result, plan, sources)
+    if isinstance(by_task.deciding, FromQueries):
+        result = _with_new_model(result, by_task.deciding, by_task, plan, sources, metrics)
     by_key = {candidate.key: candidate for candidate in candidates}
     best = tuple(by_key[key] for key in keys_of(result).values())
     chosen = next(candidate for candidate in best if candidate.method is result.chosen)
@@ -108,7 +118,22 @@ def _judged_by(
     work: Work,
 ) -> GateResult:
     settings, evidence = plan.settings, by_task.deciding
-    judged = Judged(
+    return judge_by(
+        evidence,
+        candidates,
+        metrics,
+        _judged(plan, by_task, sources),
+        batch_rows=settings.batch_rows,
+        seed=settings.seed,
+        work=work,
+        new_model=new_against_old(sources, evidence, metrics, seed=settings.seed),
+        other=by_task.must_not_fall,
+    )
+
+
+def _judged(plan: UpgradePlan, by_task: EvidenceByTask, sources: EvidenceSources) -> Judged:
+    settings, evidence = plan.settings, by_task.deciding
+    return Judged(
         kind=evidence.kind,
         num_queries=_num_queries(evidence),
         k=settings.gate.k,
@@ -121,16 +146,42 @@ def _judged_by(
         uncovered_share=share_without_pairs(plan, sources.pairs),
         other=by_task.other,
     )
-    return judge_by(
-        evidence,
-        candidates,
-        metrics,
-        judged,
-        batch_rows=settings.batch_rows,
-        seed=settings.seed,
-        work=work,
-        new_model=new_against_old(sources, evidence, metrics, seed=settings.seed),
-        other=by_task.must_not_fall,
+
+
+def _with_new_model(
+    result: GateResult,
+    evidence: FromQueries,
+    by_task: EvidenceByTask,
+    plan: UpgradePlan,
+    sources: EvidenceSources,
+    metrics: Metrics,
+) -> GateResult:
+    """Where no way passed: the result with the new model held against the old one, on what these queries look for.
+
+    Its embeddings of some of that are made now, where there are raw items; else they are asked for. They tell whether
+    embedding everything would help, which decides between keeping the old model and a full backfill.
+    """
+    if result.passed or result.new_model is not None or QueryRole.NEW not in evidence.queries:
+        return result
+    try:
+        sources.new_of(looked_for(evidence, MOST_LOOKED_FOR))
+    except NotJudgedError as missing:
+        wanted_uri = sources.write_wanted(missing.wanted_ids)
+        more = (
+            f"to learn whether a full backfill would be better, embed the {len(missing.wanted_ids):,} items of {wanted_uri} "
+            "(queries look for them) with the new model, write (id, embedding) to "
+            f"{sources.wanted_embeddings_uri}, and run the same command again"
+        )
+        return replace(result, advice=f"{result.advice}; {more}" if result.advice else more)
+    new_model = new_against_old(sources, evidence, metrics, seed=plan.settings.seed)
+    again = verdict.judge(result.ways, _judged(plan, by_task, sources), new_model=new_model)
+    return replace(
+        result,
+        passed=again.passed,
+        verdict=again.verdict,
+        reason=again.reason,
+        advice=again.advice,
+        new_model=new_model,
     )
 
 

@@ -213,7 +213,8 @@ def read_judged(plan: UpgradePlan) -> JudgedWays | None:
 def _may_know_more(plan: UpgradePlan, result: GateResult) -> bool:
     """Whether embeddings that an undecided attempt asked for have been brought since."""
     half = result.evidence is EvidenceKind.PSEUDO and result.task is None and result.other_task is None
-    undecided = not result.passed and (half or result.evidence is EvidenceKind.HELD_OUT)
+    by_queries = result.evidence in (EvidenceKind.QUERIES, EvidenceKind.PSEUDO) and result.new_model is None
+    undecided = not result.passed and (half or by_queries or result.evidence is EvidenceKind.HELD_OUT)
     return undecided and bool(wanted_embeddings(plan))
 
 

@@ -138,6 +138,18 @@ class EvidenceSources:
         order = np.argsort(known_ids, kind="stable")
         return known_NW[order[np.searchsorted(known_ids, ids_P, sorter=order)]]
 
+    def known_by_both(self, gallery: StoredRows) -> tuple[IntArray, FloatArray, FloatArray]:
+        """Ids, old and new embeddings of the pairs, and of what was brought for this command and is in `gallery`."""
+        ids, new_NW = self._known()
+        more = ~np.isin(ids, self.pairs.ids_P) & np.isin(ids, gallery.ids_G)
+        order_G = np.argsort(gallery.ids_G, kind="stable")
+        rows = order_G[np.searchsorted(gallery.ids_G, ids[more], sorter=order_G)]
+        return (
+            np.concatenate([self.pairs.ids_P, ids[more]]),
+            np.concatenate([self.pairs.old_PD, gallery.old_GD[rows]]),
+            np.concatenate([self.pairs.new_PW, new_NW[more]]),
+        )
+
     def write_wanted(self, ids: IntArray) -> str:
         """Write which items' embeddings would make the judgement stronger; returns where."""
         uri = self.plan.store.run_uri(self.plan.run, WANTED_IDS)
@@ -275,19 +287,20 @@ def held_out_evidence(sources: EvidenceSources, *, for_labels: bool = False) -> 
 
 def new_against_old(sources: EvidenceSources, evidence: Evidence, metrics: Metrics, *, seed: int) -> GateCheck | None:
     """Whether the new model itself is better, on items whose embeddings by both are known; None where nothing shows it."""
-    pairs, plan = sources.pairs, sources.plan
+    plan = sources.plan
     if isinstance(evidence, FromQueries):
         asked = (evidence.judged, evidence.queries)
         if plan.queries is not None:  # also those that look for what was fitted on: here nothing fitted is judged
             asked = (plan.queries.judged, plan.queries.vectors)
-        known = _with_relevant_in(asked[0], pairs.ids_P)
+        ids_K, old_KD, new_KW = sources.known_by_both(evidence.gallery)
+        known = _with_relevant_in(asked[0], ids_K)
         if len(known) < MIN_GATE_PAIRS or QueryRole.NEW not in asked[1]:
             return None
         judged = asked[0].take(known)
         old_QD, new_QW = (asked[1][role][known] for role in (QueryRole.OLD, QueryRole.NEW))
-        k = min(plan.settings.gate.k, len(pairs.ids_P))
-        of_old = query_measures(ways.doing_nothing(old_QD, pairs.old_PD, metrics.old), pairs.ids_P, judged, k=k)
-        of_new = query_measures(ways.full_backfill(new_QW, pairs.new_PW, metrics.new), pairs.ids_P, judged, k=k)
+        k = min(plan.settings.gate.k, len(ids_K))
+        of_old = query_measures(ways.doing_nothing(old_QD, old_KD, metrics.old), ids_K, judged, k=k)
+        of_new = query_measures(ways.full_backfill(new_QW, new_KW, metrics.new), ids_K, judged, k=k)
         return compared({"mrr": of_new["mrr"]}, of_old, seed=seed)[0]
     held_out = held_out_evidence(sources, for_labels=True)
     if held_out.measure.labels_Q is None:
@@ -296,6 +309,13 @@ def new_against_old(sources: EvidenceSources, evidence: Evidence, metrics: Metri
     map_of_old = held_out.measure(ways.doing_nothing(old, old, metrics.old))["map"]
     map_of_new = held_out.measure(ways.full_backfill(new, new, metrics.new))["map"]
     return compared({"map": map_of_new}, {"map": map_of_old}, seed=seed)[0]
+
+
+def looked_for(evidence: FromQueries, most: int) -> IntArray:
+    """Ids of what at most so many of the queries look for, ascending: the first relevant item of each."""
+    judged = evidence.judged
+    chosen = np.unique(np.linspace(0, len(judged) - 1, min(most, len(judged))).astype(np.int64))
+    return np.unique(judged.relevant_ids_R[judged.relevant_offsets_Q1[chosen]])
 
 
 def _with_relevant_in(judged: JudgedQueries, ids_P: IntArray) -> IntArray:
