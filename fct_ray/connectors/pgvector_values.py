@@ -68,7 +68,7 @@ def is_kept(field: pa.Field) -> bool:
 
 def rows_of(rows: pa.Table, schema: TargetSchema) -> Iterator[tuple[Any, ...]]:
     """The rows of a shard, as COPY takes them."""
-    columns = []
+    columns: list[Iterator[Any]] = []
     for field in rows.schema:
         column = rows[field.name]
         if field.name == schema.embedding_column:

@@ -19,7 +19,7 @@ TABLES: Mapping[str, tuple[str, str | None]] = {
     "iceberg": ("iceberg_table", "iceberg"),
     "lance": ("lance_dataset", "lance"),
     "lancedb": ("lance_dataset", "lance"),
-    "pgvector": ("pgvector_source", "pgvector"),
+    "pgvector": ("pgvector_reader", "pgvector"),
 }
 """System -> (module here with `open_table(place)`, the extra that installs its library; None: it is always there)."""
 

@@ -46,7 +46,7 @@ def merge_kind(factory: str, dimension: int, metric: Metric) -> MergeKind:
     index = empty_index(factory, dimension, metric)
     if isinstance(index, faiss.IndexIVF) and not isinstance(index, faiss.IndexIVFFastScan):
         return MergeKind.LISTS
-    inner = inside_wrappers(index)
+    inner: Any = inside_wrappers(index)
     is_flat = isinstance(index, faiss.IndexIDMap) and type(faiss.downcast_index(index.index)) is type(inner)
     return MergeKind.ROWS if is_flat and isinstance(inner, faiss.IndexFlat) else MergeKind.BUILT_AGAIN
 
@@ -55,7 +55,7 @@ def row_bytes(factory: str, dimension: int, metric: Metric) -> int:
     """About how much memory a row of a merged index takes, with its id."""
     index = empty_index(factory, dimension, metric)
     inner = inside_wrappers(index)
-    links = 8 * inner.hnsw.nb_neighbors(1) + 64 if isinstance(inner, faiss.IndexHNSW) else 0
+    links = 8 * getattr(inner, "hnsw").nb_neighbors(1) + 64 if isinstance(inner, faiss.IndexHNSW) else 0
     stored = faiss.downcast_index(inner.storage) if isinstance(inner, faiss.IndexHNSW) else inner
     return int(stored.sa_code_size()) + 8 + links
 

@@ -91,8 +91,7 @@ def _vectors_differ(fetched: pa.ChunkedArray, expected: pa.ChunkedArray) -> np.n
         np.asarray(column.combine_chunks().flatten(), dtype=np.float32).reshape(len(expected), -1)
         for column in (fetched, expected)
     )
-    same: np.ndarray = ~np.isclose(got_ND, want_ND, rtol=_RELATIVE, atol=_ABSOLUTE).all(axis=1)
-    return same
+    return np.asarray(~np.isclose(got_ND, want_ND, rtol=_RELATIVE, atol=_ABSOLUTE).all(axis=1))
 
 
 def _values_differ(fetched: pa.ChunkedArray, expected: pa.ChunkedArray) -> np.ndarray:

@@ -99,7 +99,7 @@ def fill(destination: Destination, table: pa.Table) -> list[str]:
     """Everything before the switch, each shard written by a copy, as workers have; the second one twice."""
     destination.check()
     destination.prepare([])
-    written = []
+    written: list[str] = []
     for shard in (0, 1, 1, 2):
         copy: Destination = pickle.loads(pickle.dumps(destination))  # noqa: S301
         token = copy.write(shard, table.slice(shard * ROWS, ROWS))
@@ -196,7 +196,8 @@ def test_lancedb_finds_an_items_own_vector_and_the_former_version_can_be_restore
     notes = destination.switch()
     now = lancedb.connect(tmp_path).open_table("items")
     query = table["embedding"][17].as_py()
-    assert now.search(query, "embedding").distance_type("dot").limit(1).to_list()[0]["id"] == KEYS[KeyType.STRING][17]
+    search: Any = now.search(query, "embedding")
+    assert search.distance_type("dot").limit(1).to_list()[0]["id"] == KEYS[KeyType.STRING][17]
     assert any(f"restore({version})" in note for note in notes)
     now.restore(version)
     assert now.count_rows() == 3
@@ -234,7 +235,7 @@ def test_an_index_whose_lists_lie_on_the_disk_answers_as_one_in_memory(tmp_path:
         )
         fill(destination, table)
         destination.switch()
-        index = faiss.read_index(path)
+        index: Any = faiss.read_index(path)
         index.nprobe = 8
         assert index.ntotal == table.num_rows
         found[on_disk] = index.search(vectors_ND[:50], 5)
