@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from fct_ray.version import __version__
 
 if TYPE_CHECKING:
+    from fct_ray.api.imports import import_gallery
     from fct_ray.api.session import connect
     from fct_ray.api.stores import Store, adopt, backfill
     from fct_ray.api.transformations import Transformation, load_transformation
@@ -34,6 +35,7 @@ __all__ = [
     "adopt",
     "backfill",
     "connect",
+    "import_gallery",
     "load_transformation",
 ]
 _MODULES = {
@@ -41,6 +43,7 @@ _MODULES = {
     "Store": "fct_ray.api.stores",
     "adopt": "fct_ray.api.stores",
     "backfill": "fct_ray.api.stores",
+    "import_gallery": "fct_ray.api.imports",
     "Transformation": "fct_ray.api.transformations",
     "load_transformation": "fct_ray.api.transformations",
     "PlannedUpgrade": "fct_ray.api.upgrades",

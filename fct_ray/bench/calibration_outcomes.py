@@ -45,7 +45,7 @@ class Difference:
 
     @staticmethod
     def of(better_Q: npt.NDArray[np.float64], worse_Q: npt.NDArray[np.float64]) -> Difference:
-        """Of two ways to answer the same queries [Q]."""
+        """The difference of two ways to answer the same queries [Q]."""
         differences_Q = better_Q - worse_Q
         error = float(differences_Q.std(ddof=1) / np.sqrt(len(differences_Q)))
         mean = float(differences_Q.mean())
@@ -82,8 +82,8 @@ class CaseOutcome:
     accepted: Difference | None = None
     """What `--accept provisional` published where more evidence was asked for."""
     recall_at_1: dict[str, float] = field(default_factory=dict)
-    """Of known items: the share of queries whose first result is relevant, by doing nothing ("keep"), a full backfill
-    ("backfill") and what was published ("published")."""
+    """The share of queries whose first result is relevant, where known items are looked for: by doing nothing ("keep"), a
+    full backfill ("backfill") and what was published ("published")."""
 
     @property
     def does_harm(self) -> bool:

@@ -35,6 +35,8 @@ _CREDENTIALS = re.compile(
     r"|://[^/?#\s:\[]*:(?!\d*(?:[/?#\s]|$))",  # what follows the colon is no port
     re.IGNORECASE,
 )
+_DATABASE_USER = re.compile(r"(?<=:)(postgres(?:ql)?://)[A-Za-z0-9_.-]+@")
+"""In the place of a database table the user's name is no secret, and has no password behind it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -202,7 +204,7 @@ def _flags(content: dict[str, Any], prefix: str) -> list[str]:
 def _refuse_credentials(arguments: Sequence[str]) -> None:
     """A secret in a setting would reach reports, logs and the process list. The message must not repeat it."""
     for before, argument in zip(["", *arguments], arguments, strict=False):
-        if _CREDENTIALS.search(argument):
+        if _CREDENTIALS.search(_DATABASE_USER.sub(r"\1", argument)):
             name = argument.partition("=")[0] if argument.startswith("--") else before
             raise SettingsError(
                 f"{name if name.startswith('--') else 'an argument'}: a URI with credentials in it; wanted a URI without, "

@@ -55,7 +55,7 @@ def row_bytes(factory: str, dimension: int, metric: Metric) -> int:
     """About how much memory a row of a merged index takes, with its id."""
     index = empty_index(factory, dimension, metric)
     inner = inside_wrappers(index)
-    links = 8 * getattr(inner, "hnsw").nb_neighbors(1) + 64 if isinstance(inner, faiss.IndexHNSW) else 0
+    links = 8 * inner.hnsw.nb_neighbors(1) + 64 if isinstance(inner, faiss.IndexHNSW) else 0  # type: ignore[attr-defined]
     stored = faiss.downcast_index(inner.storage) if isinstance(inner, faiss.IndexHNSW) else inner
     return int(stored.sa_code_size()) + 8 + links
 

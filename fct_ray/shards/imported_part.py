@@ -37,7 +37,7 @@ class ImportJob:
     """The state of the table that was planned from."""
     reading: Reading
     dimension: int
-    """Of the vectors as they are stored, after cutting."""
+    """Numbers of a vector as it is stored, after cutting."""
     side_dimension: int | None
 
 

@@ -31,27 +31,26 @@ class _TableFormat:
     name: str
     marker: re.Pattern[str]
     """Matches the URI of an object that only such a table has; its first group is the table's directory."""
-    snapshot: str
-    """Python that writes what is current as plain Parquet; {table} is its directory, {marker} the object found."""
+    instead: str
+    """What to do; {table} is its directory, {marker} the object found."""
 
 
 _TABLE_FORMATS = (
     _TableFormat(
         name="Delta Lake",
         marker=re.compile(r"(.*)/_delta_log/[^/]+"),
-        snapshot="import deltalake, pyarrow.dataset as ds; ds.write_dataset(deltalake.DeltaTable({table!r})"
-        ".to_pyarrow_dataset(), 'PLAIN_DIRECTORY', format='parquet')",
+        instead="Import what is current: fct-ray import --origin delta:{table}",
     ),
     _TableFormat(
         name="Apache Iceberg",
         marker=re.compile(r"(.*)/metadata/[^/]+\.metadata\.json"),
-        snapshot="import pyiceberg.table, pyarrow.dataset as ds; ds.write_dataset(pyiceberg.table.StaticTable"
-        ".from_metadata({marker!r}).scan().to_arrow_batch_reader(), 'PLAIN_DIRECTORY', format='parquet')",
+        instead="Import what is current: fct-ray import --origin iceberg:{marker}",
     ),
     _TableFormat(
         name="Apache Hudi",
         marker=re.compile(r"(.*)/\.hoodie/[^/]+"),
-        snapshot="spark.read.format('hudi').load({table!r}).write.parquet('PLAIN_DIRECTORY')",
+        instead="Write what is current as plain Parquet with Spark, and name that directory instead: "
+        "spark.read.format('hudi').load({table!r}).write.parquet('PLAIN_DIRECTORY')",
     ),
 )
 
@@ -65,7 +64,7 @@ def list_parquet(dir_or_glob: str) -> list[str]:
 
     Raises:
         NotFoundError: nothing matches.
-        FormatError: the objects belong to a Delta Lake, Iceberg or Hudi table; says how to write what is current.
+        FormatError: the objects belong to a Delta Lake, Iceberg or Hudi table; says how to read what is current.
     """
     path = objects.absolute(dir_or_glob)
     if objects.exists(path):
@@ -122,8 +121,7 @@ def _refuse_tables(found: Sequence[str], seen: Iterable[str]) -> None:
         if any(uri.startswith(f"{table}/") for uri in found):
             raise FormatError(
                 f"{table} is a table of {table_format.name}, whose directory also holds superseded files: rows that were "
-                "deleted or changed would come back. Wanted: plain Parquet. Write what is current with Python, and name "
-                f"that directory instead: {table_format.snapshot.format(table=table, marker=marker)}"
+                f"deleted or changed would come back. {table_format.instead.format(table=table, marker=marker)}"
             )
 
 

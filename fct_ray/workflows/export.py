@@ -60,9 +60,9 @@ class ExportSettings(CheckedSettings):
     verify_rows: Count = 8
     """How many rows of every shard are read back before the switch."""
     index: str | None = None
-    """Of faiss:FILE, the FAISS factory string. None: the version's own, or Flat where it has none."""
+    """For faiss:FILE: the FAISS factory string. None: the version's own, or Flat where it has none."""
     memory_bytes: NumBytes = 2 * 2**30
-    """Of faiss:FILE, what the merged index may take in memory. A larger one is merged on the disk where its type can be
+    """For faiss:FILE: what the merged index may take in memory. A larger one is merged on the disk where its type can be
     (IVF), and refused where it cannot."""
 
 

@@ -137,12 +137,7 @@ def plan_import(
         return run_id("import", *decisive, "" if parent is None else store.manifest_bytes_sha256(parent.version))
 
     finished = published_by(store, newest, run_of)
-    side_NS = columns.side_info_NS
-    if side_NS is None and (settings.side is not None or side is not None):
-        raise FormatError(
-            f"{settings.origin}: has no column of side-information, but --side {settings.side} was given; leave it out, or "
-            "name the column (--columns.side-info)"
-        )
+    side_NS = _side_of(columns, settings, given=side is not None)
     return ImportPlan(
         settings=settings,
         store=store,
@@ -199,6 +194,18 @@ def run_import(plan: ImportPlan) -> Committed:
             bad_rows=plan.settings,
         )
     )
+
+
+def _side_of(
+    columns: shards.ShardColumns, settings: ImportSettings, *, given: bool
+) -> vector_columns.FloatArray | None:
+    """The side-information of the first rows. Raises FormatError: its model is named, and there is none."""
+    if columns.side_info_NS is None and (given or settings.side is not None):
+        raise FormatError(
+            f"{settings.origin}: has no column of side-information, but --side {settings.side} was given; leave it out, or "
+            "name the column (--columns.side-info)"
+        )
+    return columns.side_info_NS
 
 
 def _metric(settings: ImportSettings, table: ForeignTable) -> tuple[Metric, bool]:

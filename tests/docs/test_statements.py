@@ -25,6 +25,7 @@ SETTINGS: Mapping[tuple[str, ...], type[Any]] = {
     ("fit", "side"): fit.FitSide,
     ("fit", "transformation"): fit.FitTransformation,
     ("adopt",): embed.Adopt,
+    ("import",): embed.Import,
     ("backfill",): embed.Backfill,
     ("append",): embed.Append,
     ("delete",): embed.Delete,

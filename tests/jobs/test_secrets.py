@@ -29,6 +29,8 @@ def test_a_refused_credential_is_not_in_the_error(s3_uri: str, monkeypatch: pyte
         ("s3://AKIAEXAMPLE@bucket/gallery", ("AKIAEXAMPLE",)),
         ("https://user:pass1word@host/gallery", ("pass1word",)),
         ("images:https://user:pa/ss1word@host/photos", ("ss1word",)),
+        ("pgvector:postgresql://user:pass1word@host/db#items", ("pass1word",)),
+        ("postgresql://AKIAEXAMPLE@host/db", ("AKIAEXAMPLE",)),
     ],
 )
 def test_credentials_in_a_uri_are_refused_by_setting_and_not_repeated(
@@ -51,7 +53,14 @@ def test_a_job_refuses_credentials_in_a_uri_before_anything_shows_them() -> None
 
 
 @pytest.mark.parametrize(
-    "value", ["s3://bucket/a@b", "images:s3://b/p?x=a@b", "http://127.0.0.1:8265", "tests.own:old"]
+    "value",
+    [
+        "pgvector:postgresql://user@host:5432/db#items",
+        "s3://bucket/a@b",
+        "images:s3://b/p?x=a@b",
+        "http://127.0.0.1:8265",
+        "tests.own:old",
+    ],
 )
 def test_what_only_looks_like_credentials_is_accepted(value: str) -> None:
     assert parse_settings(Settings, ["--store", value], None).store == value

@@ -110,7 +110,7 @@ def _documents(model: str | None, settings: TextSettings) -> FloatArray | None:
 
 
 def _later_parts(settings: TextSettings) -> tuple[str, ...]:
-    """Of each document what follows the part that was embedded; empty where that is next to nothing."""
+    """What follows the part of each document that was embedded; empty where that is next to nothing."""
     later = [text.long[settings.num_characters :].strip() for text in _texts(settings.num_documents)]
     return tuple(part if len(part) >= LEAST_CHARS else "" for part in later[: settings.num_documents])
 
