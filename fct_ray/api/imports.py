@@ -16,9 +16,9 @@ def import_gallery(
 ) -> Store:
     """Make a store out of a gallery in another system, which is only read; the same call again does nothing.
 
-    `origin` is a place: "npy:DIR", "huggingface:DIR_OR_NAME#SPLIT", "delta:DIR", "iceberg:METADATA_JSON", "lance:DIR",
-    "lancedb:DIR#TABLE" or "pgvector:postgresql://USER@HOST/DB#TABLE". `columns={"id": "doc_id", "embedding": "emb"}` names
-    its columns.
+    `origin` is a place: "npy:DIR", "faiss:FILE", "huggingface:DIR_OR_NAME#SPLIT", "delta:DIR", "iceberg:METADATA_JSON",
+    "lance:DIR", "lancedb:DIR#TABLE" or "pgvector:postgresql://USER@HOST/DB#TABLE". Its columns are named by
+    `columns={"id": "doc_id", "embedding": "emb"}`.
 
     Raises:
         FctRayError: there is no such table, a column is missing, or a row cannot be used; the message says what to do.

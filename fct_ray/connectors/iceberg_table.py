@@ -1,6 +1,7 @@
 """Iceberg tables, `iceberg:METADATA_JSON` or `iceberg:CATALOG#NAMESPACE.TABLE`, through PyIceberg.
 
-Owns: pinning a snapshot, and reading its data files one by one; rows that were deleted are left out by the library. A catalog
+Owns: pinning a snapshot, and reading its data files one by one; rows that were deleted are left out by the library. It reads
+a data file whole, so that a worker keeps the one that it read last: the next part is likely of the same file. A catalog
 is one of PyIceberg's own configuration (`~/.pyiceberg.yaml`, `PYICEBERG_CATALOG__...`).
 """
 
@@ -26,9 +27,10 @@ class IcebergTable:
     def __init__(self, place: Place, snapshot: int | None = None) -> None:
         """Nothing is read yet; `snapshot` None is the newest."""
         self.place, self._snapshot = place, snapshot
+        self._last: tuple[str, pa.Table] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"place": self.place, "_snapshot": self.snapshot}
+        return {"place": self.place, "_snapshot": self.snapshot, "_last": None}
 
     @cached_property
     def table(self) -> Any:
@@ -91,8 +93,12 @@ class IcebergTable:
         from pyiceberg.expressions import AlwaysTrue
         from pyiceberg.io.pyarrow import ArrowScan
 
+        if self._last is not None and self._last[0] == path:
+            return self._last[1]
+        self._last = None  # before the next one is in memory
         scan = ArrowScan(self.table.metadata, self.table.io, self._scan().projection(), AlwaysTrue())
         table: pa.Table = scan.to_table([self.tasks[path]])
+        self._last = path, table
         return table
 
 

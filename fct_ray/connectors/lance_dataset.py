@@ -8,6 +8,7 @@ Owns: pinning a version, and reading rows of its fragments; rows that were delet
 
 from __future__ import annotations
 
+import hashlib
 from functools import cached_property
 from typing import Any
 
@@ -47,8 +48,10 @@ class LanceDataset:
 
     @property
     def mark(self) -> str:
-        """The version."""
-        return f"version {self.dataset.version}"
+        """The version, and a hash of its files: another data set may lie there under the same numbers."""
+        files = [file.path for one in self.dataset.get_fragments() for file in one.data_files()]
+        digest = hashlib.sha256("\n".join(files).encode()).hexdigest()
+        return f"version {self.dataset.version} of {digest[:16]}"
 
     def head(self, rows: int) -> pa.Table:
         """The first rows."""

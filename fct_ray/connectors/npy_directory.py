@@ -23,11 +23,12 @@ from numpy.lib import format as npy
 
 from fct_ray.connectors.places import Place
 from fct_ray.connectors.protocols import Part
-from fct_ray.connectors.spans import Span, parts_of
+from fct_ray.connectors.spans import Span, parts_of, rows_between
 from fct_ray.errors import SourceError
 from fct_ray.kinds import VectorMetric
 
 EMBEDDING = "embedding"
+_BATCH_ROWS = 4_096
 FLOATS = {"float16": pa.float16(), "float32": pa.float32(), "float64": pa.float64()}
 
 
@@ -137,7 +138,8 @@ class NpyDirectory:
             ends = np.cumsum(counts)
             groups = [group for group, end in enumerate(ends) if end > span.start and end - counts[group] < span.stop]
             before = int(ends[groups[0]] - counts[groups[0]])
-            return file.read_row_groups(groups).slice(span.start - before, span.stop - span.start)
+            batches = file.iter_batches(batch_size=_BATCH_ROWS, row_groups=groups)
+            return rows_between(batches, span.start - before, span.stop - before)
 
     def _matrix(self, path: str) -> Matrix:
         with self._open(path) as file:

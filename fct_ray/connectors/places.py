@@ -5,7 +5,8 @@ Owns: that grammar, and that no password stands in a place. Knows no system but 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 from fct_ray.errors import SettingsError
@@ -54,6 +55,12 @@ def parse_place(text: str) -> Place:
             "QDRANT_API_KEY, MILVUS_TOKEN, CHROMA_TOKEN ...)"
         )
     return Place(system=system, address=address, table=table or None)
+
+
+def from_anywhere(place: Place) -> Place:
+    """A place that is a file or directory here, by its absolute path: the same one from any working directory."""
+    path = Path(place.address)
+    return replace(place, address=str(path.absolute())) if "://" not in place.address and path.exists() else place
 
 
 def table_of(place: Place) -> str:

@@ -1,13 +1,16 @@
 """Parts that are spans of rows of files, fragments or splits, written as text.
 
-Owns: cutting them so that no part crosses two files, and the words that they are kept in.
+Owns: cutting them so that no part crosses two files, the words that they are kept in, and taking a span out of batches that
+come one after the other, so that no more than the span is in memory.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+import pyarrow as pa
 
 from fct_ray.connectors.protocols import Part
 
@@ -36,3 +39,22 @@ def parts_of(files: Sequence[tuple[str, int]], rows: int) -> list[Part]:
     """
     spans = [(file, start, min(start + rows, length)) for file, length in files for start in range(0, length, rows)]
     return [Part(number=number, rows=span[2] - span[1], token=json.dumps(span)) for number, span in enumerate(spans)]
+
+
+def rows_between(batches: Iterable[pa.RecordBatch], start: int, stop: int) -> pa.Table:
+    """Rows `start` to `stop` (not included) of batches in a row; later ones are not asked for.
+
+    Examples:
+        >>> numbers = pa.table({"n": range(10)}).to_batches(max_chunksize=4)
+        >>> rows_between(numbers, 3, 6)["n"].to_pylist()
+        [3, 4, 5]
+    """
+    kept, before = [], 0
+    for batch in batches:
+        wanted = batch.slice(max(start - before, 0), max(min(stop - before, len(batch)) - max(start - before, 0), 0))
+        if len(wanted) or not kept:
+            kept.append(wanted)
+        before += len(batch)
+        if before >= stop:
+            break
+    return pa.Table.from_batches(kept[1:] if len(kept) > 1 and not len(kept[0]) else kept)

@@ -21,7 +21,8 @@ TABLES: Mapping[str, tuple[str, str | None]] = {
     "lancedb": ("lance_dataset", "lance"),
     "pgvector": ("pgvector_reader", "pgvector"),
 }
-"""System -> (module here with `open_table(place)`, the extra that installs its library; None: it is always there)."""
+"""System -> (module here with `open_table(place)`, the extra that installs its library; None: it is always there).
+FAISS files are read by `fct_ray/shards/faiss_table`, since faiss belongs to `index/`."""
 
 
 def open_table(text: str) -> ForeignTable:
@@ -33,8 +34,9 @@ def open_table(text: str) -> ForeignTable:
     """
     place = parse_place(text)
     if place.system not in TABLES:
+        known = ", ".join(sorted({*TABLES, "faiss"}))
         raise SettingsError(
-            f"{place.system!r} is no system that a gallery can be imported from; want one of {', '.join(sorted(TABLES))}. "
+            f"{place.system!r} is no system that a gallery can be imported from; want one of {known}. "
             "Parquet files are adopted where they lie: fct-ray adopt"
         )
     name, extra = TABLES[place.system]

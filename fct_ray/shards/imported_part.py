@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from fct_ray.connectors.protocols import ForeignTable, Part
-from fct_ray.connectors.tables import open_table
 from fct_ray.errors import DataError, SourceError
 from fct_ray.kinds import Provenance
 from fct_ray.shards.edited_shard import writer_of
+from fct_ray.shards.foreign_tables import open_table
 from fct_ray.shards.shard_output import OutputJob
 from fct_ray.storage import documents, gallery_reader, objects, shards, vector_columns
 from fct_ray.storage.gallery_reader import Reading

@@ -8,7 +8,9 @@ Owns: reading a footer (and of the first row group what may be ids), and the pro
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -43,20 +45,31 @@ def check_object(uri: str, layout: AdoptedLayout) -> None:
             _ = schema.names  # decodes them: they may not be UTF-8
         except PARQUET_ERRORS as error:
             raise FormatError(f"{uri}: not a readable Parquet file ({error!s:.500}). Write or copy it again") from error
-        check_schema(uri, schema, layout, lambda names: next(file.iter_batches(LOOKED_AT_ROWS, columns=names), None))
+        check_schema(
+            uri,
+            schema,
+            layout,
+            lambda names: next(file.iter_batches(LOOKED_AT_ROWS, columns=names), None),
+            partitions=tuple(partition_values(uri)),
+        )
 
 
-def check_schema(uri: str, schema: pa.Schema, layout: AdoptedLayout, first_rows: FirstRows) -> None:
-    """`check_object` by what is known of a table; `first_rows(names)` are rows with these columns, None where it has none."""
-    missing = _missing(schema, layout, uri)
+def check_schema(
+    name: str, schema: pa.Schema, layout: AdoptedLayout, first_rows: FirstRows, partitions: Sequence[str] = ()
+) -> None:
+    """`check_object` by what is known of a table, wherever it is.
+
+    `first_rows(names)` are rows with these columns, None where it has none; `partitions` are columns beside its own.
+    """
+    missing = _missing(schema, layout, partitions)
     if missing:
-        raise FormatError(_sentence(uri, schema, layout, missing, first_rows))
-    check_columns(schema, layout, uri)
+        raise FormatError(_sentence(name, schema, layout, missing, first_rows))
+    check_columns(schema, layout, name)
 
 
-def _missing(schema: pa.Schema, layout: AdoptedLayout, uri: str) -> list[str]:
+def _missing(schema: pa.Schema, layout: AdoptedLayout, partitions: Sequence[str]) -> list[str]:
     """The columns of a layout that an object lacks, by the names that they have here."""
-    there = {*schema.names, *partition_values(uri)}
+    there = {*schema.names, *partitions}
     needed = ["embedding"] if layout.id == ROW_NUMBERS else ["id", "embedding"]
     needed += [name for name in ("side_info", "label") if getattr(layout, name) != getattr(_DEFAULTS, name)]
     return [name for name in needed if getattr(layout, name) not in there]
@@ -74,6 +87,8 @@ def _sentence(uri: str, schema: pa.Schema, layout: AdoptedLayout, missing: list[
             flags.append(f"{flag} {found[0]}")
         elif found:
             choices.append(f"{flag} with one of {', '.join(found)}")
+        elif name == "embedding" and (joined := _joined(schema)):
+            choices.append(joined)
         elif name == "id":
             choices.append("a column of ids, or --columns.id row to number the rows")
         else:
@@ -81,6 +96,20 @@ def _sentence(uri: str, schema: pa.Schema, layout: AdoptedLayout, missing: list[
     seen = ", ".join(f"{field.name}: {field.type}" for field in schema)
     lacks = " and ".join(repr(getattr(layout, name)) for name in missing)
     return f"{uri}: has no column {lacks}; its columns are {seen:.500}. Add {' '.join([' '.join(flags), *choices]).strip()}"
+
+
+def _joined(schema: pa.Schema) -> str:
+    """How to make one column of vectors out of a column for each number (emb_0, emb_1 ...); "" where there are none."""
+    numbered = (re.fullmatch(r"(.*?)\d+", field.name) for field in schema if pa.types.is_floating(field.type))
+    prefixes = Counter(match[1] for match in numbered if match)
+    if not prefixes or prefixes.most_common(1)[0][1] < 2:
+        return ""
+    prefix, count = prefixes.most_common(1)[0]
+    columns = f"[f'{prefix}{{place}}' for place in range({count})]"
+    return (
+        f"a column of vectors: write the {count} columns {prefix!r}... once as one, with pandas frame['embedding'] = "
+        f"list(frame[{columns}].to_numpy('float32'))"
+    )
 
 
 def _candidates(fields: list[pa.Field], name: str, first_rows: FirstRows) -> list[str]:

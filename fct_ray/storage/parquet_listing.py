@@ -4,8 +4,10 @@
     gallery/lang=de/part-0.parquet    taken; `lang` becomes a column (see `partitions`)
     gallery/_temporary/0.parquet      left out, like all names that begin with `_` or `.`: writers hide unfinished work so
     gallery/_delta_log/...            refused: only a table's own library knows which of its files are current
+    gallery/_versions/1.manifest      no Parquet, but a Lance data set: the error is the command that imports it
 
-Owns: which names count, and the table formats that are refused. Looks at names only, never into files.
+Owns: which names count, the table formats that are refused, and what else is known by its names. Looks at names only, never
+into files.
 """
 
 from __future__ import annotations
@@ -53,6 +55,13 @@ _TABLE_FORMATS = (
         "spark.read.format('hudi').load({table!r}).write.parquet('PLAIN_DIRECTORY')",
     ),
 )
+_IMPORTED = {
+    "lance": re.compile(r"(.*)/_versions/[^/]+\.manifest"),
+    "huggingface": re.compile(r"(.*)/(?:dataset_info|dataset_dict)\.json"),
+    "npy": re.compile(r"(.*?)/[^/]+\.npy"),
+    "faiss": re.compile(r"(.*\.(?:faiss|index))"),
+}
+"""Names that only galleries of other kinds have; the first group is the place that `fct-ray import` wants."""
 
 
 def list_parquet(dir_or_glob: str) -> list[str]:
@@ -68,6 +77,8 @@ def list_parquet(dir_or_glob: str) -> list[str]:
     """
     path = objects.absolute(dir_or_glob)
     if objects.exists(path):
+        if _IMPORTED["faiss"].fullmatch(path):
+            raise NotFoundError(f"{dir_or_glob}: is no Parquet object. {_imported_instead([path])}".strip())
         _refuse_tables([path], _markers_around(path.rpartition("/")[0]))
         return [objects.as_uri(path)]
     if _WILDCARD.search(path) and not _is_local_directory(path):
@@ -80,11 +91,24 @@ def list_parquet(dir_or_glob: str) -> list[str]:
     found = [uri for uri in listed if matches(uri) and not _is_left_out(uri.removeprefix(directory), asked_for)]
     if not found:
         raise NotFoundError(
-            f"{dir_or_glob}: no Parquet objects there. Wanted: a directory with *.parquet below it, a pattern like "
-            "DIR/part-*.parquet (in quotes), or one file; names that begin with '_' or '.' do not count"
+            f"{dir_or_glob}: no Parquet objects there. {_imported_instead(listed)}Wanted: a directory with *.parquet below "
+            "it, a pattern like DIR/part-*.parquet (in quotes), or one file; names that begin with '_' or '.' do not count"
         )
     _refuse_tables(found, [*listed, *_markers_around(directory)])
     return [objects.as_uri(uri) for uri in found]
+
+
+def _imported_instead(listed: Iterable[str]) -> str:
+    """The command that reads what lies there, where names tell; "" where they do not."""
+    places = {}
+    for uri in listed:
+        for system, marker in _IMPORTED.items():
+            if match := marker.fullmatch(uri):
+                places[system] = min(match[1], places.get(system, match[1]), key=len)
+    if not places:
+        return ""
+    system = next(one for one in _IMPORTED if one in places)
+    return f"Import what is there: fct-ray import --origin {system}:{places[system]} "
 
 
 def _hidden_parts(path: str) -> list[str]:

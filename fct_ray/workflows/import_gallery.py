@@ -17,8 +17,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pyarrow as pa
 
+from fct_ray.connectors.places import from_anywhere, parse_place
 from fct_ray.connectors.protocols import ForeignTable, Part
-from fct_ray.connectors.tables import open_table
 from fct_ray.engine.tasks import map_tasks
 from fct_ray.errors import FormatError, SettingsError, SourceError
 from fct_ray.kinds import KeyType, Metric, OnBadRow, VectorMetric
@@ -27,6 +27,7 @@ from fct_ray.plan.identity import run_id
 from fct_ray.plan.versions import embedded_manifest
 from fct_ray.settings import Count
 from fct_ray.shards.encoder_names import EncoderChoice, EncoderSpec, resolve_encoder
+from fct_ray.shards.foreign_tables import open_table
 from fct_ray.shards.imported_part import ImportJob, PartFacts, PartTask, facts_uri, import_part, part_name
 from fct_ray.shards.shard_output import OutputJob
 from fct_ray.storage import documents, gallery_reader, object_schema, objects, shards, vector_columns
@@ -59,8 +60,8 @@ class ImportSettings(BadRowSettings):
     store: str
     """The store to make: a directory or s3:// prefix."""
     origin: str
-    """Where the gallery is, SYSTEM:ADDRESS[#TABLE]: npy:DIR, huggingface:DIR_OR_NAME#SPLIT, delta:DIR, iceberg:METADATA_JSON,
-    lance:DIR, lancedb:DIR#TABLE, pgvector:postgresql://user@host/db#TABLE. It is only read."""
+    """Where the gallery is, SYSTEM:ADDRESS[#TABLE]: npy:DIR, faiss:FILE, huggingface:DIR_OR_NAME#SPLIT, delta:DIR,
+    iceberg:METADATA_JSON, lance:DIR, lancedb:DIR#TABLE, pgvector:postgresql://user@host/db#TABLE. It is only read."""
     columns: ColumnNames = field(default_factory=ColumnNames)
     """What its columns are called."""
     encoder: str
@@ -108,6 +109,7 @@ def plan_import(
         SourceError: there is no such table, or it has no rows.
         FormatError: a column is missing or cannot be used, and which flag may name it.
     """
+    settings = replace(settings, origin=str(from_anywhere(parse_place(settings.origin))))
     store = Store(settings.store)
     current, newest = published_now(store)
     choice = resolve_encoder(settings.encoder if encoder is None else encoder, store)

@@ -120,7 +120,7 @@ def test_a_version_is_read_as_it_was_after_the_table_was_written_again(
 ) -> None:
     place = make(tmp_path)
     table = open_table(place)
-    version = table.mark.removeprefix("version ")
+    version = table.mark.split()[1]
     before = [table.read(part) for part in table.parts(1000)]
     if make is delta:
         import deltalake
