@@ -3,7 +3,7 @@
     live files of a version      by the library; superseded ones are left out
     deleted rows in them         deletion vectors, by the library, taken out here
 
-Owns: pinning a version, and reading spans of rows of its files, a few thousand rows at a time.
+Owns: pinning a version, and the columns of its rows: those that a file lacks are null, or its partition.
 """
 
 from __future__ import annotations
@@ -19,16 +19,14 @@ import pyarrow as pa
 import pyarrow.dataset as pads
 import pyarrow.fs as pafs
 
+from fct_ray.connectors.parquet_rows import parquet_rows
 from fct_ray.connectors.places import Place
 from fct_ray.connectors.protocols import Part
-from fct_ray.connectors.spans import Span, parts_of, rows_between
+from fct_ray.connectors.spans import Span, parts_of
 from fct_ray.errors import SettingsError, SourceError
 from fct_ray.kinds import VectorMetric
 
 _DELETION_VECTORS = "deletionVectors"
-_BATCH_ROWS = 4_096
-_STREAMED = pads.ParquetFragmentScanOptions(use_buffered_stream=True, pre_buffer=False)
-"""Row groups of delta-rs have up to a million rows: they are read page by page."""
 
 
 class DeltaTable:
@@ -119,18 +117,18 @@ class DeltaTable:
         return self._rows(span.file, first, int(wanted_N[-1]) + 1).take(pa.array(wanted_N - first))
 
     def _rows(self, file: str, start: int, stop: int) -> pa.Table:
-        """Rows of a file, by their places in it; row groups that have none of them are not read."""
-        fragment, before, groups, first = self.fragments[file], 0, [], 0
-        for group in fragment.row_groups:
-            if before + group.num_rows <= start:
-                first = before + group.num_rows
-            elif before < stop:
-                groups.append(group.id)
-            before += group.num_rows
-        batches = fragment.subset(row_group_ids=groups).to_batches(
-            schema=self.schema, batch_size=_BATCH_ROWS, batch_readahead=1, fragment_scan_options=_STREAMED
-        )
-        return rows_between(batches, start - first, stop - first).combine_chunks()
+        """Rows of a file, by their places in it, with the columns that the table has now."""
+        fragment = self.fragments[file]
+        with fragment.filesystem.open_input_file(fragment.path) as source:
+            found = parquet_rows(source, start, stop)
+        partition = pads.get_partition_keys(fragment.partition_expression)
+        columns = [
+            found[field.name].cast(field.type)
+            if field.name in found.column_names
+            else pa.repeat(pa.scalar(partition.get(field.name), field.type), len(found))
+            for field in self.schema
+        ]
+        return pa.table(columns, schema=self.schema)
 
     @property
     def _has_only_deletions(self) -> bool:

@@ -1,8 +1,11 @@
 """Iceberg tables, `iceberg:METADATA_JSON` or `iceberg:CATALOG#NAMESPACE.TABLE`, through PyIceberg.
 
-Owns: pinning a snapshot, and reading its data files one by one; rows that were deleted are left out by the library. It reads
-a data file whole, so that a worker keeps the one that it read last: the next part is likely of the same file. A catalog
-is one of PyIceberg's own configuration (`~/.pyiceberg.yaml`, `PYICEBERG_CATALOG__...`).
+    plain data files                         spans of rows, page by page
+    files with deleted rows, with structs,   whole, by the library, which leaves deleted rows out; a worker keeps the one
+    or that lack a column                    that it read last, since the next part is likely of the same file
+
+Owns: pinning a snapshot, and which of these a file is. A catalog is one that PyIceberg is configured for
+(`~/.pyiceberg.yaml`, `PYICEBERG_CATALOG__...`).
 """
 
 from __future__ import annotations
@@ -11,12 +14,17 @@ from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
+from fct_ray.connectors.parquet_rows import parquet_rows
 from fct_ray.connectors.places import Place
 from fct_ray.connectors.protocols import Part
 from fct_ray.connectors.spans import Span, parts_of
 from fct_ray.errors import SourceError
 from fct_ray.kinds import VectorMetric
+
+_FIELD_ID = b"PARQUET:field_id"
+"""Names of columns may change in Iceberg; their numbers do not."""
 
 
 class IcebergTable:
@@ -68,28 +76,53 @@ class IcebergTable:
         """The snapshot."""
         return f"snapshot {self.snapshot}"
 
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """The columns of the snapshot."""
+        return pa.schema([field.remove_metadata() for field in self._scan().projection().as_arrow()])
+
     def head(self, rows: int) -> pa.Table:
         """The first rows."""
-        table: pa.Table = self._scan(limit=rows).to_arrow()
-        return table
+        first = next(iter(self.parts(rows)), None)
+        return self.schema.empty_table() if first is None else self.read(first)
 
     def parts(self, rows: int) -> list[Part]:
         """Spans of rows of each data file; files with deleted rows are read to count what is left."""
         counts = [
-            (path, len(self._file(path)) if task.delete_files else int(task.file.record_count))
+            (path, len(self._whole_file(path)) if task.delete_files else int(task.file.record_count))
             for path, task in self.tasks.items()
         ]
         return parts_of(counts, rows)
 
     def read(self, part: Part) -> pa.Table:
-        """The rows of one part; its data file is read whole."""
+        """The rows of one part."""
         span = Span.of(part)
-        return self._file(span.file).slice(span.start, span.stop - span.start).combine_chunks()
+        names = self._names_in(span.file)
+        if names is None:
+            return self._whole_file(span.file).slice(span.start, span.stop - span.start).combine_chunks()
+        with self.table.io.new_input(span.file).open() as source:
+            return (
+                parquet_rows(source, span.start, span.stop)
+                .select(names)
+                .rename_columns(self.schema.names)
+                .cast(self.schema)
+            )
 
-    def _scan(self, limit: int | None = None) -> Any:
-        return self.table.scan(snapshot_id=self.snapshot, limit=limit)
+    def _scan(self) -> Any:
+        return self.table.scan(snapshot_id=self.snapshot)
 
-    def _file(self, path: str) -> pa.Table:
+    def _names_in(self, path: str) -> list[str] | None:
+        """What the columns of the snapshot are called in a data file, by their numbers; None: the library must read it."""
+        task, fields = self.tasks[path], self._scan().projection().fields
+        has_structs = any(pa.types.is_struct(field.type) or pa.types.is_map(field.type) for field in self.schema)
+        if task.delete_files or has_structs or task.file.file_format != "PARQUET":
+            return None
+        with self.table.io.new_input(path).open() as source:
+            there = {(field.metadata or {}).get(_FIELD_ID): field.name for field in pq.read_schema(source)}
+        names = [there.get(str(field.field_id).encode()) for field in fields]
+        return None if None in names else [str(name) for name in names]
+
+    def _whole_file(self, path: str) -> pa.Table:
         from pyiceberg.expressions import AlwaysTrue
         from pyiceberg.io.pyarrow import ArrowScan
 
@@ -97,7 +130,7 @@ class IcebergTable:
             return self._last[1]
         self._last = None  # before the next one is in memory
         scan = ArrowScan(self.table.metadata, self.table.io, self._scan().projection(), AlwaysTrue())
-        table: pa.Table = scan.to_table([self.tasks[path]])
+        table: pa.Table = scan.to_table([self.tasks[path]]).cast(self.schema)
         self._last = path, table
         return table
 

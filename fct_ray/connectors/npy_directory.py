@@ -21,14 +21,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.lib import format as npy
 
+from fct_ray.connectors.parquet_rows import parquet_rows
 from fct_ray.connectors.places import Place
 from fct_ray.connectors.protocols import Part
-from fct_ray.connectors.spans import Span, parts_of, rows_between
+from fct_ray.connectors.spans import Span, parts_of
 from fct_ray.errors import SourceError
 from fct_ray.kinds import VectorMetric
 
 EMBEDDING = "embedding"
-_BATCH_ROWS = 4_096
 FLOATS = {"float16": pa.float16(), "float32": pa.float32(), "float64": pa.float64()}
 
 
@@ -125,21 +125,11 @@ class NpyDirectory:
         column = pa.FixedSizeListArray.from_arrays(pa.array(values), matrix.numbers)
         if not self.metadata:
             return pa.table({EMBEDDING: column})
-        table = self._rows_of(self.metadata[number], span)
+        with self._open(self.metadata[number]) as source:
+            table = parquet_rows(source, span.start, span.stop)
         if EMBEDDING in table.column_names:
             raise SourceError(f"{self.metadata[number]}: has a column 'embedding' beside the matrix; take it out")
         return table.append_column(EMBEDDING, column)
-
-    def _rows_of(self, path: str, span: Span) -> pa.Table:
-        """Rows of a metadata file; only the row groups that have some are read."""
-        with self._open(path) as source:
-            file = pq.ParquetFile(source)
-            counts = [file.metadata.row_group(group).num_rows for group in range(file.metadata.num_row_groups)]
-            ends = np.cumsum(counts)
-            groups = [group for group, end in enumerate(ends) if end > span.start and end - counts[group] < span.stop]
-            before = int(ends[groups[0]] - counts[groups[0]])
-            batches = file.iter_batches(batch_size=_BATCH_ROWS, row_groups=groups)
-            return rows_between(batches, span.start - before, span.stop - before)
 
     def _matrix(self, path: str) -> Matrix:
         with self._open(path) as file:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import pickle
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -114,6 +117,40 @@ def test_a_table_comes_back_whole_and_each_row_once(make: Callable[[Path], str],
     assert set(head.column_names) == {"doc", vectors, "year"}
 
 
+def by_name(rows: list[dict[str, object]], key: str) -> dict[object, dict[str, object]]:
+    return {row[key]: row for row in rows}
+
+
+def test_columns_that_came_later_or_were_renamed_are_read_as_the_library_reads_them(tmp_path: Path) -> None:
+    import deltalake
+    from pyiceberg.catalog.sql import SqlCatalog
+    from pyiceberg.types import DoubleType
+
+    later = gallery(range(100, NUM)).append_column("price", pa.array([1.5] * (NUM - 100)))
+    deltalake.write_deltalake(str(tmp_path / "delta"), gallery(range(100)))
+    deltalake.write_deltalake(str(tmp_path / "delta"), later, mode="append", schema_mode="merge")
+    by_delta = pa.table(deltalake.DeltaTable(str(tmp_path / "delta")).scan())
+
+    catalog = SqlCatalog("local", uri=f"sqlite:///{tmp_path}/catalog.db", warehouse=f"file://{tmp_path}")
+    catalog.create_namespace("shop")
+    made = catalog.create_table("shop.items", gallery().schema)
+    made.append(gallery(range(100)))
+    with made.update_schema() as change:
+        change.rename_column("doc", "name").add_column("price", DoubleType())
+    made.append(later.rename_columns(["name", "emb", "year", "price"]))
+    by_iceberg = made.scan().to_arrow()
+
+    for place, wanted, key in (
+        (f"delta:{tmp_path}/delta", by_delta, "doc"),
+        (f"iceberg:{made.metadata_location}", by_iceberg, "name"),
+    ):
+        table = open_table(place)
+        read = pa.concat_tables([table.read(part) for part in table.parts(40)])
+        assert read.schema.names == wanted.schema.names == table.head(1).schema.names
+        assert by_name(read.to_pylist(), key) == by_name(wanted.to_pylist(), key)
+        assert read["price"].null_count == 100
+
+
 @pytest.mark.parametrize("make", [delta, lance])
 def test_a_version_is_read_as_it_was_after_the_table_was_written_again(
     make: Callable[[Path], str], tmp_path: Path
@@ -186,3 +223,54 @@ def test_what_is_not_there_is_said_before_any_work(place: str, error: type[Excep
 def test_parts_cross_no_file_and_cover_every_row() -> None:
     parts = parts_of([("a", 7), ("b", 3)], 4)
     assert [(part.rows, part.token) for part in parts] == [(4, '["a", 0, 4]'), (3, '["a", 4, 7]'), (3, '["b", 0, 3]')]
+
+
+def deletion_vector(rows: list[int]) -> dict[str, object]:
+    """A deletion vector inside the log, as the protocol of Delta lays it out: a roaring array of one container, in Z85."""
+    bitmap = struct.pack("<IIHHI", 12346, 1, 0, len(rows) - 1, 16) + struct.pack(f"<{len(rows)}H", *rows)
+    data = struct.pack("<IQI", 1681511377, 1, 0) + bitmap
+    padded = data + b"\0" * (-len(data) % 4)
+    digits = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+    python = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~"
+    text = base64.b85encode(padded).decode().translate(str.maketrans(python, digits + ".-:+=^!/*?&<>()[]{}@%$#"))
+    return {"storageType": "i", "pathOrInlineDv": text, "sizeInBytes": len(data), "cardinality": len(rows)}
+
+
+def test_rows_that_deletion_vectors_delete_are_left_out(tmp_path: Path) -> None:
+    import deltalake
+
+    deltalake.write_deltalake(str(tmp_path), gallery(range(100)))
+    deltalake.write_deltalake(str(tmp_path), gallery(range(100, NUM)), mode="append")
+    log = tmp_path / "_delta_log"
+    add = next(json.loads(line)["add"] for line in (log / f"{0:020}.json").read_text().splitlines() if '"add"' in line)
+    deleted = [0, 7, 8, 99]
+    feature = {"readerFeatures": ["deletionVectors"], "writerFeatures": ["deletionVectors"]}
+    actions = [
+        {"protocol": {"minReaderVersion": 3, "minWriterVersion": 7, **feature}},
+        {"remove": {"path": add["path"], "deletionTimestamp": 1, "dataChange": True}},
+        {"add": {**add, "deletionVector": deletion_vector(deleted)}},
+    ]
+    (log / f"{2:020}.json").write_text("\n".join(json.dumps(action) for action in actions))
+    table = open_table(f"delta:{tmp_path}")
+    parts = table.parts(40)
+    read = [table.read(part) for part in parts]
+    assert [one.num_rows for one in read] == [part.rows for part in parts]
+    names = [row["doc"] for one in read for row in one.to_pylist()]
+    assert sorted(names) == [name for number, name in enumerate(NAMES) if number not in deleted]
+    by_the_library = pa.table(deltalake.DeltaTable(str(tmp_path)).scan())["doc"].to_pylist()
+    assert sorted(names) == sorted(by_the_library)
+    vectors = {row["doc"]: row["emb"] for one in read for row in one.to_pylist()}
+    for name in names:
+        np.testing.assert_array_equal(np.asarray(vectors[name], np.float32), VECTORS[int(name[-4:])])
+    before = open_table(f"delta:{tmp_path}#1")
+    assert sum(part.rows for part in before.parts(1000)) == NUM
+
+
+def test_partitions_of_a_delta_table_are_columns(tmp_path: Path) -> None:
+    import deltalake
+
+    table = gallery().append_column("lang", pa.array(["de", "fr ä"] * (NUM // 2)))
+    deltalake.write_deltalake(str(tmp_path), table, partition_by=["lang"])
+    opened = open_table(f"delta:{tmp_path}")
+    rows = {row["doc"]: row["lang"] for part in opened.parts(50) for row in opened.read(part).to_pylist()}
+    assert rows == dict(zip(table["doc"].to_pylist(), table["lang"].to_pylist(), strict=True))
