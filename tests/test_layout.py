@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import statistics
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,11 @@ from tests.conftest import ROOT
 
 FILES = sorted([*(ROOT / "fct_ray").rglob("*.py"), *(ROOT / "jobs").glob("*.py")])
 MOST_LINES_OF_A_FILE, MOST_LINES_OF_A_FUNCTION = 350, 60
+MEDIAN_LINES = range(100, 251)
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "manager", "common", "misc", "base", "core"}
-OUR_OWN_LANGUAGE = re.compile(r"\b(contest\w*|contenders?|lanes?|in hand|heartbeats?)\b|\"\"\"Of ", re.IGNORECASE)
+OUR_OWN_LANGUAGE = re.compile(
+    r"\b(contest\w*|contenders?|lanes?|in hand|heartbeats?|beats?(?!\"))\b|\"\"\"Of ", re.IGNORECASE
+)
 
 
 def _name(path: Path) -> str:
@@ -41,3 +45,7 @@ def test_names_and_prose_are_not_a_language_of_our_own(path: Path) -> None:
     assert path.stem not in VAGUE_NAMES
     found = OUR_OWN_LANGUAGE.search(path.read_text())
     assert found is None, f"{found.group()!r} says nothing to a stranger"
+
+
+def test_most_files_are_neither_scraps_nor_tomes() -> None:
+    assert int(statistics.median(len(path.read_text().splitlines()) for path in FILES)) in MEDIAN_LINES

@@ -1,6 +1,6 @@
 """The closed-form fit of the linear control: ridge regression with its penalty chosen on a validation part.
 
-Owns: the algebra, in float64 on the CPU. Knows no training loop: on text a ridge often beats the network, so the
+Owns: the algebra, in float64 on the CPU. Knows no training loop: on text a ridge is often better than the network, so the
 gate always sees it.
 
 Shapes: N rows, V validation rows, I inputs (dim of old + dim of side-information), W dim of new, L penalties.

@@ -14,6 +14,7 @@ from tests.conftest import ROOT
 from tests.fashion_vectors import fashion_vectors, write_gallery
 
 SEARCH = ("--store", "s", "--queries", "q", "--encoder", "e", "--output", "o")
+APPEND = ("--store", "s", "--encoder", "e", "--embeddings", "new.parquet")
 
 
 def fct_ray(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -66,6 +67,7 @@ def test_looking_at_a_store_gives_its_facts(
         (("search", *SEARCH, "--k", "0"), "SettingsError", "--k is 0"),
         (("search", "--stoer", "s"), "SettingsError", "--stoer"),
         (("upgarde",), "SettingsError", "no verb 'upgarde'"),
+        (("append", *APPEND, "--cluster.address", "127.0.0.1:1"), "SettingsError", "no Ray cluster can be joined at"),
     ],
 )
 def test_a_refusal_is_an_object_with_the_error_its_type_and_the_exit_code(
@@ -76,6 +78,7 @@ def test_a_refusal_is_an_object_with_the_error_its_type_and_the_exit_code(
     assert (content["type"], content["exit_code"]) == (kind, 2)
     assert word in content["error"]
     assert word in done.stderr
+    assert "Traceback" not in done.stderr
     assert fct_ray(*arguments).stdout.strip() == ""
 
 

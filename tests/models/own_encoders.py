@@ -79,3 +79,15 @@ class EndingEncoder(LengthEncoder):
 
 def ending_encoder() -> EndingEncoder:
     return EndingEncoder()
+
+
+class OnGpu(LengthEncoder):
+    """Says, as an encoder on a GPU does, where it computes."""
+
+    name = "on-gpu"
+    fingerprint = "on-gpu-1"
+    device = "cuda:0"
+
+
+def on_gpu() -> OnGpu:
+    return OnGpu()

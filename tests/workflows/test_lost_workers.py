@@ -59,8 +59,15 @@ def test_the_other_shards_are_kept_and_the_same_command_finishes_once_it_is_repa
 
 
 @pytest.mark.journey
-def test_the_index_of_a_backfill_is_trained_in_a_task(cluster: ClusterSize, tmp_path: Path) -> None:
+def test_the_index_of_a_backfill_is_trained_in_a_task(
+    cluster: ClusterSize, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Seen: it was trained in the driver's process, on a head node of 2 CPUs."""
+
+    def refuse(*_: object) -> bytes:
+        raise AssertionError("the index is trained in the driver's process")
+
+    monkeypatch.setattr("fct_ray.index.build.train_index", refuse)  # here alone: tasks have processes of their own
     texts = ["text" * (number % 7) for number in range(80)]
     outcome = run_backfill(plan_backfill(_settings(tmp_path, texts, "length_encoder", "IVF2,Flat")), cluster)
     usage = Path(outcome.store.run_uri(outcome.published.run, "usage"))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from fct_ray.errors import LeaseHeldError, SettingsError
+from fct_ray.errors import LeaseHeldError, ModelError, SettingsError
 from fct_ray.storage import leases
 from fct_ray.storage.store import Store
 from fct_ray.workflows.compare import CompareSettings, run_compare
 from fct_ray.workflows.scratch import scratch_places
+from tests.jobs.fashion_encoders import new
 from tests.workflows.living import Living
 
 
@@ -77,6 +79,28 @@ def test_compare_refuses_queries_without_labels_of_the_gallery_before_it_starts(
         queries=f"images:{_pictures(tmp_path / 'pictures')}", old_encoder="tests.jobs.fashion_encoders:old",
     )  # fmt: skip
     with pytest.raises(SettingsError, match="has no labels"):
+        run_compare(settings, living.size, None)
+    assert leases.live_leases(Store(living.store.uri)) == {}
+
+
+def looks_at_leases() -> object:
+    """A factory that lists who holds the store, and refuses to go on once somebody does."""
+    held = leases.live_leases(Store(os.environ["FCT_RAY_TEST_STORE"]))
+    if held:
+        raise ModelError("; ".join(f"{name} holds {lease.versions}" for name, lease in held.items()))
+    return new()
+
+
+def test_in_its_default_place_compare_holds_its_run_and_the_version_that_it_reads(
+    living: Living, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a lease a collection in mid-run deleted `runs/compare-.../scratch`, and the version that it refers to."""
+    monkeypatch.setenv("FCT_RAY_TEST_STORE", living.store.uri)
+    settings = CompareSettings(
+        store=living.store.uri, encoder="tests.workflows.test_scratch:looks_at_leases", source="fashion-mnist:gallery",
+        queries="fashion-mnist:query", old_encoder="tests.jobs.fashion_encoders:old",
+    )  # fmt: skip
+    with pytest.raises(ModelError, match=r"compare-[0-9a-f]{12} holds \(1,\)"):
         run_compare(settings, living.size, None)
     assert leases.live_leases(Store(living.store.uri)) == {}
 
