@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -178,8 +178,8 @@ def _polars(ids: Any = INTS, kind: Any = None, vectors: Any = ROWS, vector_kind:
         }[vector_kind]  # fmt: skip
         frame = pl.DataFrame(
             {
-                "id": pl.Series(ids, dtype=id_type),
-                "embedding": pl.Series(vectors, dtype=wanted),
+                "id": pl.Series(ids, dtype=cast("Any", id_type)),
+                "embedding": pl.Series(vectors, dtype=cast("Any", wanted)),
                 "lang": ["de", "en"] * 3,
             }
         )
@@ -343,7 +343,7 @@ def _faiss(factory: str, ids: Any = None, *, as_path: bool = False) -> Callable[
     def make(directory: Path) -> str:
         import faiss
 
-        index = faiss.index_factory(4, factory)
+        index: Any = faiss.index_factory(4, factory)
         if "PQ" in factory:
             index.do_polysemous_training = False
         sample = np.random.default_rng(0).normal(size=(600, 4)).astype(np.float32)

@@ -49,7 +49,8 @@ def rows_between(batches: Iterable[pa.RecordBatch], start: int, stop: int) -> pa
         >>> rows_between(numbers, 3, 6)["n"].to_pylist()
         [3, 4, 5]
     """
-    kept, before = [], 0
+    kept: list[pa.RecordBatch] = []
+    before = 0
     for batch in batches:
         wanted = batch.slice(max(start - before, 0), max(min(stop - before, len(batch)) - max(start - before, 0), 0))
         if len(wanted) or not kept:

@@ -82,6 +82,7 @@ class KeptVectors:
 
     def _rows_of_lists(self, start: int, stop: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
         lists, ends = self._lists, self._ends
+        assert ends is not None  # noqa: S101 (an index with lists has their ends)
         ids, vectors = [np.empty(0, np.int64)], [np.empty((0, self._index.d), np.float32)]
         for number in range(int(np.searchsorted(ends, start, side="right")), lists.nlist):
             size = lists.list_size(number)

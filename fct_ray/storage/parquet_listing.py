@@ -100,7 +100,7 @@ def list_parquet(dir_or_glob: str) -> list[str]:
 
 def _imported_instead(listed: Iterable[str]) -> str:
     """The command that reads what lies there, where names tell; "" where they do not."""
-    places = {}
+    places: dict[str, str] = {}
     for uri in listed:
         for system, marker in _IMPORTED.items():
             if match := marker.fullmatch(uri):

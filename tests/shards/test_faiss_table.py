@@ -25,9 +25,9 @@ OWN_IDS = np.arange(NUM, dtype=np.int64)[::-1] * 7 + 1_000_000
 def built(factory: str, metric: int = faiss.METRIC_L2, ids: Any = None) -> Any:
     """An index of all vectors."""
     faiss.omp_set_num_threads(1)
-    index = faiss.index_factory(DIM, factory, metric)
+    index: Any = faiss.index_factory(DIM, factory, metric)
     if isinstance(index, faiss.IndexPQ):
-        index.do_polysemous_training = False  # takes seconds
+        index.do_polysemous_training = False  # type: ignore[attr-defined]  # takes seconds
     index.train(VECTORS)
     index.add(VECTORS) if ids is None else index.add_with_ids(VECTORS, ids)
     return index
