@@ -27,6 +27,7 @@ def test_an_upgrade_from_arrays_to_a_searcher_and_back(gallery: Gallery) -> None
         transformation=gallery.h,
         index="IVF4,Flat",
         accept="provisional",
+        precision="float32",
         pool=ONE_ACTOR,
     )
     assert store.version == 1  # planning changes nothing
@@ -67,6 +68,7 @@ def test_an_upgrade_from_arrays_to_a_searcher_and_back(gallery: Gallery) -> None
         transformation=gallery.h,
         index="IVF4,Flat",
         accept="provisional",
+        precision="float32",
         pool=ONE_ACTOR,
     )
     assert "done already: version 2" in again._repr_html_()

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from fct_ray.errors import DataError, EncoderMismatchError, FormatError, LeaseHeldError, PublishConflictError
+from fct_ray.kinds import Precision
 from fct_ray.models.transformation_loop import TransformationFit
 from fct_ray.models.transformation_runner import TransformRunner
 from fct_ray.shards.model_directory import load_model
@@ -88,7 +89,8 @@ def test_what_cannot_join_or_is_not_there_is_refused_and_nothing_changes(living:
 
 @pytest.mark.journey
 def test_an_upgrade_catches_up_with_what_was_appended_and_deleted_since_it_was_planned(living: Living) -> None:
-    plan = living.plan()
+    exact = dataclasses.replace(living.settings(), precision=Precision.FLOAT32)  # also where bfloat16 is faster
+    plan = plan_upgrade(exact, None, None)
     living.append(START, START + 500)
     gone = np.concatenate([np.arange(11, 31, 2), np.arange(START + 5, START + 9)])  # none of them is a pair
     head = living.delete(gone)
