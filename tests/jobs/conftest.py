@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +100,21 @@ def run_job(job: str, *arguments: object, expect: int = 0) -> subprocess.Complet
     )
     assert done.returncode == expect, f"{job} exited {done.returncode}:\n{done.stdout[-3000:]}\n{done.stderr[-5000:]}"
     return done
+
+
+def run_and_kill(when: Callable[[], bool], job: str, *arguments: object) -> None:
+    """Start a job and kill its process with SIGKILL at a moment; it must not have ended before."""
+    environment = {**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address}
+    process = subprocess.Popen(
+        command(job, *arguments), cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline_s = time.monotonic() + 300
+    while not when():
+        assert process.poll() is None, "it ended before the moment came"
+        assert time.monotonic() < deadline_s
+        time.sleep(0.002)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def report_of(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:

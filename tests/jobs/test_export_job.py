@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import lancedb
@@ -16,10 +12,8 @@ import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import ray
 
-from tests.conftest import ROOT
-from tests.jobs.conftest import command, report_of, run_job
+from tests.jobs.conftest import report_of, run_and_kill, run_job
 from tests.postgres_server import postgres_server
 
 
@@ -28,21 +22,6 @@ def postgres() -> Iterator[str]:
     """The URI of a real server with pgvector."""
     with tempfile.TemporaryDirectory(prefix="pg") as directory, postgres_server(Path(directory)) as uri:
         yield uri
-
-
-def run_and_kill(when: Callable[[], bool], *arguments: object) -> None:
-    """Start an export and kill its process with SIGKILL at a moment; it must not have ended before."""
-    environment = {**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address}
-    process = subprocess.Popen(
-        command("export", *arguments), cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    deadline_s = time.monotonic() + 300
-    while not when():
-        assert process.poll() is None, "it ended before the moment came"
-        assert time.monotonic() < deadline_s
-        time.sleep(0.002)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 def receipts(store: Path) -> list[Path]:
@@ -62,7 +41,7 @@ def test_an_export_to_parquet_that_was_killed_among_its_shards_ends_as_an_undist
     for path in receipts(shop):
         path.unlink()
     killed = ("--store", shop, "--to", f"parquet:{tmp_path}/killed")
-    run_and_kill(lambda: len(receipts(shop)) >= 1, *killed)
+    run_and_kill(lambda: len(receipts(shop)) >= 1, "export", *killed)
     assert not (tmp_path / "killed").exists(), "nobody sees a part of it"
     report = report_of(run_job("export", *killed))
     assert rows_at(tmp_path / "killed").equals(rows_at(tmp_path / "calm"))
@@ -80,9 +59,11 @@ def test_an_export_to_pgvector_that_was_killed_before_its_switch_ends_as_an_undi
         path.unlink()
     killed = ("--store", shop, "--to", f"pgvector:{postgres}#killed")
     with psycopg.connect(postgres, autocommit=True) as connection:
-        run_and_kill(lambda: len(receipts(shop)) >= 1, *killed)  # among the shards
+        run_and_kill(lambda: len(receipts(shop)) >= 1, "export", *killed)  # among the shards
         connection.execute("SELECT pg_advisory_lock(hashtext('killed'))")  # the switch waits for it
-        run_and_kill(lambda: any(shop.glob("runs/export-*/usage/verify-*.json")) and _waits(connection), *killed)
+        run_and_kill(
+            lambda: any(shop.glob("runs/export-*/usage/verify-*.json")) and _waits(connection), "export", *killed
+        )
         assert connection.execute("SELECT to_regclass('killed')").fetchone() == (None,)
         connection.execute("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
         connection.execute("SELECT pg_advisory_unlock_all()")
