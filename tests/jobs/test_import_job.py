@@ -47,7 +47,16 @@ def table(tmp_path_factory: pytest.TempPathFactory, cluster: ClusterSize) -> str
 
 @pytest.mark.journey
 def test_an_import_that_was_killed_twice_ends_as_an_undisturbed_one(table: str, tmp_path: Path) -> None:
-    asked = ("--origin", table, "--encoder", "api-v1", "--columns.id", "doc", "--columns.embedding", "emb")
+    asked: tuple[str, ...] = (
+        "--origin",
+        table,
+        "--encoder",
+        "api-v1",
+        "--columns.id",
+        "doc",
+        "--columns.embedding",
+        "emb",
+    )
     asked = (*asked, "--rows-per-shard", "1000")
     run_job("embed", "import", "--store", tmp_path / "calm", *asked)
     store = tmp_path / "killed"
