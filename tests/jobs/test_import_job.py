@@ -36,7 +36,7 @@ def table(tmp_path_factory: pytest.TempPathFactory, cluster: ClusterSize) -> str
     vectors = rng.normal(size=(ROWS, 64)).astype(np.float32)
     rows = pa.table(
         {
-            "doc": pa.array([str(uuid.UUID(int=int(number))) for number in rng.permutation(ROWS) + 2**80]),
+            "doc": pa.array([str(uuid.UUID(int=2**80 + int(number))) for number in rng.permutation(ROWS)]),
             "emb": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), 64).cast(pa.list_(pa.float32())),
             "price": rng.random(ROWS),
         }
