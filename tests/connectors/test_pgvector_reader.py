@@ -5,6 +5,8 @@ from __future__ import annotations
 import pickle
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +16,10 @@ import pytest
 
 from fct_ray.connectors.protocols import ForeignTable
 from fct_ray.connectors.tables import open_table
-from fct_ray.errors import SettingsError, SourceError
-from fct_ray.kinds import VectorMetric
+from fct_ray.errors import FormatError, SettingsError, SourceError
+from fct_ray.kinds import KeyType, VectorMetric
+from fct_ray.workflows.adopt import ColumnNames
+from fct_ray.workflows.import_gallery import ImportSettings, plan_import
 from tests.keyed_stores import uuids
 
 ROWS, DIMENSION, PER_PART = 250, 8, 100
@@ -156,3 +160,19 @@ def test_a_table_or_server_that_is_not_there_is_named(
             open_table(place)
     with pytest.raises(SettingsError, match="pgvector"):
         open_table("oracle:db#t")
+
+
+def test_an_import_of_a_table_is_planned_by_its_columns_before_any_work(
+    database: tuple[str, psycopg.Connection[Any]], tmp_path: Path
+) -> None:
+    place, connection = database
+    fill(connection, "uuid")
+    asked = ImportSettings(
+        store=str(tmp_path / "store"), origin=f"pgvector:{place}#items", encoder="m", rows_per_shard=PER_PART
+    )
+    with pytest.raises(FormatError, match=r"--columns\.embedding e$"):
+        plan_import(asked)
+    plan = plan_import(replace(asked, columns=ColumnNames(embedding="e")))
+    assert [part.rows for part in plan.parts] == [100, 100, 50]
+    assert (plan.reading.keys, plan.dimension) == (KeyType.UUID, DIMENSION)
+    assert not (tmp_path / "store").exists()
